@@ -1,0 +1,210 @@
+"""What is recorded of a run. Typed, frozen, append-only; receipts, replay, resume, billing and learning are readings of these.
+
+Everything except `content` stands in the hash chain. `content` (texts: prompts, answers) is kept apart, or not at all; the chain
+holds a keyed digest of it. `time` is Unix seconds; money is pico-dollars; `at` is a step's address (`stretto.steps`).
+
+The events of a run, in the order they may come:
+
+    opened  (chose | refused | asked answered | joined | arrived)*  finished  scored*
+
+An `asked` without an `answered` is a call whose outcome is unknown: its process died. It stays charged at what was reserved.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from stretto.types import Denied, Failure, Left, Limits, Usage
+
+__all__ = [
+    "SCHEMA",
+    "Answered",
+    "Arrived",
+    "Asked",
+    "Chose",
+    "Event",
+    "Finished",
+    "Joined",
+    "Opened",
+    "Refused",
+    "Resumed",
+    "Scored",
+]
+
+SCHEMA = 1
+"""Version of these shapes, written at the head of every journal segment."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """A run begins. `content`: the request (`engine.record.request_body`)."""
+
+    kind: ClassVar[str] = "opened"
+    run: str
+    time: float
+    model: str
+    policy: str
+    version: str
+    purpose: str = "serve"
+    key: str = ""
+    seed: int = 0
+    limits: Limits = Limits()
+    denied: tuple[Denied, ...] = ()
+    content: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chose:
+    """A plan chose: `options` are (name, estimates, why rejected)."""
+
+    kind: ClassVar[str] = "chose"
+    run: str
+    time: float
+    at: str
+    picked: str
+    probability: float = 1.0
+    reason: str = ""
+    by: str = ""
+    options: tuple[tuple[str, Mapping[str, float], str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """The intent of one attempt, written before it is made. `slab` is where its money is held ("" if the key has no ceiling).
+
+    `fingerprint` is a keyed digest of what is asked: replay compares it. `content`: the messages, unless they are the request's own.
+    """
+
+    kind: ClassVar[str] = "asked"
+    run: str
+    time: float
+    at: str
+    attempt: int
+    worker: str
+    endpoint: str
+    role: str
+    reason: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    want: str = "text"
+    max_tokens: int | None = None
+    reserved: int = 0
+    key: str = ""
+    slab: str = ""
+    fingerprint: str = ""
+    content: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """The outcome of one attempt, its true usage and cost. `final`: no further attempt is made for this ask.
+
+    `content`: the answer (message, log-probabilities, embedding, state).
+    """
+
+    kind: ClassVar[str] = "answered"
+    run: str
+    time: float
+    at: str
+    attempt: int
+    worker: str
+    usage: Usage = Usage()
+    cost: int = 0
+    seconds: float = 0.0
+    first_byte: float | None = None
+    finish: str = ""
+    model: str = ""
+    dropped: tuple[str, ...] = ()
+    error: Failure | None = None
+    final: bool = True
+    left: Left = Left()
+    key: str = ""
+    slab: str = ""
+    content: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """A step that was not executed: a limit or a constraint forbade it, or no endpoint was to be had."""
+
+    kind: ClassVar[str] = "refused"
+    run: str
+    time: float
+    at: str
+    worker: str
+    role: str
+    error: Failure
+    left: Left = Left()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joined:
+    """A fork ended: which branches had answered, in the order they did, and which were dropped."""
+
+    kind: ClassVar[str] = "joined"
+    run: str
+    time: float
+    at: str
+    arrived: tuple[int, ...]
+    dropped: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrived:
+    """What a `Next` came to: the ticket, or "" when its time passed or nothing was under way."""
+
+    kind: ClassVar[str] = "arrived"
+    run: str
+    time: float
+    at: str
+    ticket: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed:
+    """The run goes on in another process, or after a cut; `process` names who took it up."""
+
+    kind: ClassVar[str] = "resumed"
+    run: str
+    time: float
+    process: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """A run ends. `at` and `worker` name the step that wrote the answer; sums are over all attempts.
+
+    `own` is the gateway's own share of `seconds`: the time in which no attempt was under way. `content`: the answer,
+    unless it is the reply at `at` as it stands.
+    """
+
+    kind: ClassVar[str] = "finished"
+    run: str
+    time: float
+    at: str = ""
+    worker: str = ""
+    why: str = ""
+    finish: str = ""
+    usage: Usage = Usage()
+    cost: int = 0
+    calls: int = 0
+    seconds: float = 0.0
+    own: float = 0.0
+    error: Failure | None = None
+    key: str = ""
+    content: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """Feedback on a run: a score 0..1 from a grader, a verifier or a person. `content`: a comment."""
+
+    kind: ClassVar[str] = "scored"
+    run: str
+    time: float
+    score: float
+    by: str = ""
+    at: str = ""
+    content: Mapping[str, Any] | None = None
+
+
+Event = Opened | Chose | Asked | Answered | Refused | Joined | Arrived | Resumed | Finished | Scored

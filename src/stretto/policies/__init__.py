@@ -1,0 +1,1 @@
+"""Ways to orchestrate: pure proposals. They import nothing that acts."""

@@ -1,0 +1,399 @@
+"""The nouns everything else is written in: messages, requests, replies, money. Frozen, standard library only.
+
+Money is an integer number of *pico-dollars* (1e-12 USD), so that sums are exact: a price of 1 USD per million tokens is
+1,000,000 pico per token. Durations are seconds (float); points in time are Unix seconds.
+"""
+
+import hashlib
+import os
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal
+
+__all__ = [
+    "PICO",
+    "Answer",
+    "Card",
+    "Continues",
+    "Delta",
+    "Denied",
+    "Failure",
+    "FailureKind",
+    "Key",
+    "Left",
+    "Limits",
+    "Message",
+    "Part",
+    "Price",
+    "Reply",
+    "Request",
+    "TokenLogprob",
+    "ToolCall",
+    "Usage",
+    "derive_seed",
+    "new_run_id",
+    "usd",
+]
+
+PICO: Final = 1_000_000_000_000
+"""Pico-dollars in a dollar."""
+
+
+def usd(pico: int) -> float:
+    """Pico-dollars as a float of dollars, for display and JSON."""
+    return pico / PICO
+
+
+def derive_seed(seed: int, *path: object) -> int:
+    """A 63-bit seed for one place in a run: equal inputs give equal seeds, different paths independent ones."""
+    digest = hashlib.blake2b(repr((seed, path)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+_CROCKFORD: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def new_run_id() -> str:
+    """A new run id: `run_` and 26 characters that sort by time (48 bits of milliseconds, 80 random; the ULID layout)."""
+    value = (int(time.time() * 1000) << 80) | int.from_bytes(os.urandom(10), "big")
+    return "run_" + "".join(_CROCKFORD[(value >> shift) & 31] for shift in range(125, -1, -5))
+
+
+# --- conversation ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One piece of a message's content: `text`, or anything else kept as the caller sent it in `data`."""
+
+    kind: str
+    text: str = ""
+    data: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A function call that a model asks its caller to make; `arguments` is the JSON text as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation. `extra` holds fields of the wire format that Stretto does not interpret."""
+
+    role: str
+    content: str | tuple[Part, ...] | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    name: str | None = None
+    reasoning: str = ""
+    refusal: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """The text of the message, its text parts joined."""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part.text for part in self.content or ())
+
+
+# --- tokens and money --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one call or of many. `cached` is part of `input`, `reasoning` part of `output`."""
+
+    input: int = 0
+    output: int = 0
+    cached: int = 0
+    reasoning: int = 0
+    estimated: bool = False
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.input + other.input,
+            self.output + other.output,
+            self.cached + other.cached,
+            self.reasoning + other.reasoning,
+            self.estimated or other.estimated,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What a worker charges, in pico-dollars per token. `cached` is the price of a cached input token."""
+
+    input: int = 0
+    output: int = 0
+    cached: int | None = None
+
+    @classmethod
+    def per_million(cls, input: float, output: float, cached: float | None = None) -> "Price":
+        """From USD per million tokens, the way price lists are written."""
+        return cls(round(input * 1e6), round(output * 1e6), None if cached is None else round(cached * 1e6))
+
+    def of(self, usage: Usage) -> int:
+        """The cost of `usage` in pico-dollars."""
+        cached = self.input if self.cached is None else self.cached
+        return (usage.input - usage.cached) * self.input + usage.cached * cached + usage.output * self.output
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The caller's ceilings for the whole call tree. `None` means no ceiling; `usd` is in pico-dollars."""
+
+    usd: int | None = None
+    calls: int | None = None
+    seconds: float | None = None
+    depth: int = 8
+    fanout: int = 32
+
+    def tightened(self, other: "Limits") -> "Limits":
+        """The stricter of the two, field by field: a request may only tighten what the deployment allows."""
+        return Limits(
+            _lower(self.usd, other.usd),
+            _lower(self.calls, other.calls),
+            _lower(self.seconds, other.seconds),
+            min(self.depth, other.depth),
+            min(self.fanout, other.fanout),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What is left of each limit when a reply comes back; `None` where there is no ceiling."""
+
+    usd: int | None = None
+    calls: int | None = None
+    seconds: float | None = None
+
+
+# --- who can be asked --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What policies may know of a worker. `abilities`: text, tools, json, vision, logprobs, embedding, state.
+
+    `context` is tokens in and out together, `max_output` the most it writes (`None`: unknown).
+    """
+
+    id: str
+    price: Price = Price()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    abilities: frozenset[str] = frozenset({"text"})
+    context: int | None = None
+    max_output: int | None = None
+    description: str = ""
+    priced: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """A worker that was taken out of a run's pool before the policy saw it, and why."""
+
+    worker: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A virtual key as the gateway knows it: never the secret. Ceilings in pico-dollars, `None` for no ceiling.
+
+    `models` are names or `prefix*` patterns the key may ask for (empty: all); `require`/`exclude` constrain its pool.
+    """
+
+    id: str
+    name: str = ""
+    scopes: frozenset[str] = frozenset({"models"})
+    models: tuple[str, ...] = ()
+    total: int | None = None
+    day: int | None = None
+    month: int | None = None
+    expires: float | None = None
+    revoked: float | None = None
+    created: float = 0.0
+    require: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    exclude: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def metered(self) -> bool:
+        """Whether any money ceiling applies."""
+        return self.total is not None or self.day is not None or self.month is not None
+
+
+# --- one request -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Continues:
+    """The step of an earlier run that this request goes on from: its tool result belongs to that worker."""
+
+    run: str
+    step: str
+    worker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a caller asks, in no wire format.
+
+    `params` are sampling parameters by their Chat Completions names (temperature, top_p, stop, ...); `extra` are fields
+    that Stretto does not interpret and passes on within one format. `pool` holds the cards of the workers that the
+    request's constraints leave, set before a plan starts. `max_tokens` bounds the final answer only.
+    """
+
+    messages: tuple[Message, ...]
+    model: str = "stretto"
+    params: Mapping[str, Any] = field(default_factory=dict)
+    max_tokens: int | None = None
+    tools: tuple[Mapping[str, Any], ...] = ()
+    tool_choice: Any = None
+    response_format: Mapping[str, Any] | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    dial: float = 0.5
+    limits: Limits = Limits()
+    require: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    exclude: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    continues: Continues | None = None
+    pool: tuple[Card, ...] = ()
+
+    @property
+    def prompt(self) -> str:
+        """The text of the last user message: what cheap features and rules look at."""
+        for message in reversed(self.messages):
+            if message.role == "user":
+                return message.text
+        return ""
+
+    def random(self, *label: object) -> random.Random:
+        """A generator of its own for one place in a plan: equal for equal seed and label."""
+        return random.Random(derive_seed(self.seed, *label))
+
+    def branch(self, label: object) -> "Request":
+        """The same request with a seed of its own, for one branch of a fork."""
+        return replace(self, seed=derive_seed(self.seed, label))
+
+    def card(self, worker: str) -> Card | None:
+        """The card of `worker`, or `None` if it is not in this request's pool."""
+        for card in self.pool:
+            if card.id == worker:
+                return card
+        return None
+
+
+# --- what comes back ---------------------------------------------------------------------------------------------
+
+FailureKind = Literal[
+    "limit",  # a ceiling of the caller or the key refused the step
+    "denied",  # the worker is outside the request's constraints, or unknown
+    "unavailable",  # no endpoint could be reached
+    "rate_limited",  # the upstream said 429
+    "overloaded",  # the upstream said 503 or 529
+    "upstream_error",  # the upstream failed (other 5xx, or an error inside an answer)
+    "upstream_auth",  # the upstream refused our credentials
+    "bad_request",  # the upstream refused the request as invalid
+    "timeout",  # a deadline passed: first byte, idle or total
+    "cut",  # the connection broke, or a stream ended without saying that it was complete
+    "protocol",  # the answer was not what the protocol promises
+    "empty",  # a complete answer without content
+    "cancelled",  # the caller left, or a quorum was reached without this one
+    "dropped",  # a branch of a fork that was not waited for
+    "unknown",  # a call whose outcome was lost with the process that made it
+    "not_recorded",  # a replay asked for something that the record does not hold
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a step has no answer. `retry_after` is seconds; `status` the upstream's HTTP status, if there was one."""
+
+    kind: FailureKind
+    message: str = ""
+    retry_after: float | None = None
+    status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """The log-probability (natural) of one token of an answer, and of its alternatives."""
+
+    token: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of an answer on its way. `tool_calls` are (index, id, name, arguments) fragments."""
+
+    text: str = ""
+    reasoning: str = ""
+    tool_calls: tuple[tuple[int, str, str, str], ...] = ()
+    refusal: str = ""
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What one ask brought: an answer or an `error`. `cost` covers all its attempts, in pico-dollars.
+
+    `logprobs`, `embedding` and `state` are filled when the ask wanted them.
+    """
+
+    message: Message = Message("assistant", "")
+    finish: str = "stop"
+    worker: str = ""
+    at: str = ""
+    usage: Usage = Usage()
+    cost: int = 0
+    seconds: float = 0.0
+    attempts: int = 0
+    left: Left = Left()
+    error: Failure | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
+    embedding: tuple[float, ...] = ()
+    state: tuple[float, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The text of the reply's message."""
+        return self.message.text
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a plan comes to. `worker` and `at` name the step that wrote it, `why` says why this answer stands."""
+
+    message: Message = Message("assistant", "")
+    finish: str = "stop"
+    worker: str = ""
+    at: str = ""
+    why: str = ""
+    error: Failure | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The text of the answer's message."""
+        return self.message.text
+
+    @classmethod
+    def of(cls, reply: Reply, why: str = "") -> "Answer":
+        """The answer that a reply makes, error included."""
+        return cls(reply.message, reply.finish, reply.worker, reply.at, why, reply.error, reply.logprobs)
+
+
+def _lower(a: Any, b: Any) -> Any:
+    """The smaller of two ceilings, where `None` is no ceiling."""
+    if a is None:
+        return b
+    return a if b is None else min(a, b)
