@@ -1,6 +1,7 @@
 """Every error Stretto raises, as one tree. An error's docstring is its default text.
 
-A failed model call is not here: it is data (`types.Failure` on a reply). These are for callers, configuration and broken programs.
+A failed model call is not here: it is data (`types.Failure` on a reply). These are for callers, configuration and
+broken programs.
 
     StrettoError
     ├── ConfigError              a setting is wrong; names file, key and the fix

@@ -10,8 +10,8 @@ A plan is a generator: it yields steps, is sent their results, and returns an `A
 | `Begin` | start an ask and go on | a ticket (the address of the ask) |
 | `Next` | wait for the next begun ask | `Arrival`, or `None` when `within` passed or nothing is under way |
 
-A step's *address* is its path in the plan: the step's number, after the `step.branch` of every fork around it. `2` is the third step
-of the outermost plan, `1.0/3` the fourth step of the first branch of the fork at `1`, `1.0/2.1/0` one level further down.
+A step's *address* is its path in the plan: the step's number, after the `step.branch` of every fork around it. `2` is
+the third step of the outermost plan, `1.0/3` the fourth step of the first branch of the fork at `1`, `1.0/2.1/0` one level further down.
 """
 
 import hashlib
@@ -372,6 +372,10 @@ class Store(Protocol):
 
     def events(self, run: str) -> Sequence[Any]:
         """All events of a run in the order they were written, with content where it was kept. Raises `RunNotFound`."""
+        ...
+
+    def cards(self, version: str) -> tuple[Card, ...]:
+        """The pool that a `pooled` event recorded under this version. Raises `RunNotFound`."""
         ...
 
 

@@ -5,16 +5,18 @@ holds a keyed digest of it. `time` is Unix seconds; money is pico-dollars; `at` 
 
 The events of a run, in the order they may come:
 
-    opened  (chose | refused | asked answered | joined | arrived)*  finished  scored*
+    opened  (chose | refused | asked answered | joined | arrived | resumed)*  finished  scored*
+
+and, outside any run, `pooled` whenever the pool that runs see has changed.
 
 An `asked` without an `answered` is a call whose outcome is unknown: its process died. It stays charged at what was reserved.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from stretto.types import Denied, Failure, Left, Limits, Usage
+from stretto.types import Card, Denied, Failure, Left, Limits, Message, Request, TokenLogprob, Usage
 
 __all__ = [
     "SCHEMA",
@@ -26,8 +28,10 @@ __all__ = [
     "Finished",
     "Joined",
     "Opened",
+    "Pooled",
     "Refused",
     "Resumed",
+    "Said",
     "Scored",
 ]
 
@@ -35,9 +39,33 @@ SCHEMA = 1
 """Version of these shapes, written at the head of every journal segment."""
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What an attempt said: the content of an `Answered`."""
+
+    message: Message
+    logprobs: tuple[TokenLogprob, ...] = ()
+    embedding: tuple[float, ...] = ()
+    state: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pooled:
+    """The workers that runs see from now on. `version` is a hash of the cards; `opened.pool` refers to it."""
+
+    kind: ClassVar[str] = "pooled"
+    run: str = ""
+    time: float
+    version: str
+    cards: tuple[Card, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """A run begins. `content`: the request (`engine.record.request_body`)."""
+    """A run begins. `content`: the request, without its pool (`pool` names that, less the `denied`).
+
+    `secret` (hex) keys the digests of this run's contents. It is kept with the content, never in the chain, and goes with it.
+    """
 
     kind: ClassVar[str] = "opened"
     run: str
@@ -49,8 +77,10 @@ class Opened:
     key: str = ""
     seed: int = 0
     limits: Limits = Limits()
+    pool: str = ""
     denied: tuple[Denied, ...] = ()
-    content: Mapping[str, Any] | None = None
+    secret: str = ""
+    content: Request | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +102,8 @@ class Chose:
 class Asked:
     """The intent of one attempt, written before it is made. `slab` is where its money is held ("" if the key has no ceiling).
 
-    `fingerprint` is a keyed digest of what is asked: replay compares it. `content`: the messages, unless they are the request's own.
+    `fingerprint` is a keyed digest of what is asked: replay compares it. `content`: the messages, unless they are the
+    request's own.
     """
 
     kind: ClassVar[str] = "asked"
@@ -91,14 +122,14 @@ class Asked:
     key: str = ""
     slab: str = ""
     fingerprint: str = ""
-    content: Mapping[str, Any] | None = None
+    content: tuple[Message, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
     """The outcome of one attempt, its true usage and cost. `final`: no further attempt is made for this ask.
 
-    `content`: the answer (message, log-probabilities, embedding, state).
+    `content`: what it said.
     """
 
     kind: ClassVar[str] = "answered"
@@ -119,7 +150,7 @@ class Answered:
     left: Left = Left()
     key: str = ""
     slab: str = ""
-    content: Mapping[str, Any] | None = None
+    content: Said | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +222,7 @@ class Finished:
     own: float = 0.0
     error: Failure | None = None
     key: str = ""
-    content: Mapping[str, Any] | None = None
+    content: Message | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,7 +235,7 @@ class Scored:
     score: float
     by: str = ""
     at: str = ""
-    content: Mapping[str, Any] | None = None
+    content: str | None = None
 
 
-Event = Opened | Chose | Asked | Answered | Refused | Joined | Arrived | Resumed | Finished | Scored
+Event = Pooled | Opened | Chose | Asked | Answered | Refused | Joined | Arrived | Resumed | Finished | Scored
