@@ -11,7 +11,8 @@ A plan is a generator: it yields steps, is sent their results, and returns an `A
 | `Next` | wait for the next begun ask | `Arrival`, or `None` when `within` passed or nothing is under way |
 
 A step's *address* is its path in the plan: the step's number, after the `step.branch` of every fork around it. `2` is
-the third step of the outermost plan, `1.0/3` the fourth step of the first branch of the fork at `1`, `1.0/2.1/0` one level further down.
+the third step of the outermost plan, `1.0/3` the fourth step of the first branch of the fork at `1`, `1.0/2.1/0` one
+level further down.
 """
 
 import hashlib
