@@ -307,6 +307,7 @@ FailureKind = Literal[
     "empty",  # a complete answer without content
     "cancelled",  # the caller left, or a quorum was reached without this one
     "dropped",  # a branch of a fork that was not waited for
+    "policy",  # the plan itself broke a rule or failed
     "unknown",  # a call whose outcome was lost with the process that made it
     "not_recorded",  # a replay asked for something that the record does not hold
 ]

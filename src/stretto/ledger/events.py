@@ -192,12 +192,13 @@ class Arrived:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resumed:
-    """The run goes on in another process, or after a cut; `process` names who took it up."""
+    """The run goes on in another process, or after a cut; `process` names who took it up. `secret` as in `Opened`."""
 
     kind: ClassVar[str] = "resumed"
     run: str
     time: float
     process: str = ""
+    secret: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
