@@ -1,0 +1,418 @@
+"""The one door: every model call of every policy goes through `Door.ask`.
+
+check → reserve → record intent → attempt → settle → record outcome
+
+An ask is one or more attempts. The attempt loop (retry, failover between endpoints, deadlines, retry budget) is here and
+nowhere else, so each attempt has its own reservation, intent and settlement, and every ceiling holds for the whole call tree.
+"""
+
+import asyncio
+import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from stretto.engine.budget import Budget, RetryBudget
+from stretto.engine.sieve import forbidden
+from stretto.engine.tape import Recall, Tape, fingerprint, not_recorded
+from stretto.errors import LedgerUnavailable
+from stretto.ledger.events import Answered, Asked, Event, Refused, Said
+from stretto.steps import Accounts, Ask, Emit, Endpoint, Hold, Outcome, Pool, Quote, Store, Tally
+from stretto.types import Card, Failure, Key, Message, Reply, Request, Usage
+
+__all__ = ["Course", "Door"]
+
+ATTEMPTS = 3
+"""Most attempts of one ask (RELIABILITY.md P1)."""
+
+_SILENT = Message("assistant", "")
+
+
+@dataclass(slots=True)
+class Course:
+    """The state of one run while it is under way. `live=False` is a replay: nothing is called, nothing recorded."""
+
+    run: str
+    request: Request
+    budget: Budget
+    key: Key | None = None
+    secret: str = field(default_factory=lambda: os.urandom(16).hex())
+    live: bool = True
+    tape: Tape | None = None
+    recall: Recall | None = None
+    cards: dict[str, Card] = field(default_factory=dict)
+    pending: list[Event] = field(default_factory=list)
+    usage: Usage = field(default_factory=Usage)
+    replies: dict[str, Reply] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    streamed: bool = False
+    under_way: int = 0
+    busy_since: float = 0.0
+    busy: float = 0.0
+
+    def begin_call(self, now: float) -> None:
+        """An attempt starts; time with at least one under way is upstream time, the rest the gateway's own."""
+        if self.under_way == 0:
+            self.busy_since = now
+        self.under_way += 1
+
+    def end_call(self, now: float) -> None:
+        """An attempt has ended."""
+        self.under_way -= 1
+        if self.under_way == 0:
+            self.busy += now - self.busy_since
+
+
+class Door:
+    """Executes asks. One per engine; `course` says for which run."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        store: Store,
+        accounts: Accounts | None,
+        clock: Callable[[], float],
+        jitter: random.Random,
+    ) -> None:
+        self._pool = pool
+        self._store = store
+        self._accounts = accounts
+        self._clock = clock
+        self._jitter = jitter
+        self._retries = RetryBudget()
+
+    async def ask(
+        self, course: Course, ask: Ask, at: str, emit: Emit | None = None, last: bool = False
+    ) -> Reply:
+        """Execute one ask of a run: from the tape if it is there, else by attempts. `last`: the run ends with it.
+
+        Failures come back as `reply.error`. Raises `Diverged`, `LedgerUnavailable`.
+        """
+        bound = ask.bound(course.request, at)
+        if course.tape is not None and (reply := self._recorded(course, ask, bound, at)) is not None:
+            course.replies[at] = reply
+            return reply
+        error = self._check(course, bound)
+        if error is None:
+            reply = await self._attempts(course, ask, bound, at, emit, last)
+        else:
+            reply = self._refuse(course, bound, at, error)
+        course.replies[at] = reply
+        return reply
+
+    def now(self) -> float:
+        """Unix seconds, for the record."""
+        return self._clock()
+
+    async def flush(self, course: Course) -> None:
+        """Hand what is pending to the store, and wait until it is as durable as the store promises."""
+        batch, course.pending = course.pending, []
+        if batch and (wait := self._store.append(batch)) is not None:
+            await wait
+
+    def refused(self, course: Course, ask: Ask, at: str, error: Failure) -> Reply:
+        """Refuse an ask for a reason found outside the door (an earlier refusal, depth, fan-out); recorded like any other."""
+        bound = ask.bound(course.request, at)
+        if course.tape is not None and (reply := self._recorded(course, ask, bound, at)) is not None:
+            return reply
+        return self._refuse(course, bound, at, error)
+
+    # --- replay ---
+
+    def _recorded(self, course: Course, ask: Ask, bound: Ask, at: str) -> Reply | None:
+        assert course.tape is not None
+        if course.recall is not None:
+            reply = course.recall.take(bound)
+            if reply is not None:
+                course.usage += reply.usage
+                course.budget.settle(0, reply.cost)
+                course.budget.calls += reply.attempts
+                return replace(reply, at=at, left=course.budget.left(asyncio.get_running_loop().time()))
+        else:
+            reply = course.tape.reply(ask, at, course.secret)
+            if reply is not None:
+                return reply
+            if not course.live and (reply := course.tape.abandoned.get(at)) is not None:
+                return reply
+        if course.live:
+            return None
+        course.missing.append(at)
+        return not_recorded(ask, at)
+
+    # --- check ---
+
+    def _check(self, course: Course, bound: Ask) -> Failure | None:
+        if bound.worker not in course.cards:
+            return Failure("denied", f"worker {bound.worker!r} is not among those this request may use")
+        return None
+
+    def _refuse(self, course: Course, bound: Ask, at: str, error: Failure) -> Reply:
+        left = course.budget.left(asyncio.get_running_loop().time())
+        if course.live:
+            course.pending.append(
+                Refused(
+                    run=course.run,
+                    time=self._clock(),
+                    at=at,
+                    worker=bound.worker,
+                    role=bound.role,
+                    error=error,
+                    left=left,
+                )
+            )
+        return Reply(worker=bound.worker, at=at, error=error, left=left)
+
+    def _place(self, course: Course, bound: Ask, tried: set[str]) -> Endpoint | Failure:
+        """The endpoint to try: allowed by the request's constraints, not cooling down, an untried one first."""
+        ready = self._pool.candidates(bound)
+        request = course.request
+        allowed = ready.endpoints
+        if request.require or request.exclude:
+            labels = course.cards[bound.worker].labels
+            allowed = tuple(
+                e
+                for e in allowed
+                if not forbidden({**labels, **e.labels}, bound.worker, request.require, request.exclude)
+            )
+            if ready.endpoints and not allowed:
+                return Failure("denied", f"no endpoint of {bound.worker} satisfies the request's constraints")
+        for endpoint in allowed:
+            if endpoint.name not in tried:
+                return endpoint
+        if allowed:
+            return allowed[0]
+        why = ready.reason or f"no endpoint of {bound.worker} can be reached"
+        return Failure("unavailable", why, retry_after=ready.retry_after)
+
+    # --- reserve ---
+
+    async def _reserve(
+        self, course: Course, bound: Ask, now: float
+    ) -> tuple[Ask, Quote, Hold | None] | Failure:
+        """Set the worst case aside, from the run's ceiling and from the key's; may lower an open output cap so that it fits."""
+        budget, key = course.budget, course.key
+        metered = key is not None and key.metered
+        quote = self._pool.quote(bound)
+        error = budget.refuse(quote, now)
+        if error is not None and bound.max_tokens is None and quote.priced:
+            price = course.cards[bound.worker].price.output
+            if (fits := budget.fitting(quote, price)) is not None:
+                bound = replace(bound, max_tokens=fits)
+                quote = self._pool.quote(bound)
+                error = budget.refuse(quote, now)
+        if error is not None:
+            return error
+        if bound.max_tokens is None and (metered or budget.limits.usd is not None):
+            bound = replace(
+                bound, max_tokens=quote.max_tokens
+            )  # what is reserved for is also what may be written
+        hold: Hold | None = None
+        budget.hold(quote.worst)
+        if metered and key is not None and self._accounts is not None:
+            if not quote.priced:
+                budget.settle(quote.worst, 0)
+                budget.calls -= 1
+                return Failure(
+                    "limit", f"this key has a ceiling, and the price of {bound.worker} is not known"
+                )
+            hold = self._accounts.try_reserve(key, quote.worst)
+            if hold is None:
+                try:
+                    got = await self._accounts.reserve(key, quote.worst, budget.deadline)
+                except asyncio.CancelledError:
+                    budget.settle(quote.worst, 0)
+                    raise
+                if isinstance(got, Failure):
+                    budget.settle(quote.worst, 0)
+                    budget.calls -= 1
+                    return got
+                hold = got
+        return bound, quote, hold
+
+    # --- attempt ---
+
+    async def _attempts(
+        self, course: Course, ask: Ask, bound: Ask, at: str, emit: Emit | None, last: bool
+    ) -> Reply:
+        loop = asyncio.get_running_loop()
+        tape = course.tape
+        number = 0 if tape is None else tape.attempts.get(at, 0)
+        begun, tries, tried = loop.time(), 0, set[str]()
+        usage, cost = Usage(), 0
+        failed: Failure | None = None
+        while True:
+            now = loop.time()
+            place = self._place(course, bound, tried)
+            if isinstance(place, Failure):
+                return self._refuse(course, bound, at, failed or place)
+            reserved = await self._reserve(course, bound, now)
+            if isinstance(reserved, Failure):
+                return self._refuse(course, bound, at, failed or reserved)
+            capped, quote, hold = reserved
+            number, tries = number + 1, tries + 1
+            tried.add(place.name)
+            if tries == 1:
+                self._retries.earn(bound.worker, now)
+            attempt = _Attempt(course, ask, capped, at, number, place, quote, hold)
+            await self._intend(attempt)
+            outcome, spent, seconds = await self._try(attempt, emit)
+            usage += outcome.usage
+            cost += spent
+            failed = outcome.error
+            again = self._again(course, outcome, attempt, tries, loop.time())
+            reply = Reply(
+                outcome.message,
+                outcome.finish,
+                bound.worker,
+                at,
+                usage,
+                cost,
+                loop.time() - begun,
+                number,
+                course.budget.left(loop.time()),
+                outcome.error,
+                outcome.logprobs,
+                outcome.embedding,
+                outcome.state,
+            )
+            self._conclude(attempt, outcome, spent, seconds, reply, final=not again)
+            if not (last and not again):
+                await self.flush(course)  # the run's last outcome is written together with its end
+            if not again:
+                return reply
+            await self._back_off(place, tried, bound, outcome, tries)
+
+    async def _intend(self, attempt: "_Attempt") -> None:
+        course, bound, place = attempt.course, attempt.bound, attempt.place
+        key = course.key
+        course.pending.append(
+            Asked(
+                run=course.run,
+                time=self._clock(),
+                at=attempt.at,
+                attempt=attempt.number,
+                worker=bound.worker,
+                endpoint=place.name,
+                role=bound.role,
+                reason=bound.reason,
+                labels={**course.cards[bound.worker].labels, **place.labels},
+                want=bound.want,
+                max_tokens=bound.max_tokens,
+                reserved=attempt.quote.worst,
+                key=key.id if key else "",
+                slab=attempt.hold.slab if attempt.hold else "",
+                fingerprint=fingerprint(attempt.ask, course.secret),
+                content=attempt.ask.messages,
+            )
+        )
+        try:
+            await self.flush(course)
+        except asyncio.CancelledError:
+            self._cancelled(attempt, 0.0)
+            raise
+        except LedgerUnavailable:
+            self._release(attempt)
+            raise
+
+    def _release(self, attempt: "_Attempt", cost: int = 0) -> None:
+        attempt.course.budget.settle(attempt.quote.worst, cost)
+        if attempt.hold is not None and self._accounts is not None:
+            self._accounts.settle(attempt.hold, cost)
+
+    async def _try(self, attempt: "_Attempt", emit: Emit | None) -> tuple[Outcome, int, float]:
+        """Make the attempt and settle it. A caller who leaves is charged for what came until then, and that is recorded."""
+        course, bound = attempt.course, attempt.bound
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        price = course.cards[bound.worker].price
+        course.begin_call(started)
+        try:
+            outcome = await self._pool.attempt(
+                bound, attempt.place, deadline=course.budget.deadline, tally=attempt.tally, emit=emit
+            )
+        except asyncio.CancelledError:
+            now = loop.time()
+            course.end_call(now)
+            self._cancelled(attempt, now - started)
+            raise
+        now = loop.time()
+        course.end_call(now)
+        cost = price.of(outcome.usage)
+        self._release(attempt, cost)
+        return outcome, cost, now - started
+
+    def _cancelled(self, attempt: "_Attempt", seconds: float) -> None:
+        error = Failure("cancelled", "the caller left, or did not need it any more")
+        outcome = Outcome(_SILENT, "", attempt.tally.usage, error)
+        cost = attempt.course.cards[attempt.bound.worker].price.of(outcome.usage)
+        self._release(attempt, cost)
+        reply = Reply(worker=attempt.bound.worker, at=attempt.at, error=error, usage=outcome.usage, cost=cost)
+        self._conclude(attempt, outcome, cost, seconds, reply, final=True)
+
+    def _conclude(
+        self, attempt: "_Attempt", outcome: Outcome, cost: int, seconds: float, reply: Reply, *, final: bool
+    ) -> None:
+        course = attempt.course
+        course.usage += outcome.usage
+        course.streamed = course.streamed or attempt.tally.emitted
+        course.pending.append(
+            Answered(
+                run=course.run,
+                time=self._clock(),
+                at=attempt.at,
+                attempt=attempt.number,
+                worker=attempt.bound.worker,
+                usage=outcome.usage,
+                cost=cost,
+                seconds=seconds,
+                first_byte=outcome.first_byte,
+                finish=outcome.finish,
+                model=outcome.model,
+                dropped=outcome.dropped,
+                error=outcome.error,
+                final=final,
+                left=reply.left,
+                key=course.key.id if course.key else "",
+                slab=attempt.hold.slab if attempt.hold else "",
+                content=None
+                if outcome.error is not None and not outcome.message.content
+                else Said(outcome.message, outcome.logprobs, outcome.embedding, outcome.state),
+            )
+        )
+
+    def _again(self, course: Course, outcome: Outcome, attempt: "_Attempt", tries: int, now: float) -> bool:
+        """Whether another attempt is worth making: safe, allowed, in time, and within the retry budget."""
+        if outcome.error is None or not outcome.retryable or attempt.tally.emitted or tries >= ATTEMPTS:
+            return False
+        deadline = course.budget.deadline
+        if deadline is not None and now >= deadline:
+            return False
+        if not self._pool.candidates(attempt.bound).endpoints:
+            return False
+        return self._retries.spend(attempt.bound.worker, now)
+
+    async def _back_off(
+        self, place: Endpoint, tried: set[str], bound: Ask, outcome: Outcome, tries: int
+    ) -> None:
+        """Another endpoint is tried at once; the same one after a jittered pause (full jitter, 50 ms doubling)."""
+        if any(e.name not in tried for e in self._pool.candidates(bound).endpoints):
+            return
+        pause = self._jitter.uniform(0, 0.05 * 2**tries)
+        if outcome.error is not None and outcome.error.retry_after is not None:
+            pause = max(pause, min(outcome.error.retry_after, 1.0))
+        await asyncio.sleep(pause)
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """One try on its way: what the plan proposed (`ask`), what is really asked (`bound`), where, and the money held for it."""
+
+    course: Course
+    ask: Ask
+    bound: Ask
+    at: str
+    number: int
+    place: Endpoint
+    quote: Quote
+    hold: Hold | None
+    tally: Tally = field(default_factory=Tally)

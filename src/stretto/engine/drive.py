@@ -1,0 +1,241 @@
+"""Drives one run's plan and its sub-plans: sends results back, runs forks side by side, keeps begun asks."""
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Any
+
+from stretto.engine.door import Course, Door
+from stretto.errors import PolicyError, StrettoError
+from stretto.ledger.events import Arrived, Chose, Joined
+from stretto.steps import Arrival, Ask, Begin, Emit, Fork, Next, Note, Plan, Policy, Step
+from stretto.types import Answer, Failure, Reply
+
+__all__ = ["Drive"]
+
+STEPS = 10_000
+"""Most steps of one plan: a plan that never ends is stopped here, whatever its limits."""
+
+
+class Drive:
+    """One run being driven. `emit` gets the pieces of the outermost tail ask, and of nothing else."""
+
+    def __init__(self, door: Door, course: Course, emit: Emit | None) -> None:
+        self._door = door
+        self._course = course
+        self._emit = emit
+
+    async def outermost(self, policy: Policy) -> Answer:
+        """The run's answer. Raises `PolicyError` when the plan breaks a rule, `Diverged` when it leaves its tape."""
+        return await self._drive(policy.plan(self._course.request), "", 0)
+
+    async def _drive(self, plan: Plan, prefix: str, depth: int) -> Answer:
+        begun = _Begun()
+        sent: Any = None
+        refused: Failure | None = None
+        try:
+            for number in range(STEPS):
+                at = f"{prefix}{number}"
+                step = _advance(plan, sent, at)
+                if isinstance(step, _Returned):
+                    return await self._tail(step.value, at, depth, refused)
+                if isinstance(step, Ask):
+                    sent = await self._ask(step, at, refused)
+                    if sent.error is not None and sent.error.kind == "limit":
+                        refused = refused or sent.error
+                elif isinstance(step, Fork):
+                    sent = await self._fork(step, at, depth, refused)
+                elif isinstance(step, Note):
+                    self._note(step, at)
+                    sent = None
+                elif isinstance(step, Begin):
+                    begun.start(at, self._ask(step.ask, at, refused))
+                    sent = at
+                elif isinstance(step, Next):
+                    sent = await self._next(step, at, begun)
+                else:
+                    raise PolicyError(
+                        f"at step {at} the plan yielded {type(step).__name__}, which is not a step"
+                    )
+            raise PolicyError(f"the plan at {prefix or 'the root'} made {STEPS} steps without an answer")
+        finally:
+            plan.close()
+            await begun.drop()
+
+    async def _ask(self, ask: Ask, at: str, refused: Failure | None) -> Reply:
+        """After a refusal by a limit a plan may only return an answer: what it still asks is refused unseen."""
+        if refused is not None:
+            return self._door.refused(self._course, ask, at, refused)
+        return await self._door.ask(self._course, ask, at)
+
+    async def _tail(self, last: Answer | Ask, at: str, depth: int, refused: Failure | None) -> Answer:
+        if isinstance(last, Answer):
+            return last
+        course, outermost = self._course, depth == 0
+        if refused is not None:
+            reply = self._door.refused(course, last, at, refused)
+        else:
+            reply = await self._door.ask(course, last, at, self._emit if outermost else None, last=outermost)
+        if reply.error is None or last.otherwise is None or (outermost and course.streamed):
+            return Answer.of(reply, last.reason if reply.error is None else "")
+        why = f"{last.worker} as {last.role} gave no answer ({reply.error.kind}: {reply.error.message})"
+        return replace(last.otherwise, why="; ".join(w for w in (last.otherwise.why, why) if w))
+
+    # --- forks ---
+
+    async def _fork(self, fork: Fork, at: str, depth: int, refused: Failure | None) -> tuple[Answer, ...]:
+        course = self._course
+        limits = course.request.limits
+        barred = refused
+        if depth + 1 > limits.depth:
+            barred = Failure("limit", f"depth: forks are nested deeper than {limits.depth}")
+        elif len(fork.plans) > limits.fanout:
+            barred = Failure("limit", f"fanout: {len(fork.plans)} branches, at most {limits.fanout}")
+        if barred is not None:
+            for plan in fork.plans:
+                if not isinstance(plan, Ask):
+                    plan.close()
+            return tuple(Answer(error=barred) for _ in fork.plans)
+        joined = course.tape.joined.get(at) if course.tape and not course.recall else None
+        wanted = range(len(fork.plans)) if joined is None else joined.arrived
+        tasks = {
+            k: asyncio.ensure_future(self._branch(fork.plans[k], f"{at}.{k}/", depth + 1)) for k in wanted
+        }
+        arrived: list[int] = []
+        for k, task in tasks.items():
+            task.add_done_callback(lambda t, k=k: arrived.append(k))  # type: ignore[misc]
+        try:
+            await _enough(tasks, fork if joined is None else Fork(fork.plans))
+        finally:
+            for task in tasks.values():
+                task.cancel()
+            await asyncio.gather(*tasks.values(), return_exceptions=True)
+        for k, plan in enumerate(fork.plans):
+            if k not in tasks and not isinstance(plan, Ask):
+                plan.close()
+        answers = []
+        for k in range(len(fork.plans)):
+            if k not in tasks or tasks[k].cancelled():
+                answers.append(Answer(error=Failure("dropped", "the fork ended without this branch")))
+            else:
+                answers.append(tasks[k].result())
+        if joined is None and course.live:
+            done = tuple(k for k in arrived if not tasks[k].cancelled())
+            gone = tuple(k for k in range(len(fork.plans)) if k not in done)
+            course.pending.append(
+                Joined(run=course.run, time=self._door.now(), at=at, arrived=done, dropped=gone)
+            )
+        return tuple(answers)
+
+    async def _branch(self, plan: Plan | Ask, prefix: str, depth: int) -> Answer:
+        if isinstance(plan, Ask):
+            return await self._tail(plan, f"{prefix}0", depth, None)
+        return await self._drive(plan, prefix, depth)
+
+    # --- choices and begun asks ---
+
+    def _note(self, note: Note, at: str) -> None:
+        course, choice = self._course, note.choice
+        if course.live and (course.tape is None or at not in course.tape.chose):
+            course.pending.append(
+                Chose(
+                    run=course.run,
+                    time=self._door.now(),
+                    at=at,
+                    picked=choice.picked,
+                    probability=choice.probability,
+                    reason=choice.reason,
+                    by=choice.by,
+                    options=tuple((o.name, o.estimates, o.rejected) for o in choice.options),
+                )
+            )
+
+    async def _next(self, step: Next, at: str, begun: "_Begun") -> Arrival | None:
+        course = self._course
+        recorded = course.tape.arrived.get(at) if course.tape and not course.recall else None
+        if recorded is not None:
+            ticket = recorded.ticket
+            if not ticket:
+                return None
+            return Arrival(ticket, await begun.fetch(ticket))
+        if not course.live and course.recall is None:
+            course.missing.append(at)
+        ticket = await begun.first(step.within)
+        if course.live:
+            course.pending.append(Arrived(run=course.run, time=self._door.now(), at=at, ticket=ticket))
+        return Arrival(ticket, await begun.fetch(ticket)) if ticket else None
+
+
+class _Begun:
+    """The asks a plan has begun and not yet fetched, in the order in which they come back."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, asyncio.Future[Reply]] = {}
+        self._back: list[str] = []
+
+    def start(self, ticket: str, asking: Coroutine[Any, Any, Reply]) -> None:
+        task = self._tasks[ticket] = asyncio.ensure_future(asking)
+        task.add_done_callback(lambda _: self._back.append(ticket))
+
+    async def first(self, within: float | None) -> str:
+        """The ticket of the one that came back first; "" when none did within the time, or none is under way."""
+        if not self._back and self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=within, return_when=asyncio.FIRST_COMPLETED)
+        return self._back[0] if self._back else ""
+
+    async def fetch(self, ticket: str) -> Reply:
+        task = self._tasks.pop(ticket, None)
+        if task is None:
+            raise PolicyError(f"no ask was begun at {ticket}")
+        reply = await task
+        self._back.remove(ticket)
+        return reply
+
+    async def drop(self) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+        if self._tasks:
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+
+class _Returned:
+    __slots__ = ("value",)
+
+    def __init__(self, value: Answer | Ask) -> None:
+        self.value = value
+
+
+def _advance(plan: Plan, sent: Any, at: str) -> Step | _Returned:
+    """One resumption of a plan. The boundary to policy code: whatever it raises becomes a `PolicyError`."""
+    try:
+        return plan.send(sent)
+    except StopIteration as stop:
+        if isinstance(stop.value, Answer | Ask):
+            return _Returned(stop.value)
+        raise PolicyError(
+            f"the plan ended at step {at} with {type(stop.value).__name__}; it must return an Answer or an Ask"
+        ) from None
+    except StrettoError:
+        raise
+    except Exception as error:
+        raise PolicyError(f"the plan failed at step {at}: {type(error).__name__}: {error}") from error
+
+
+async def _enough(tasks: dict[int, "asyncio.Task[Answer]"], fork: Fork) -> None:
+    """Wait until the fork's quorum has answered without error, its time has passed, or all are done."""
+    loop = asyncio.get_running_loop()
+    until = None if fork.within is None else loop.time() + fork.within
+    waiting = set(tasks.values())
+    good = 0
+    while waiting:
+        timeout = None if until is None else max(0.0, until - loop.time())
+        done, waiting = await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        if not done:
+            return
+        for task in done:
+            if (
+                task.result().error is None
+            ):  # a broken plan raises here, and the fork's other branches are cancelled
+                good += 1
+        if fork.quorum is not None and good >= fork.quorum:
+            return

@@ -1,0 +1,376 @@
+"""Runs plans. A plan proposes; this drives it, through forks and begun asks, and every ask goes through the one door.
+
+Replay and resume are the same drive with a tape: what the ledger holds is fed back, and only what it does not hold is asked.
+"""
+
+import asyncio
+import hashlib
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+from stretto.engine.budget import Budget
+from stretto.engine.door import Course, Door
+from stretto.engine.drive import Drive
+from stretto.engine.sieve import sieve, with_key
+from stretto.engine.tape import Tape
+from stretto.errors import (
+    ContentNotKept,
+    LedgerUnavailable,
+    NoCandidate,
+    PolicyError,
+    RunNotFound,
+    VersionChanged,
+)
+from stretto.ledger.events import Finished, Opened, Pooled, Resumed, Scored
+from stretto.steps import (
+    Accounts,
+    Ask,
+    Choice,
+    Emit,
+    Fork,
+    Note,
+    Outlook,
+    Policy,
+    Pool,
+    Quote,
+    Span,
+    Store,
+    version,
+)
+from stretto.types import Answer, Card, Denied, Failure, Key, Limits, Request, Usage, new_run_id
+
+__all__ = ["Engine", "Preview", "Run"]
+
+
+_NO_LIMITS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A settled run. `usage` and `cost` cover all its attempts, `served` the attempt that wrote the answer.
+
+    `own` is the part of `seconds` in which no attempt was under way: the gateway's own share. `streamed`: pieces of the answer
+    have been emitted live. `missing` (replay only): addresses that the record did not hold.
+    """
+
+    id: str
+    answer: Answer
+    usage: Usage
+    served: Usage
+    cost: int
+    calls: int
+    seconds: float
+    own: float
+    policy: str
+    streamed: bool = False
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a run would do first, and what it might take, found without calling anyone."""
+
+    policy: str
+    version: str
+    eligible: tuple[Card, ...]
+    denied: tuple[Denied, ...]
+    choices: tuple[Choice, ...]
+    first: tuple[Ask, ...]
+    outlook: Outlook
+    limits: Limits
+
+
+class Engine:
+    """Executes plans of any policy over a pool, within limits, and records everything in a store.
+
+    `limits` are the deployment's defaults, which a request may only tighten. `clock` gives Unix seconds for the record; all
+    durations come from the event loop's monotonic clock. `process` names this process in the record. Raises from its methods:
+    `RequestError` for a request that cannot start, `LedgerUnavailable` when the record cannot be written, `RunError` for
+    questions about recorded runs; a failed call never raises, it is `Run.answer.error`.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        store: Store,
+        accounts: Accounts | None = None,
+        *,
+        limits: Limits = _NO_LIMITS,
+        clock: Callable[[], float] = time.time,
+        process: str = "",
+        jitter: random.Random | None = None,
+    ) -> None:
+        self._pool = pool
+        self._store = store
+        self._limits = limits
+        self._clock = clock
+        self._process = process
+        self._door = Door(pool, store, accounts, clock, jitter or random.Random())
+        self._cards: tuple[Card, ...] = ()
+        self._pool_version = ""
+        self._versions: dict[int, tuple[Policy, str]] = {}
+
+    async def run(
+        self,
+        policy: Policy,
+        request: Request,
+        *,
+        name: str = "",
+        key: Key | None = None,
+        purpose: str = "serve",
+        emit: Emit | None = None,
+        run_id: str | None = None,
+    ) -> Run:
+        """One request from arrival to settled answer. Returns after everything is recorded.
+
+        `emit` receives the pieces of the outermost tail ask's answer as they come, never the end of it. When the caller's
+        task is cancelled, the whole call tree is, and what it consumed is recorded before `CancelledError` goes on.
+        """
+        request, denied = self._admitted(request, key)
+        begun = asyncio.get_running_loop().time()
+        course = Course(run_id or new_run_id(), request, Budget(request.limits, begun), key)
+        course.cards = {card.id: card for card in request.pool}
+        self._note_pool(course)
+        course.pending.append(
+            Opened(
+                run=course.run,
+                time=self._clock(),
+                model=request.model,
+                policy=name or type(policy).__name__.lower(),
+                version=self._version(policy),
+                purpose=purpose,
+                key=key.id if key else "",
+                seed=request.seed,
+                limits=request.limits,
+                pool=self._pool_version,
+                denied=denied,
+                secret=course.secret,
+                content=replace(request, pool=()),
+            )
+        )
+        return await self._complete(course, policy, name, emit, begun)
+
+    def preview(self, policy: Policy, request: Request, *, key: Key | None = None) -> Preview:
+        """A dry run: who may play, what would be chosen and asked first, and the outlook. Nothing is called or recorded."""
+        request, denied = self._admitted(request, key)
+        choices: list[Choice] = []
+        first: tuple[Ask, ...] = ()
+        plan = policy.plan(request)
+        try:
+            step = next(plan)
+            while isinstance(step, Note):
+                choices.append(step.choice)
+                step = plan.send(None)
+            if isinstance(step, Ask):
+                first = (step,)
+            elif isinstance(step, Fork):
+                first = tuple(p for p in step.plans if isinstance(p, Ask))
+        except StopIteration as stop:
+            if isinstance(stop.value, Ask):
+                first = (stop.value,)
+        finally:
+            plan.close()
+
+        def quotes(ask: Ask) -> Quote:
+            return self._pool.quote(ask.bound(request, ""))
+
+        outlook = _within(policy.outlook(request, quotes), request.limits)
+        return Preview(
+            type(policy).__name__.lower(),
+            self._version(policy),
+            request.pool,
+            denied,
+            tuple(choices),
+            first,
+            outlook,
+            request.limits,
+        )
+
+    async def replay(self, run_id: str, policy: Policy, *, name: str = "") -> Run:
+        """The recorded run once more, without any call.
+
+        Under the policy that was recorded every step is fed back by its address, and the answer is the recorded one (or
+        `Diverged` is raised). Under another policy, asks are answered by what the record holds for the same worker and
+        messages; `Run.missing` names the addresses for which it holds nothing. Nothing is written.
+        """
+        tape, request = self._recorded(run_id)
+        opened = tape.opened
+        assert opened is not None
+        begun = asyncio.get_running_loop().time()
+        same = self._version(policy) == opened.version
+        course = Course(run_id, request, Budget(Limits(), begun), None, opened.secret, live=False, tape=tape)
+        course.cards = {card.id: card for card in request.pool}
+        if same:
+            course.usage, course.budget.spent, course.budget.calls = tape.usage, tape.spent, tape.calls
+        else:
+            course.recall = tape.recall(request)
+            course.budget = Budget(request.limits, begun)
+        answer = await Drive(self._door, course, None).outermost(policy)
+        return self._result(course, answer, name or opened.policy, begun)
+
+    async def resume(
+        self, run_id: str, policy: Policy, *, name: str = "", key: Key | None = None, emit: Emit | None = None
+    ) -> Run:
+        """Go on with a run that was cut: recorded replies are fed back, only what is missing is asked.
+
+        Money and calls already spent count (an attempt whose outcome is unknown at what was reserved for it); the time limit
+        starts anew. Raises `VersionChanged` when the policy is not the recorded one.
+        """
+        tape, request = self._recorded(run_id)
+        opened = tape.opened
+        assert opened is not None
+        if self._version(policy) != opened.version:
+            raise VersionChanged(
+                f"run {run_id} was recorded under {opened.version}, the policy is {self._version(policy)} now: "
+                "it can be replayed under the new one, not resumed"
+            )
+        begun = asyncio.get_running_loop().time()
+        if tape.finished is not None and tape.finished.error is None:
+            return await self.replay(run_id, policy, name=name)
+        budget = Budget(request.limits, begun, spent=tape.spent, calls=tape.calls)
+        course = Course(run_id, request, budget, key, opened.secret, tape=tape, usage=tape.usage)
+        course.cards = {card.id: card for card in request.pool}
+        course.pending.append(
+            Resumed(run=run_id, time=self._clock(), process=self._process, secret=opened.secret)
+        )
+        return await self._complete(course, policy, name or opened.policy, emit, begun)
+
+    async def score(
+        self, run_id: str, score: float, *, by: str = "", comment: str = "", at: str = ""
+    ) -> None:
+        """Record feedback on a run. Raises `RunNotFound`."""
+        self._store.events(run_id)
+        event = Scored(run=run_id, time=self._clock(), score=score, by=by, at=at, content=comment or None)
+        if (wait := self._store.append([event])) is not None:
+            await wait
+
+    # --- inside ---
+
+    def _admitted(self, request: Request, key: Key | None) -> tuple[Request, tuple[Denied, ...]]:
+        """The request with its pool and effective limits. Raises `NoCandidate` naming everyone who was denied."""
+        if key is not None and (key.require or key.exclude):
+            require, exclude = with_key(request, key)
+            request = replace(request, require=require, exclude=exclude)
+        eligible, denied = sieve(self._pool.cards(), request)
+        if not eligible:
+            told = "; ".join(f"{d.worker}: {d.reason}" for d in denied) or "the pool is empty"
+            raise NoCandidate(f"no worker satisfies this request ({told})")
+        return replace(request, pool=eligible, limits=self._limits.tightened(request.limits)), denied
+
+    def _note_pool(self, course: Course) -> None:
+        cards = self._pool.cards()
+        if cards is not self._cards:
+            digest = hashlib.sha256(repr(cards).encode()).hexdigest()[:16]
+            if digest != self._pool_version:
+                course.pending.append(Pooled(time=self._clock(), version=digest, cards=cards))
+            self._cards, self._pool_version = cards, digest
+
+    def _version(self, policy: Policy) -> str:
+        known = self._versions.get(id(policy))
+        if known is not None and known[0] is policy:
+            return known[1]
+        if len(self._versions) > 256:
+            self._versions.clear()
+        found = version(policy)
+        self._versions[id(policy)] = (policy, found)
+        return found
+
+    def _recorded(self, run_id: str) -> tuple[Tape, Request]:
+        tape = Tape(self._store.events(run_id))
+        opened = tape.opened
+        if opened is None:
+            raise RunNotFound
+        if opened.content is None or not opened.secret:
+            raise ContentNotKept
+        out = {d.worker for d in opened.denied}
+        cards = tuple(c for c in self._store.cards(opened.pool) if c.id not in out)
+        return tape, replace(opened.content, pool=cards)
+
+    async def _complete(
+        self, course: Course, policy: Policy, name: str, emit: Emit | None, begun: float
+    ) -> Run:
+        try:
+            answer = await Drive(self._door, course, emit).outermost(policy)
+        except asyncio.CancelledError:
+            self._finish(course, Answer(error=Failure("cancelled", "the caller left")), begun)
+            raise
+        except PolicyError as error:
+            answer = Answer(error=Failure("policy", str(error)))
+        run = self._finish(course, answer, begun, name or type(policy).__name__.lower())
+        await self._door.flush(course)
+        return run
+
+    def _finish(self, course: Course, answer: Answer, begun: float, name: str = "") -> Run:
+        """Append the end of the run. After a cancellation it is written at once, without waiting: nobody is there to wait."""
+        run = self._result(course, answer, name, begun)
+        source = course.replies.get(answer.at)
+        course.pending.append(
+            Finished(
+                run=course.run,
+                time=self._clock(),
+                at=answer.at,
+                worker=answer.worker,
+                why=answer.why,
+                finish=answer.finish,
+                usage=run.usage,
+                cost=run.cost,
+                calls=run.calls,
+                seconds=run.seconds,
+                own=run.own,
+                error=answer.error,
+                key=course.key.id if course.key else "",
+                content=None
+                if answer.error is not None or (source is not None and source.message is answer.message)
+                else answer.message,
+            )
+        )
+        if not name:
+            self._leave(course)
+        return run
+
+    def _leave(self, course: Course) -> None:
+        batch, course.pending = course.pending, []
+        try:
+            wait = self._store.append(batch)
+        except LedgerUnavailable:
+            return  # the intents are on disk: what has no outcome there stays charged as unknown
+        if wait is not None:
+            task = asyncio.ensure_future(_awaited(wait))
+            task.add_done_callback(lambda t: t.cancelled() or t.exception())
+
+    def _result(self, course: Course, answer: Answer, name: str, begun: float) -> Run:
+        seconds = asyncio.get_running_loop().time() - begun
+        source = course.replies.get(answer.at)
+        served = source.usage if source is not None else Usage()
+        return Run(
+            course.run,
+            answer,
+            course.usage,
+            served,
+            course.budget.spent,
+            course.budget.calls,
+            seconds,
+            max(0.0, seconds - course.busy),
+            name,
+            course.streamed,
+            tuple(course.missing),
+        )
+
+
+async def _awaited(wait: Awaitable[None]) -> None:
+    await wait
+
+
+def _within(outlook: Outlook, limits: Limits) -> Outlook:
+    """An outlook that never says more than the limits allow."""
+
+    def cut(span: Span, most: float | None) -> Span:
+        if most is None:
+            return span
+        return Span(min(span.least, most), min(span.expected, most), min(span.most, most))
+
+    return Outlook(
+        cut(outlook.calls, limits.calls), cut(outlook.usd, limits.usd), cut(outlook.seconds, limits.seconds)
+    )

@@ -1,0 +1,76 @@
+"""Place, compliance and ability: which workers a request may use.
+
+Applied before a policy sees the pool, and again at the door.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from stretto.types import Card, Denied, Key, Request
+
+__all__ = ["forbidden", "sieve", "with_key"]
+
+
+def forbidden(
+    labels: Mapping[str, str],
+    worker: str,
+    require: Mapping[str, tuple[str, ...]],
+    exclude: Mapping[str, tuple[str, ...]],
+) -> str:
+    """Why something with these labels may not be used, or "" if it may. The pseudo-label `worker` is the worker's id.
+
+    `require` needs the label to be there with one of the values; `exclude` forbids the values.
+    """
+    for label, values in require.items():
+        value = worker if label == "worker" else labels.get(label)
+        if value is None:
+            return f"has no label {label!r}, required to be {' or '.join(values)}"
+        if value not in values:
+            return f"{label} is {value!r}, required to be {' or '.join(values)}"
+    for label, values in exclude.items():
+        value = worker if label == "worker" else labels.get(label)
+        if value in values:
+            return f"{label} {value!r} is excluded"
+    return ""
+
+
+def sieve(cards: Iterable[Card], request: Request) -> tuple[tuple[Card, ...], tuple[Denied, ...]]:
+    """The workers that the request's constraints and needs leave, and the others with the reason."""
+    needs = _needs(request)
+    if not request.require and not request.exclude and not needs:
+        return tuple(cards), ()
+    eligible, denied = [], []
+    for card in cards:
+        reason = forbidden(card.labels, card.id, request.require, request.exclude)
+        if not reason and (lacking := needs - card.abilities):
+            reason = f"cannot do {', '.join(sorted(lacking))}"
+        if reason:
+            denied.append(Denied(card.id, reason))
+        else:
+            eligible.append(card)
+    return tuple(eligible), tuple(denied)
+
+
+def with_key(
+    request: Request, key: Key
+) -> tuple[Mapping[str, tuple[str, ...]], Mapping[str, tuple[str, ...]]]:
+    """The request's `require` and `exclude`, made stricter by the key's."""
+    require = dict(request.require)
+    for label, values in key.require.items():
+        both = tuple(v for v in require.get(label, values) if v in values)
+        require[label] = both
+    exclude = dict(request.exclude)
+    for label, values in key.exclude.items():
+        exclude[label] = (*exclude.get(label, ()), *values)
+    return require, exclude
+
+
+def _needs(request: Request) -> frozenset[str]:
+    needs = set()
+    if request.tools:
+        needs.add("tools")
+    if request.response_format and request.response_format.get("type") not in (None, "text"):
+        needs.add("json")
+    for message in request.messages:
+        if isinstance(message.content, tuple) and any("image" in part.kind for part in message.content):
+            needs.add("vision")
+    return frozenset(needs)
