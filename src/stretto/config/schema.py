@@ -1,0 +1,329 @@
+"""The schema of `stretto.toml`, and the search for it.
+
+Every mistake is a `ConfigError` that names the file, the line where it can be found, the key as a dotted path, what is
+allowed there, and the nearest right word. Money is USD in the file.
+"""
+
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from stretto.config.settings import (
+    EndpointSettings,
+    LedgerSettings,
+    PolicySettings,
+    PoolSettings,
+    RuleSettings,
+    ServerSettings,
+    Settings,
+    WorkerSettings,
+    loopback,
+)
+from stretto.config.toml import (
+    Check,
+    File,
+    Table,
+    Wrong,
+    a_flag,
+    a_name,
+    a_number,
+    a_pattern,
+    a_text,
+    a_whole,
+    one_of,
+    some_labels,
+    some_of,
+    some_texts,
+)
+from stretto.errors import ConfigError
+from stretto.types import PICO, Limits, Price
+
+__all__ = ["POLICY_KEYS", "load", "parse"]
+
+_ABILITIES: Final = ("text", "tools", "json", "vision", "logprobs", "embedding", "state")
+_WIRES: Final = ("chat", "responses", "messages")
+
+_WORKER: Final = (
+    "id",
+    "wire",
+    "model",
+    "endpoints",
+    "path",
+    "price",
+    "labels",
+    "abilities",
+    "context",
+    "max_output",
+    "description",
+)
+
+_WHEN: Final[Mapping[str, Check]] = {
+    "contains": some_texts,
+    "matches": a_pattern,
+    "max_tokens_below": a_whole(1),
+}
+
+POLICY_KEYS: Final[Mapping[str, Mapping[str, Check]]] = {
+    "solo": {"worker": a_name},
+    "route": {"among": some_texts, "default": a_name, "table": a_text},
+    "cascade": {
+        "rungs": some_texts,
+        "check": a_text,
+        "threshold": a_number(0, 1),
+        "samples": a_whole(2, 16),
+        "verifier": a_name,
+    },
+    "fuse": {
+        "panel": some_texts,
+        "how": a_text,
+        "judge": a_name,
+        "writer": a_name,
+        "quorum": a_whole(1),
+        "within": a_number(0),
+    },
+    "fallback": {"workers": some_texts},
+}
+"""The options of each built-in policy type. A type that is not here is looked for among the installed entry points."""
+
+
+def parse(text: str, *, file: str = "stretto.toml", environ: Mapping[str, str] | None = None) -> Settings:
+    """Settings from the text of a configuration file. `file` names it in errors, and relative paths start at its folder.
+
+    Raises `ConfigError`. `environ` is where `api_key_env` variables must exist.
+    """
+    environ = os.environ if environ is None else environ
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{file}: not valid TOML: {error}") from None
+    top = Table(File(file, text), "", data)
+    top.only("server", "worker", "pool", "policy", "limits", "rule", "ledger")
+    base = Path(file).parent
+    workers = _workers(top.tables("worker", "[[worker]] with double brackets"), base, environ)
+    names = {worker.id for worker in workers}
+    return Settings(
+        server=_server(top.table("server"), base),
+        workers=workers,
+        pool=_pool(top.table("pool")),
+        policies=_policies(top.table("policy"), names),
+        limits=_limits(top.table("limits")),
+        rules=tuple(_rule(item) for item in top.tables("rule", "[[rule]] with double brackets")),
+        ledger=_ledger(top.table("ledger")),
+        source=Path(file),
+    )
+
+
+def _server(table: Table, base: Path) -> ServerSettings:
+    table.only("host", "port", "data", "workers", "grace")
+    known = ServerSettings()
+    return ServerSettings(
+        host=table.get("host", a_text, known.host),
+        port=table.get("port", a_whole(1, 65535), known.port),
+        data=base / Path(table.get("data", a_text, str(known.data))).expanduser(),
+        workers=table.get("workers", a_whole(1, 64), known.workers),
+        grace=table.get("grace", a_number(0, 3600), known.grace),
+    )
+
+
+def _workers(tables: list[Table], base: Path, environ: Mapping[str, str]) -> tuple[WorkerSettings, ...]:
+    workers: dict[str, WorkerSettings] = {}
+    for table in tables:
+        worker = _worker(table, base, environ)
+        if worker.id in workers:
+            raise table.wrong("id", f'there is a worker "{worker.id}" already; ids are unique')
+        workers[worker.id] = worker
+    return tuple(workers.values())
+
+
+def _worker(table: Table, base: Path, environ: Mapping[str, str]) -> WorkerSettings:
+    name = table.need("id", a_name, 'id = "opus"')
+    table.title = f'worker "{name}"'
+    table.only(*_WORKER)
+    path = table.get("path", a_text)
+    places = table.tables("endpoints", 'endpoints = [{ base_url = "https://..." }]')
+    if path is not None and places:
+        raise table.wrong("path", "a worker has either `path` (a local GGUF file) or `endpoints`, not both")
+    if path is None and not places:
+        raise table.file.wrong(
+            table.path, f'needs `endpoints` or, for a local model, `path = "model.gguf"` ({table.title})'
+        )
+    wire = table.get("wire", one_of(*_WIRES), "chat")
+    if path is not None:
+        if wire != "chat":
+            raise table.wrong("wire", 'the wire of a local model is "chat"')
+        path = base / Path(path).expanduser()
+        if not path.is_file():
+            raise table.wrong("path", f"there is no file {path}")
+    abilities = table.get("abilities", some_of(*_ABILITIES))
+    return WorkerSettings(
+        id=name,
+        wire=wire,
+        model=table.get("model", a_text, name),
+        endpoints=tuple(_endpoint(place, environ) for place in places),
+        path=path,
+        price=_price(table.table("price")) if "price" in table.data else None,
+        labels=table.get("labels", some_labels, {}),
+        abilities=None if abilities is None else frozenset(abilities),
+        context=table.get("context", a_whole(1)),
+        max_output=table.get("max_output", a_whole(1)),
+        description=table.get("description", a_text, ""),
+    )
+
+
+def _endpoint(table: Table, environ: Mapping[str, str]) -> EndpointSettings:
+    table.only("base_url", "api_key_env", "insecure", "labels")
+    settings = EndpointSettings(
+        base_url=table.need("base_url", a_text, 'base_url = "https://api.openai.com/v1"').rstrip("/"),
+        api_key_env=table.get("api_key_env", a_text, ""),
+        insecure=table.get("insecure", a_flag, False),
+        labels=table.get("labels", some_labels, {}),
+    )
+    if settings.api_key_env and not environ.get(settings.api_key_env):
+        raise table.wrong(
+            "api_key_env",
+            f"the environment variable {settings.api_key_env} is not set; export it, or leave the key out",
+        )
+    try:
+        url = urlsplit(settings.base_url)
+        _ = url.port
+    except ValueError as error:
+        raise table.wrong("base_url", f"is not a URL: {error}") from None
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise table.wrong("base_url", "takes a URL that begins with https:// (or http:// on this machine)")
+    if url.username or url.password or url.query or url.fragment:
+        raise table.wrong(
+            "base_url", "takes no user, password, query or fragment; a key belongs in `api_key_env`"
+        )
+    if url.scheme == "http" and not settings.insecure and not loopback(url.hostname):
+        raise table.wrong(
+            "base_url",
+            "would send prompts and keys unencrypted; use https://, or add `insecure = true` to accept that",
+        )
+    return settings
+
+
+def _price(table: Table) -> Price:
+    table.only("input", "output", "cached")
+    written = "price = { input = 5.0, output = 25.0 }, in USD per million tokens"
+    return Price.per_million(
+        table.need("input", a_number(0), written),
+        table.need("output", a_number(0), written),
+        table.get("cached", a_number(0)),
+    )
+
+
+def _pool(table: Table) -> PoolSettings:
+    table.only("discover", "sparring")
+    return PoolSettings(table.get("discover", a_flag, True), table.get("sparring", a_flag))
+
+
+def _policies(table: Table, workers: Iterable[str]) -> dict[str, PolicySettings]:
+    policies: dict[str, PolicySettings] = {}
+    for name in table.data:
+        item = table.table(name)
+        try:
+            a_name(name)
+        except Wrong as wrong:
+            raise item.file.wrong(item.path, str(wrong)) from None
+        if name in workers:
+            raise item.file.wrong(
+                item.path, f'"{name}" is a worker already; a name on the wire means one thing'
+            )
+        kind = item.need("type", a_text, 'type = "fuse"')
+        if (keys := POLICY_KEYS.get(kind)) is None:
+            options = {key: value for key, value in item.data.items() if key != "type"}
+        else:
+            item.only("type", *keys)
+            options = {
+                key: value for key, check in keys.items() if (value := item.get(key, check)) is not None
+            }
+        policies[name] = PolicySettings(name, kind, options, item.file.where(item.path))
+    return policies
+
+
+def _limits(table: Table) -> Limits:
+    table.only("usd", "calls", "seconds", "depth", "fanout")
+    known = Limits()
+    money = table.get("usd", a_number(0))
+    return Limits(
+        usd=None if money is None else round(money * PICO),
+        calls=table.get("calls", a_whole(1)),
+        seconds=table.get("seconds", a_number(0.001)),
+        depth=table.get("depth", a_whole(1, 64), known.depth),
+        fanout=table.get("fanout", a_whole(1, 1024), known.fanout),
+    )
+
+
+def _rule(table: Table) -> RuleSettings:
+    table.only("when", "use")
+    use = table.need("use", a_name, 'use = "gpt"')
+    when = table.table("when")
+    when.only(*_WHEN)
+    conditions = {key: value for key, check in _WHEN.items() if (value := when.get(key, check)) is not None}
+    if not conditions:
+        raise table.wrong("when", f"needs at least one of {', '.join(_WHEN)}")
+    return RuleSettings(use, conditions, table.file.where(table.path))
+
+
+def _ledger(table: Table) -> LedgerSettings:
+    table.only("durability", "content")
+    return LedgerSettings(
+        table.get("durability", one_of("process", "power"), "process"),
+        table.get("content", one_of("full", "digest")),
+    )
+
+
+# --- finding it --------------------------------------------------------------------------------------------------
+
+
+def load(
+    config: str | Path | None = None,
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    data: str | Path | None = None,
+    workers: int | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Settings:
+    """The settings in force. The arguments are command-line flags; without `config`, `./stretto.toml` is read if it exists.
+
+    Raises `ConfigError`.
+    """
+    environ = os.environ if environ is None else environ
+    named = config or environ.get("STRETTO_CONFIG")
+    path = Path(named).expanduser() if named else Path("stretto.toml")
+    settings = Settings()
+    if named or path.is_file():
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            origin = "--config" if config else "STRETTO_CONFIG"
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+            raise ConfigError(
+                f"{path}: cannot be read ({reason}); {origin} names the configuration file"
+            ) from None
+        settings = parse(text, file=str(path), environ=environ)
+    server = settings.server
+    if port is None and (written := environ.get("STRETTO_PORT")):
+        port = _port(written)
+    where = data or environ.get("STRETTO_DATA") or server.data
+    return replace(
+        settings,
+        server=replace(
+            server,
+            host=host if host is not None else server.host,
+            port=port if port is not None else server.port,
+            data=Path(where),
+            workers=workers if workers is not None else server.workers,
+        ),
+    )
+
+
+def _port(written: str) -> int:
+    if not written.isdecimal() or not 1 <= int(written) <= 65535:
+        raise ConfigError(f'STRETTO_PORT is "{written}"; it takes a port from 1 to 65535')
+    return int(written)
