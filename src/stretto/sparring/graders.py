@@ -1,0 +1,19 @@
+"""Grading: does a text hold the right answer? Decided by an algorithm, never by a model."""
+
+from typing import Final
+
+from stretto.sparring.problems import Problem
+
+__all__ = ["grade", "normalise"]
+
+_EDGE: Final = " \t\r\n.,;:!?\"'`*"
+
+
+def normalise(text: str) -> str:
+    """What counts of an answer: the part after the last ` = `, in lower case, without quotes and punctuation at its ends."""
+    return text.rpartition(" = ")[2].strip(_EDGE).lower()
+
+
+def grade(problem: Problem, text: str) -> float:
+    """1.0 where `text` gives the problem's answer, exactly after `normalise`; else 0.0."""
+    return float(normalise(text) == problem.answer)
