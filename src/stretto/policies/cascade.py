@@ -1,0 +1,181 @@
+"""Cascade: cheap first, check, and only then the dearer one (FrugalGPT). The last rung's answer stands unchecked and streams."""
+
+import itertools
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal
+
+from stretto.artifacts import Artifact
+from stretto.policies import judging
+from stretto.policies.outlooks import maybe, of_ask, then
+from stretto.policies.settle import settle, with_otherwise
+from stretto.policies.signals import confidence, same
+from stretto.policies.solo import Solo
+from stretto.steps import Ask, Choice, Fork, Note, Option, Outlook, Plan, Policy, Quotes, Step, put
+from stretto.types import Answer, Failure, Request
+
+__all__ = ["THRESHOLDS_SCHEMA", "Cascade", "Rung"]
+
+THRESHOLDS_SCHEMA = "stretto.thresholds/1"
+
+Check = Literal["confidence", "agreement", "verifier"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One step of a cascade: a policy under a name. `worker` names whose threshold counts ("": the default one)."""
+
+    name: str
+    policy: Policy
+    worker: str = ""
+
+    @classmethod
+    def of_worker(cls, worker: str, check: Check) -> "Rung":
+        """A rung that asks one worker, for log-probabilities where the check reads them."""
+        want: Literal["logprobs", "text"] = "logprobs" if check == "confidence" else "text"
+        return cls(worker, Solo(worker, want, reason="a rung of the cascade"), worker)
+
+
+@dataclass(frozen=True, slots=True)
+class Cascade:
+    """Rungs from cheap to dear; after each but the last a check decides whether its answer stands.
+
+    `check`: `confidence` (the probability of the least certain token, from the worker that answered, against its threshold),
+    `agreement` (the share of `samples` resamples at `temperature` that say the same, against the threshold), `verifier`
+    (a worker says yes). Thresholds come from an artefact of schema `THRESHOLDS_SCHEMA` (data: `workers` {id: threshold}), else
+    `threshold` counts. An answer that a limit keeps from being checked, or from being bettered, is returned and says so.
+    """
+
+    CODE: ClassVar[str] = "1"
+    rungs: tuple[Rung, ...]
+    check: Check = "confidence"
+    threshold: float = 0.5
+    thresholds: Artifact | None = None
+    verifier: str = ""
+    samples: int = 2
+    temperature: float = 0.8
+    wording: str = field(default=judging.WORDING)
+
+    def plan(self, request: Request) -> Plan:
+        """Rung by rung; each verdict is a recorded choice between accepting and escalating."""
+        best: Answer | None = None
+        rungs = [r for r in self.rungs if not r.worker or request.card(r.worker)]
+        if not rungs:
+            names = ", ".join(r.name for r in self.rungs)
+            return Answer(
+                error=Failure("denied", f"no rung of the cascade may be used for this request: {names}")
+            )
+        for rung, dearer in itertools.pairwise(rungs):
+            answer = yield from settle(rung.policy.plan(request))
+            if answer.error is not None:
+                if answer.error.kind == "limit":
+                    return (
+                        replace(best, why=f"{rung.name} was refused: {answer.error.message}")
+                        if best
+                        else answer
+                    )
+                yield _verdict(
+                    rung, dearer, None, 0.0, f"{answer.error.kind}: {answer.error.message}", self._by
+                )
+                continue
+            score, reason = yield from self._score(request, rung, answer)
+            if score is None and reason.startswith("limit"):
+                return replace(answer, why=f"{rung.name} answered; unchecked ({reason})")
+            least = self._least(answer.worker or rung.worker)
+            yield _verdict(rung, dearer, score, least, reason, self._by)
+            if score is not None and score >= least:
+                return replace(
+                    answer, why=f"{rung.name} was accepted: {self.check} {score:.2f} >= {least:.2f}"
+                )
+            best = answer
+        last = yield from rungs[-1].policy.plan(request)
+        return with_otherwise(
+            last, best, f"{rungs[-1].name} gave no answer; the best of the cheaper rungs, not accepted"
+        )
+
+    def _score(
+        self, request: Request, rung: Rung, answer: Answer
+    ) -> Generator[Step, Any, tuple[float | None, str]]:
+        """The check's score of an answer and what it rests on; `None` when the check could not be made."""
+        if self.check == "confidence":
+            score = confidence(answer.logprobs)
+            return score, "no log-probabilities came with it" if score is None else "its least certain token"
+        if self.check == "agreement":
+            return (yield from self._agreement(request, rung, answer))
+        ask = Ask(
+            self.verifier,
+            judging.verify_messages(request, answer),
+            role="verifier",
+            max_tokens=4,
+            params={"temperature": 0},
+            reason=f"checks the answer of {rung.name}",
+        )
+        reply = yield from put(ask)
+        if reply.error is not None:
+            return None, f"{reply.error.kind}: {reply.error.message}"
+        said = judging.verdict(reply.text)
+        if said is None:
+            return None, f"{self.verifier} said neither yes nor no"
+        return float(said), f"{self.verifier} said {'yes' if said else 'no'}"
+
+    def _agreement(
+        self, request: Request, rung: Rung, answer: Answer
+    ) -> Generator[Step, Any, tuple[float | None, str]]:
+        warm = {**request.params, "temperature": self.temperature}
+        plans = []
+        for k in range(self.samples):
+            branch = replace(request.branch(("agreement", rung.name, k)), params=warm)
+            if isinstance(rung.policy, Solo):
+                warm_solo = replace(
+                    rung.policy, params=warm, seed="step", reason="a resample, to see whether it agrees"
+                )
+                plans.append(warm_solo.plan(branch))
+            else:
+                plans.append(rung.policy.plan(branch))
+        answers: tuple[Answer, ...] = yield Fork(tuple(plans))
+        came = [a for a in answers if a.error is None]
+        if not came:
+            error = answers[0].error
+            return None, f"{error.kind}: {error.message}" if error else "no resample"
+        agree = sum(same(a, answer) for a in came)
+        return agree / len(came), f"{agree} of {len(came)} resamples agree"
+
+    def _least(self, worker: str) -> float:
+        if self.thresholds is None:
+            return self.threshold
+        found: Mapping[str, float] = self.thresholds.data["workers"]
+        return found.get(worker, self.threshold)
+
+    @property
+    def _by(self) -> str:
+        source = f" with thresholds {self.thresholds.hash}" if self.thresholds else ""
+        return f"{self.check}{source}"
+
+    def outlook(self, request: Request, quotes: Quotes) -> Outlook:
+        """The first rung for certain; each further one at even odds. The odds are a guess until outcomes are recorded."""
+        total, chance = Outlook(), 1.0
+        for number, rung in enumerate(self.rungs):
+            part = rung.policy.outlook(request, quotes)
+            last = number == len(self.rungs) - 1
+            if not last and self.check == "agreement":
+                part = then(part, *[rung.policy.outlook(request, quotes)] * self.samples)
+            if not last and self.check == "verifier":
+                messages = judging.verify_messages(request, Answer())
+                part = then(part, of_ask(quotes(Ask(self.verifier, messages, role="verifier", max_tokens=4))))
+            total = then(total, part if number == 0 else maybe(part, chance))
+            chance *= 0.5
+        return total
+
+
+def _verdict(rung: Rung, dearer: Rung, score: float | None, least: float, reason: str, by: str) -> Note:
+    accepted = score is not None and score >= least
+    numbers = {} if score is None else {"score": round(score, 4), "threshold": round(least, 4)}
+    escalate = f"escalate to {dearer.name}"
+    accept = f"accept {rung.name}"
+    options = (
+        Option(
+            accept, numbers, "" if accepted else reason if score is None else f"{score:.2f} < {least:.2f}"
+        ),
+        Option(escalate, rejected="the cheaper answer stands" if accepted else ""),
+    )
+    return Note(Choice(accept if accepted else escalate, options, reason=reason, by=by))

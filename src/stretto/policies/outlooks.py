@@ -1,0 +1,45 @@
+"""Arithmetic of outlooks: what asks cost alone, in sequence, side by side, and perhaps."""
+
+from collections.abc import Iterable
+
+from stretto.steps import Outlook, Quote, Span
+
+__all__ = ["beside", "maybe", "of_ask", "then"]
+
+
+def of_ask(quote: Quote) -> Outlook:
+    """One ask: one call if it goes well; at worst the door's three attempts, of which each may cost its worst case."""
+    return Outlook(
+        Span(1, 1, 3),
+        Span(0, quote.expected, 3 * quote.worst),
+        Span(0, quote.seconds, 3 * quote.seconds),
+    )
+
+
+def then(*parts: Outlook) -> Outlook:
+    """One after the other."""
+    total = Outlook()
+    for part in parts:
+        total = Outlook(total.calls + part.calls, total.usd + part.usd, total.seconds + part.seconds)
+    return total
+
+
+def beside(parts: Iterable[Outlook]) -> Outlook:
+    """Side by side: calls and money add, the slowest sets the time."""
+    parts = list(parts)
+    total = then(*parts)
+    seconds = Span(
+        max((p.seconds.least for p in parts), default=0.0),
+        max((p.seconds.expected for p in parts), default=0.0),
+        max((p.seconds.most for p in parts), default=0.0),
+    )
+    return Outlook(total.calls, total.usd, seconds)
+
+
+def maybe(part: Outlook, chance: float) -> Outlook:
+    """With this chance; at least nothing, at most all of it."""
+
+    def scaled(span: Span) -> Span:
+        return Span(0, chance * span.expected, span.most)
+
+    return Outlook(scaled(part.calls), scaled(part.usd), scaled(part.seconds))

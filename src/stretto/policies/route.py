@@ -1,0 +1,236 @@
+"""Route: pick one worker (or policy) per prompt. The owner's rules come first, then what a table has learned per kind of task."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from stretto.artifacts import Artifact
+from stretto.policies.outlooks import of_ask
+from stretto.policies.solo import Solo
+from stretto.steps import Ask, Choice, Note, Option, Outlook, Plan, Policy, Quotes, Span
+from stretto.types import Answer, Card, Failure, Request
+
+__all__ = ["TABLE_SCHEMA", "Route", "Rule", "Table", "Uniform", "When", "words"]
+
+TABLE_SCHEMA = "stretto.route-table/1"
+
+PRICE_WEIGHT = 0.1
+"""At dial 0, being the dearest of the pool weighs as much as this much expected success; at dial 1 money does not count."""
+
+
+def words(text: str) -> list[str]:
+    """The cheap text feature: the lower-case words of a prompt, numbers folded into `0`."""
+    return ["0" if w[0].isdigit() else w for w in re.findall(r"[a-z]+|[0-9]+", text.casefold())]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Who is good at what: a naive Bayes classifier of prompts into tasks over `words`, and per task each worker's record.
+
+    From an artefact of schema `TABLE_SCHEMA`, data: `tasks` {task: {prior, workers: {id: [successes, trials]}}},
+    `words` {word: {task: log-probability}}, `unseen` {task: log-probability}.
+    """
+
+    artifact: Artifact
+
+    def __post_init__(self) -> None:
+        if self.artifact.schema != TABLE_SCHEMA:
+            raise ValueError(f"a route table needs schema {TABLE_SCHEMA}, not {self.artifact.schema}")
+
+    @property
+    def name(self) -> str:
+        """What a recorded choice names."""
+        return f"route-table {self.artifact.hash}"
+
+    def task(self, prompt: str) -> tuple[str, float]:
+        """The likeliest task of a prompt, and its probability. Words that the table has not seen say nothing."""
+        data = self.artifact.data
+        known, unseen = data["words"], data["unseen"]
+        scores = {task: math.log(entry["prior"]) for task, entry in data["tasks"].items()}
+        for word in words(prompt):
+            if (by_task := known.get(word)) is not None:
+                for task in scores:
+                    scores[task] += by_task.get(task, unseen[task])
+        best = max(scores, key=lambda t: (scores[t], t))
+        return best, 1.0 / sum(math.exp(s - scores[best]) for s in scores.values())
+
+    def estimates(self, task: str) -> Mapping[str, float]:
+        """Each worker's expected success at a task (Laplace: one success and one failure added)."""
+        record = self.artifact.data["tasks"][task]["workers"]
+        return {worker: (good + 1) / (tried + 2) for worker, (good, tried) in record.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """A rule's condition; every part that is set must hold. `contains`: any of these, in any case, in the last user message."""
+
+    contains: tuple[str, ...] = ()
+    matches: str = ""
+    max_tokens_below: int | None = None
+    longer_than: int | None = None
+    tools: bool | None = None
+
+    def holds(self, request: Request) -> str:
+        """Why it holds, or ""."""
+        prompt, why = request.prompt, []
+        if self.contains:
+            low = prompt.casefold()
+            found = next((w for w in self.contains if w.casefold() in low), None)
+            if found is None:
+                return ""
+            why.append(f"contains {found!r}")
+        if self.matches:
+            if not re.search(self.matches, prompt):
+                return ""
+            why.append(f"matches /{self.matches}/")
+        if self.max_tokens_below is not None:
+            if request.max_tokens is None or request.max_tokens >= self.max_tokens_below:
+                return ""
+            why.append(f"max_tokens below {self.max_tokens_below}")
+        if self.longer_than is not None:
+            if len(prompt) <= self.longer_than:
+                return ""
+            why.append(f"longer than {self.longer_than} characters")
+        if self.tools is not None:
+            if bool(request.tools) != self.tools:
+                return ""
+            why.append("has tools" if self.tools else "has no tools")
+        return " and ".join(why) or "always"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """When it holds, `policy` (known as `use` on the wire) answers."""
+
+    when: When
+    use: str
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Rules first, in order; then the table, under the request's dial; then `default`, or the cheapest worker there is.
+
+    `among` limits the table's choice (empty: the whole pool).
+    """
+
+    CODE: ClassVar[str] = "1"
+    rules: tuple[Rule, ...] = ()
+    table: Table | None = None
+    default: str = ""
+    among: tuple[str, ...] = ()
+
+    def plan(self, request: Request) -> Plan:
+        """One recorded choice, then the chosen policy's plan, or a tail ask to the chosen worker."""
+        passed: list[Option] = []
+        for number, rule in enumerate(self.rules, 1):
+            why = rule.when.holds(request)
+            if not why:
+                continue
+            if isinstance(rule.policy, Solo) and request.card(rule.policy.worker) is None:
+                why = f"rule {number} holds, but {rule.policy.worker} is not eligible"
+                passed.append(Option(rule.use, rejected=why))
+                continue
+            yield Note(
+                Choice(rule.use, (*passed, Option(rule.use)), reason=f"rule {number}: {why}", by="rules")
+            )
+            return (yield from rule.policy.plan(request))
+        choice = self._choose(request, passed)
+        if choice is None:
+            return Answer(
+                error=Failure("denied", f"none of {', '.join(self.among)} may be used for this request")
+            )
+        yield Note(choice)
+        return Ask(choice.picked, speaks=True, reason=choice.reason)
+
+    def _choose(self, request: Request, passed: list[Option]) -> Choice | None:
+        cards = [c for c in request.pool if not self.among or c.id in self.among]
+        if not cards:
+            return None
+        if self.table is None:
+            return self._without_table(request, cards, passed)
+        task, sure = self.table.task(request.prompt)
+        estimates = self.table.estimates(task)
+        known = [c for c in cards if c.id in estimates]
+        if not known:
+            return self._without_table(request, cards, passed)
+        dearest = max(_blend(c) for c in known) or 1.0
+        weight = PRICE_WEIGHT * (1 - request.dial)
+        worth = {c.id: estimates[c.id] - weight * _blend(c) / dearest for c in known}
+        picked = max(known, key=lambda c: (worth[c.id], -_blend(c), c.id)).id
+        options = list(passed)
+        for card in cards:
+            if card.id not in worth:
+                options.append(Option(card.id, rejected="the table knows nothing of this worker"))
+                continue
+            numbers = {"success": round(estimates[card.id], 4), "worth": round(worth[card.id], 4)}
+            rejected = "" if card.id == picked else f"worth {worth[card.id]:.3f} < {worth[picked]:.3f}"
+            options.append(Option(card.id, numbers, rejected))
+        reason = f"looks like {task} ({sure:.2f}), where it is right {estimates[picked]:.0%} of the time"
+        return Choice(picked, tuple(options), reason=reason, by=self.table.name)
+
+    def _without_table(self, request: Request, cards: list[Card], passed: list[Option]) -> Choice:
+        named = next((c for c in cards if c.id == self.default), None)
+        picked = named or min(cards, key=lambda c: (not c.priced, _blend(c), c.id))
+        reason = (
+            "the default worker" if named else "the cheapest worker: no rule holds and nothing is learned yet"
+        )
+        others = (Option(c.id, rejected=reason) for c in cards if c is not picked)
+        return Choice(picked.id, (*passed, Option(picked.id), *others), reason=reason, by="default")
+
+    def outlook(self, request: Request, quotes: Quotes) -> Outlook:
+        """The chosen worker's, since the choice is free."""
+        for rule in self.rules:
+            if rule.when.holds(request):
+                return rule.policy.outlook(request, quotes)
+        choice = self._choose(request, [])
+        return of_ask(quotes(Ask(choice.picked, speaks=True))) if choice else Outlook()
+
+
+@dataclass(frozen=True, slots=True)
+class Uniform:
+    """A worker by lot, each with the same chance: the control that every router must beat. `among` empty: the whole pool."""
+
+    CODE: ClassVar[str] = "1"
+    among: tuple[str, ...] = field(default=())
+
+    def _cards(self, request: Request) -> list[Card]:
+        return [c for c in request.pool if not self.among or c.id in self.among]
+
+    def plan(self, request: Request) -> Plan:
+        """One recorded draw from the request's seed, then a tail ask."""
+        cards = self._cards(request)
+        if not cards:
+            return Answer(
+                error=Failure("denied", f"none of {', '.join(self.among)} may be used for this request")
+            )
+        picked = request.random("uniform").choice(cards).id
+        chance = 1 / len(cards)
+        options = tuple(Option(c.id, {"probability": chance}) for c in cards)
+        yield Note(Choice(picked, options, chance, "drawn by lot", "uniform"))
+        return Ask(picked, speaks=True, reason="drawn by lot")
+
+    def outlook(self, request: Request, quotes: Quotes) -> Outlook:
+        """The average of the workers."""
+        asks = [of_ask(quotes(Ask(c.id, speaks=True))) for c in self._cards(request)]
+        if not asks:
+            return Outlook()
+        share = 1 / len(asks)
+
+        def mean(spans: list[Span]) -> Span:
+            return Span(
+                min(s.least for s in spans),
+                share * sum(s.expected for s in spans),
+                max(s.most for s in spans),
+            )
+
+        return Outlook(
+            mean([a.calls for a in asks]), mean([a.usd for a in asks]), mean([a.seconds for a in asks])
+        )
+
+
+def _blend(card: Card) -> float:
+    """One price a token for comparing workers: input and output tokens weighed 3 to 1, as in ordinary chat traffic."""
+    return 0.75 * card.price.input + 0.25 * card.price.output
