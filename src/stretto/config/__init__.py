@@ -4,7 +4,7 @@ Precedence: command-line flag, then environment (`STRETTO_CONFIG`, `STRETTO_DATA
 the default.
 """
 
-from stretto.config.schema import POLICY_KEYS, load, parse
+from stretto.config.schema import KEYS, POLICY_KEYS, load, parse
 from stretto.config.settings import (
     EndpointSettings,
     LedgerSettings,
@@ -19,6 +19,7 @@ from stretto.config.settings import (
 from stretto.config.toml import near
 
 __all__ = [
+    "KEYS",
     "POLICY_KEYS",
     "EndpointSettings",
     "LedgerSettings",

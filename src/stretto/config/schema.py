@@ -42,24 +42,36 @@ from stretto.config.toml import (
 from stretto.errors import ConfigError
 from stretto.types import PICO, Limits, Price
 
-__all__ = ["POLICY_KEYS", "load", "parse"]
+__all__ = ["KEYS", "POLICY_KEYS", "load", "parse"]
 
 _ABILITIES: Final = ("text", "tools", "json", "vision", "logprobs", "embedding", "state")
 _WIRES: Final = ("chat", "responses", "messages")
 
-_WORKER: Final = (
-    "id",
-    "wire",
-    "model",
-    "endpoints",
-    "path",
-    "price",
-    "labels",
-    "abilities",
-    "context",
-    "max_output",
-    "description",
-)
+KEYS: Final[Mapping[str, tuple[str, ...]]] = {
+    "": ("server", "worker", "pool", "policy", "limits", "rule", "ledger"),
+    "server": ("host", "port", "data", "workers", "grace"),
+    "worker": (
+        "id",
+        "wire",
+        "model",
+        "endpoints",
+        "path",
+        "price",
+        "labels",
+        "abilities",
+        "context",
+        "max_output",
+        "description",
+    ),
+    "worker.endpoints": ("base_url", "api_key_env", "insecure", "labels"),
+    "worker.price": ("input", "output", "cached"),
+    "pool": ("discover", "sparring"),
+    "limits": ("usd", "calls", "seconds", "depth", "fanout"),
+    "rule": ("when", "use"),
+    "rule.when": ("contains", "matches", "max_tokens_below"),
+    "ledger": ("durability", "content"),
+}
+"""The keys that each table may hold. The options of a policy are in `POLICY_KEYS`."""
 
 _WHEN: Final[Mapping[str, Check]] = {
     "contains": some_texts,
@@ -101,7 +113,7 @@ def parse(text: str, *, file: str = "stretto.toml", environ: Mapping[str, str] |
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{file}: not valid TOML: {error}") from None
     top = Table(File(file, text), "", data)
-    top.only("server", "worker", "pool", "policy", "limits", "rule", "ledger")
+    top.only(*KEYS[""])
     base = Path(file).parent
     workers = _workers(top.tables("worker", "[[worker]] with double brackets"), base, environ)
     names = {worker.id for worker in workers}
@@ -118,7 +130,7 @@ def parse(text: str, *, file: str = "stretto.toml", environ: Mapping[str, str] |
 
 
 def _server(table: Table, base: Path) -> ServerSettings:
-    table.only("host", "port", "data", "workers", "grace")
+    table.only(*KEYS["server"])
     known = ServerSettings()
     return ServerSettings(
         host=table.get("host", a_text, known.host),
@@ -142,7 +154,7 @@ def _workers(tables: list[Table], base: Path, environ: Mapping[str, str]) -> tup
 def _worker(table: Table, base: Path, environ: Mapping[str, str]) -> WorkerSettings:
     name = table.need("id", a_name, 'id = "opus"')
     table.title = f'worker "{name}"'
-    table.only(*_WORKER)
+    table.only(*KEYS["worker"])
     path = table.get("path", a_text)
     places = table.tables("endpoints", 'endpoints = [{ base_url = "https://..." }]')
     if path is not None and places:
@@ -175,7 +187,7 @@ def _worker(table: Table, base: Path, environ: Mapping[str, str]) -> WorkerSetti
 
 
 def _endpoint(table: Table, environ: Mapping[str, str]) -> EndpointSettings:
-    table.only("base_url", "api_key_env", "insecure", "labels")
+    table.only(*KEYS["worker.endpoints"])
     settings = EndpointSettings(
         base_url=table.need("base_url", a_text, 'base_url = "https://api.openai.com/v1"').rstrip("/"),
         api_key_env=table.get("api_key_env", a_text, ""),
@@ -207,7 +219,7 @@ def _endpoint(table: Table, environ: Mapping[str, str]) -> EndpointSettings:
 
 
 def _price(table: Table) -> Price:
-    table.only("input", "output", "cached")
+    table.only(*KEYS["worker.price"])
     written = "price = { input = 5.0, output = 25.0 }, in USD per million tokens"
     return Price.per_million(
         table.need("input", a_number(0), written),
@@ -217,7 +229,7 @@ def _price(table: Table) -> Price:
 
 
 def _pool(table: Table) -> PoolSettings:
-    table.only("discover", "sparring")
+    table.only(*KEYS["pool"])
     return PoolSettings(table.get("discover", a_flag, True), table.get("sparring", a_flag))
 
 
@@ -246,7 +258,7 @@ def _policies(table: Table, workers: Iterable[str]) -> dict[str, PolicySettings]
 
 
 def _limits(table: Table) -> Limits:
-    table.only("usd", "calls", "seconds", "depth", "fanout")
+    table.only(*KEYS["limits"])
     known = Limits()
     money = table.get("usd", a_number(0))
     return Limits(
@@ -259,10 +271,10 @@ def _limits(table: Table) -> Limits:
 
 
 def _rule(table: Table) -> RuleSettings:
-    table.only("when", "use")
+    table.only(*KEYS["rule"])
     use = table.need("use", a_name, 'use = "gpt"')
     when = table.table("when")
-    when.only(*_WHEN)
+    when.only(*KEYS["rule.when"])
     conditions = {key: value for key, check in _WHEN.items() if (value := when.get(key, check)) is not None}
     if not conditions:
         raise table.wrong("when", f"needs at least one of {', '.join(_WHEN)}")
@@ -270,7 +282,7 @@ def _rule(table: Table) -> RuleSettings:
 
 
 def _ledger(table: Table) -> LedgerSettings:
-    table.only("durability", "content")
+    table.only(*KEYS["ledger"])
     return LedgerSettings(
         table.get("durability", one_of("process", "power"), "process"),
         table.get("content", one_of("full", "digest")),
