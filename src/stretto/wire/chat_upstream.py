@@ -1,0 +1,424 @@
+"""OpenAI Chat Completions towards workers: asks out, answers and streams in.
+
+Upstreams are trusted with nothing: what they send is parsed leniently, checked, and rebuilt. A stream is complete only when it
+has said why it finished; `[DONE]` or the end of the connection alone means that it was cut.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+from stretto.types import Card, Delta, Failure, Message, TokenLogprob, ToolCall, Usage
+from stretto.wire.base import Completion, Question, Rendered, bounded_json, cause_of_status, redact
+from stretto.wire.chat_parts import (
+    arguments_of,
+    finish_reason,
+    logprobs_of,
+    render_message,
+    said_by_upstream,
+    text_of_parts,
+    usage_of,
+)
+
+__all__ = ["ChatReader", "parse_failure", "parse_reply", "reader", "render_ask"]
+
+# --- asks --------------------------------------------------------------------------------------------------------
+
+_NO_NAMES: Final[Mapping[str, str]] = {}
+_LOGPROBS: Final = frozenset({"logprobs", "top_logprobs"})
+_LARGEST_SEED: Final = 2**31 - 1
+
+
+def render_ask(
+    ask: Question,
+    model: str,
+    card: Card,
+    *,
+    stream: bool = False,
+    lacks: frozenset[str] = frozenset(),
+    renames: Mapping[str, str] = _NO_NAMES,
+) -> Rendered:
+    """A bound ask as the body of a request. Raises `ValueError` for what this format cannot say.
+
+    Dropped and named: parameters in `lacks`, and tools, response formats and log-probabilities that the card's abilities do
+    not list. What a model thought earlier is sent back only to workers with the ability `reasoning`.
+    """
+    if ask.want == "embedding":
+        return _render_embedding(ask, model)
+    if ask.want == "state":
+        raise ValueError("hidden states cannot be had over Chat Completions")
+    able = card.abilities
+    thoughts = "reasoning" in able
+    body: dict[str, Any] = {
+        "model": model,
+        "messages": [
+            {"role": message.role, "content": message.content}
+            if type(message.content) is str and message.role != "assistant" and _bare(message)
+            else render_message(message, reasoning=thoughts)
+            for message in ask.messages or ()
+        ],
+    }
+    dropped: list[str] = []
+    wanted = dict(ask.params)
+    if ask.want == "logprobs":
+        wanted["logprobs"] = True
+    if ask.max_tokens is not None:
+        wanted["max_tokens"] = ask.max_tokens
+    if ask.tools:
+        if "tools" in able:
+            wanted["tools"] = ask.tools
+            if ask.tool_choice is not None:
+                wanted["tool_choice"] = ask.tool_choice
+        else:
+            dropped.append("tools")
+            wanted.pop("parallel_tool_calls", None)
+    if ask.response_format is not None:
+        wanted["response_format"] = ask.response_format
+    for name, value in wanted.items():
+        if name in lacks or _beyond(name, able):
+            dropped.append(name)
+        else:
+            body[renames.get(name, name)] = _fitting(name, value)
+    for name, value in ask.extra.items():
+        if name in lacks:
+            dropped.append(name)
+        elif name not in body:
+            body[name] = value
+    if stream:
+        body["stream"] = True
+        if "stream_options" not in lacks:
+            body["stream_options"] = {"include_usage": True}
+    try:
+        return Rendered("/chat/completions", orjson.dumps(body), tuple(dropped))
+    except TypeError as error:
+        raise ValueError(f"the request cannot be written as JSON: {error}") from None
+
+
+def _bare(message: Message) -> bool:
+    return message.tool_call_id is None and message.name is None and not message.extra
+
+
+def _beyond(name: str, able: frozenset[str]) -> bool:
+    if name in _LOGPROBS:
+        return "logprobs" not in able
+    return name == "response_format" and "json" not in able
+
+
+def _fitting(name: str, value: Any) -> Any:
+    # servers differ in how wide a seed they take; 31 bits are accepted by all
+    if name == "seed" and type(value) is int and not 0 <= value <= _LARGEST_SEED:
+        return value & _LARGEST_SEED
+    return value
+
+
+def _render_embedding(ask: Question, model: str) -> Rendered:
+    text = "\n".join(message.text for message in ask.messages or ())
+    return Rendered("/embeddings", orjson.dumps({"model": model, "input": text, "encoding_format": "float"}))
+
+
+# --- whole answers -----------------------------------------------------------------------------------------------
+
+
+def parse_reply(body: bytes, want: str = "text") -> Completion:
+    """The body of an answer with status 200. Never raises: what is wrong is the completion's `error`."""
+    try:
+        raw = bounded_json(body)
+    except ValueError as error:
+        return _unusable("protocol", f"the answer is {error}")
+    if type(raw) is not dict:
+        return _unusable("protocol", "the answer is not a JSON object")
+    if raw.get("error"):
+        failure, retryable = _inside(raw["error"])
+        return Completion(usage=usage_of(raw.get("usage")), error=failure, retryable=retryable)
+    model = raw.get("model")
+    usage = usage_of(raw.get("usage"))
+    found = Completion(usage=usage, model=model if type(model) is str else "")
+    if want == "embedding":
+        return _embedding(raw, found)
+    choices = raw.get("choices")
+    if type(choices) is not list or not choices:
+        return _with_error(found, "empty", "the answer has no choices")
+    choice = choices[0]
+    message = choice.get("message") if type(choice) is dict else None
+    if type(message) is not dict:
+        return _with_error(found, "protocol", "the answer's choice has no message")
+    found.message = said_by_upstream(message)
+    if choice.get("logprobs") is not None:
+        found.logprobs = logprobs_of(choice["logprobs"])
+    return _finished(found, choice.get("finish_reason"))
+
+
+def _finished(found: Completion, finish: Any) -> Completion:
+    """Check that what has ended is an answer, and say how it ended."""
+    if finish is None or not isinstance(finish, str):
+        return _with_error(found, "cut", "the answer does not say that it is complete")
+    message = found.message
+    if finish == "error":
+        return _with_error(found, "upstream_error", "the upstream failed while it answered")
+    found.finish = finish_reason(finish, message)
+    if message.content or message.tool_calls or message.refusal or message.extra:
+        return found
+    if found.finish != "content_filter":
+        _with_error(found, "empty", "the answer is complete and has no content")
+        found.retryable = found.finish != "length"  # the same cap would be reached again
+    return found
+
+
+def _embedding(raw: Mapping[str, Any], found: Completion) -> Completion:
+    data = raw.get("data")
+    if type(data) is not list or not data:
+        return _with_error(found, "empty", "the answer has no embedding")
+    vector = data[0].get("embedding") if type(data[0]) is dict else None
+    if type(vector) is not list or not vector or any(type(x) not in (int, float) for x in vector):
+        return _with_error(found, "protocol", "the answer's embedding is not a list of numbers")
+    found.embedding = tuple(map(float, vector))
+    found.finish = "stop"
+    return found
+
+
+def _unusable(kind: Any, text: str) -> Completion:
+    return Completion(error=Failure(kind, text), retryable=True)
+
+
+def _with_error(found: Completion, kind: Any, text: str) -> Completion:
+    found.error, found.retryable = Failure(kind, text), True
+    return found
+
+
+def _inside(error: Any) -> tuple[Failure, bool]:
+    """An error object inside an answer or a stream whose HTTP status was 200."""
+    code = error.get("code") if isinstance(error, dict) else None
+    text = _text_of_error(error)
+    if isinstance(code, str) and code.isdecimal() and len(code) == 3:
+        code = int(code)
+    if type(code) is int and 400 <= code < 600:
+        kind, retryable = cause_of_status(code)
+        return Failure(kind, text, status=code), retryable
+    name = " ".join(str(error.get(part, "")) for part in ("type", "code")) if isinstance(error, dict) else ""
+    if "rate_limit" in name:
+        return Failure("rate_limited", text), True
+    if "overloaded" in name:
+        return Failure("overloaded", text), True
+    if "invalid_request" in name:
+        return Failure("bad_request", text), False
+    return Failure("upstream_error", text), True
+
+
+def _text_of_error(error: Any) -> str:
+    if isinstance(error, dict):
+        error = error.get("message")
+    return redact(error) if isinstance(error, str) and error else "the upstream reported an error"
+
+
+def parse_failure(body: bytes) -> str:
+    """What the body of an HTTP error says: one short line without secrets, or "" if it says nothing that can be read."""
+    try:
+        raw = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return ""  # an HTML page or plain text: nothing that is worth showing, and much that may not be shown
+    if not isinstance(raw, dict):
+        return ""
+    for text in (raw.get("error"), raw.get("message"), raw.get("detail")):
+        said = text.get("message") if isinstance(text, dict) else text
+        if isinstance(said, str) and said:
+            return redact(said)
+    return ""
+
+
+# --- streams -----------------------------------------------------------------------------------------------------
+
+
+def reader() -> "ChatReader":
+    """A reader for one streamed answer."""
+    return ChatReader()
+
+
+class ChatReader:
+    """Puts `chat.completion.chunk` events together.
+
+    Its deltas are canonical, whatever the upstream's habits: tool calls are numbered from 0 in the order in which they first
+    appear, each with its id and name once, and with `{}` for arguments that never came.
+    """
+
+    __slots__ = (
+        "_calls",
+        "_finish",
+        "_id",
+        "_indices",
+        "_logprobs",
+        "_model",
+        "_reasoning",
+        "_refusal",
+        "_retryable",
+        "_text",
+        "done",
+        "error",
+        "finished",
+        "usage",
+    )
+
+    def __init__(self) -> None:
+        self.finished = False
+        self.done = False
+        self.error: Failure | None = None
+        self.usage: Usage | None = None
+        self._retryable = False
+        self._finish = ""
+        self._model = ""
+        self._id = ""
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._refusal: list[str] = []
+        self._logprobs: list[TokenLogprob] = []
+        self._calls: list[_Call] = []
+        self._indices: dict[int, _Call] = {}
+
+    def feed(self, data: bytes, into: list[Delta]) -> None:
+        """Take one event's data; add the deltas it brings to `into`. After `done`, and after an error, nothing is taken."""
+        if self.done:
+            return None
+        if data == b"[DONE]":
+            self.done = True
+            return None
+        try:
+            chunk = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            return self._stop("protocol", "an event of the stream is not valid JSON")
+        if type(chunk) is not dict:
+            return self._stop("protocol", "an event of the stream is not a JSON object")
+        if chunk.get("error"):
+            self.error, self._retryable = _inside(chunk["error"])
+            self.done = True
+            return None
+        if not self._model:
+            model, id_ = chunk.get("model"), chunk.get("id")
+            self._model = model if type(model) is str else ""
+            self._id = id_ if type(id_) is str else ""
+        if chunk.get("usage") is not None:
+            self.usage = usage_of(chunk["usage"]) or self.usage
+        choices = chunk.get("choices")
+        if type(choices) is list and choices and type(choices[0]) is dict:
+            self._take(choices[0], into)
+        return None
+
+    def _take(self, choice: dict[str, Any], into: list[Delta]) -> None:
+        raw = choice.get("delta")
+        if type(raw) is dict and raw:
+            text = raw.get("content")
+            if len(raw) == 1 and type(text) is str and choice.get("logprobs") is None:
+                if text:
+                    self._text.append(text)
+                    into.append(Delta(text))
+            else:
+                self._take_all(raw, text, choice.get("logprobs"), into)
+        finish = choice.get("finish_reason")
+        if type(finish) is str and finish and not self.finished:
+            if finish == "error":
+                return self._stop("upstream_error", "the upstream failed while it answered")
+            self.finished, self._finish = True, finish
+            missing = tuple((call.index, "", "", "{}") for call in self._calls if not call.arguments)
+            for call in self._calls:
+                call.arguments = call.arguments or ["{}"]
+            if missing:
+                into.append(Delta(tool_calls=missing))
+        return None
+
+    def _take_all(self, raw: dict[str, Any], text: Any, logprobs: Any, into: list[Delta]) -> None:
+        thought = raw.get("reasoning_content") or raw.get("reasoning")
+        thought = thought if type(thought) is str else ""
+        if type(text) is list:
+            text, thinking = text_of_parts(text)
+            thought += thinking
+        elif type(text) is not str:
+            text = ""
+        refusal = raw.get("refusal")
+        refusal = refusal if type(refusal) is str else ""
+        tokens = logprobs_of(logprobs) if logprobs is not None else ()
+        given = raw.get("tool_calls")
+        calls = tuple(
+            fragment
+            for call in (given if type(given) is list else ())
+            if type(call) is dict and (fragment := self._fragment(call)) is not None
+        )
+        if text or thought or refusal or tokens or calls:
+            self._text.append(text)
+            self._reasoning.append(thought)
+            self._refusal.append(refusal)
+            self._logprobs.extend(tokens)
+            into.append(Delta(text, thought, calls, refusal, tokens))
+
+    def _fragment(self, raw: dict[str, Any]) -> tuple[int, str, str, str] | None:
+        function = raw.get("function")
+        function = function if type(function) is dict else {}
+        id_, name = raw.get("id"), function.get("name")
+        id_ = id_ if type(id_) is str else ""
+        name = name if type(name) is str else ""
+        arguments = arguments_of(function.get("arguments"))
+        call = self._call(raw.get("index"), id_, name)
+        if call is None:
+            call = _Call(len(self._calls), id_ or self._made_up_id(len(self._calls)), name)
+            self._calls.append(call)
+            if type(raw.get("index")) is int:
+                self._indices[raw["index"]] = call
+            if arguments:
+                call.arguments.append(arguments)
+            return call.index, call.id, name, arguments
+        if not arguments:
+            return None
+        call.arguments.append(arguments)
+        return call.index, "", "", arguments
+
+    def _call(self, index: Any, id_: str, name: str) -> "_Call | None":
+        """The call that a fragment goes on with, or `None` for a new one.
+
+        Indices may be missing, or be the same for several calls; ids may change from fragment to fragment. Only a new id
+        together with a name begins a call under an index that is taken.
+        """
+        if type(index) is int:
+            known = self._indices.get(index)
+            if known is None or not (id_ and name) or id_ == known.given_id:
+                return known
+            return self._by_id(id_)
+        if id_:
+            return self._by_id(id_)
+        return self._calls[-1] if self._calls else None
+
+    def _by_id(self, id_: str) -> "_Call | None":
+        return next((call for call in self._calls if call.given_id == id_), None)
+
+    def _made_up_id(self, index: int) -> str:
+        return "call_" + hashlib.blake2b(f"{self._id}/{index}".encode(), digest_size=12).hexdigest()
+
+    def _stop(self, kind: Any, text: str) -> None:
+        self.error, self._retryable, self.done = Failure(kind, text), True, True
+
+    def result(self) -> Completion:
+        """The answer as far as it came. Its `error` is set unless the stream said that the answer is complete."""
+        calls = tuple(ToolCall(call.id, call.name, "".join(call.arguments)) for call in self._calls)
+        text = "".join(self._text)
+        message = Message(
+            "assistant",
+            text if text or not calls else None,
+            calls,
+            reasoning="".join(self._reasoning),
+            refusal="".join(self._refusal),
+        )
+        found = Completion(message, "", self.usage, self._model, tuple(self._logprobs))
+        if self.error is not None:
+            found.error, found.retryable = self.error, self._retryable
+            return found
+        if not self.finished:
+            return _with_error(found, "cut", "the stream ended without saying that the answer is complete")
+        return _finished(found, self._finish)
+
+
+class _Call:
+    __slots__ = ("arguments", "given_id", "id", "index", "name")
+
+    def __init__(self, index: int, id_: str, name: str) -> None:
+        self.index = index
+        self.id = self.given_id = id_
+        self.name = name
+        self.arguments: list[str] = []
