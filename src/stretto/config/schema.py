@@ -68,7 +68,7 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "pool": ("discover", "sparring"),
     "limits": ("usd", "calls", "seconds", "depth", "fanout"),
     "rule": ("when", "use"),
-    "rule.when": ("contains", "matches", "max_tokens_below"),
+    "rule.when": ("contains", "matches", "max_tokens_below", "longer_than", "tools"),
     "ledger": ("durability", "content"),
 }
 """The keys that each table may hold. The options of a policy are in `POLICY_KEYS`."""
@@ -77,6 +77,8 @@ _WHEN: Final[Mapping[str, Check]] = {
     "contains": some_texts,
     "matches": a_pattern,
     "max_tokens_below": a_whole(1),
+    "longer_than": a_whole(0),
+    "tools": a_flag,
 }
 
 POLICY_KEYS: Final[Mapping[str, Mapping[str, Check]]] = {
@@ -84,18 +86,22 @@ POLICY_KEYS: Final[Mapping[str, Mapping[str, Check]]] = {
     "route": {"among": some_texts, "default": a_name, "table": a_text},
     "cascade": {
         "rungs": some_texts,
-        "check": a_text,
+        "check": one_of("confidence", "agreement", "verifier"),
         "threshold": a_number(0, 1),
-        "samples": a_whole(2, 16),
+        "thresholds": a_text,
         "verifier": a_name,
+        "samples": a_whole(1, 16),
+        "temperature": a_number(0, 2),
     },
     "fuse": {
         "panel": some_texts,
-        "how": a_text,
+        "how": one_of("vote", "select"),
+        "weigh": one_of("count", "confidence"),
         "judge": a_name,
         "writer": a_name,
         "quorum": a_whole(1),
-        "within": a_number(0),
+        "within": a_number(0.001),
+        "temperature": a_number(0, 2),
     },
     "fallback": {"workers": some_texts},
 }

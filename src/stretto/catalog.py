@@ -1,0 +1,303 @@
+"""Names on the wire and the policies they stand for: every worker (solo), the built-in policies, and the owner's own.
+
+Built in, for whatever pool there is:
+
+| name | stands for |
+|---|---|
+| `route` | the owner's rules, then what a table has learned per kind of task, then the default or the cheapest worker |
+| `cascade` | up to three workers from cheap to dear, with a check after each but the last |
+| `fuse` | up to four workers side by side and a vote; with only one worker, three samples of it |
+| `fallback` | every worker in the order of the configuration, the next one when one fails |
+| `stretto` | for now the same as `route` where a table has been learned for this pool, else as `cascade` |
+| `stretto-ultra` | for now the same as `fuse` |
+
+A `[policy.NAME]` of the same name replaces a built-in one. Other packages offer policy types as entry points of the group
+`stretto.policies`: a callable that takes the options of the table and a function from names to policies.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from stretto import artifacts
+from stretto.artifacts import Artifact
+from stretto.config import PolicySettings, RuleSettings, Settings, near
+from stretto.errors import ConfigError, UnknownModel
+from stretto.policies.cascade import THRESHOLDS_SCHEMA, Cascade, Rung
+from stretto.policies.fallback import Fallback
+from stretto.policies.fuse import Fuse
+from stretto.policies.route import TABLE_SCHEMA, Route, Rule, Table, When
+from stretto.policies.solo import Solo
+from stretto.steps import Policy
+from stretto.types import Card
+
+__all__ = ["BUILT_IN", "ENTRY_POINTS", "Build", "Catalog", "Learned"]
+
+BUILT_IN: Final = ("stretto", "stretto-ultra", "route", "cascade", "fuse", "fallback")
+"""Names on the wire that always mean something."""
+
+ENTRY_POINTS: Final = "stretto.policies"
+"""The group of entry points in which other packages offer policy types."""
+
+Build = Callable[[Mapping[str, Any], Callable[[str], Policy]], Policy]
+"""What such an entry point holds. Raises `ValueError` with what is wrong with the options."""
+
+_RUNGS: Final = 3
+_PANEL: Final = 4
+_SAMPLES: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What was learned about this pool beforehand: the table that `route` reads, the thresholds that `cascade` reads."""
+
+    table: Artifact | None = None
+    thresholds: Artifact | None = None
+
+
+class Catalog:
+    """All names of a deployment. Everything is built at once, so that mistakes are known at the start.
+
+    Raises `ConfigError` for a policy or rule that names what does not exist, or itself.
+    """
+
+    def __init__(self, cards: Sequence[Card], settings: Settings, learned: Learned = Learned()) -> None:
+        self._policies: dict[str, Policy] = {}
+        builder = _Builder(tuple(cards), settings, learned)
+        for name in (*(card.id for card in cards), *BUILT_IN, *settings.policies):
+            self._policies[name] = builder.policy(name)
+        self._models = (*cards, *(_card(name, self._policies[name], builder) for name in builder.names))
+
+    def resolve(self, name: str) -> Policy:
+        """The policy that a name on the wire stands for, the same object every time. Raises `UnknownModel`."""
+        found = self._policies.get(name)
+        if found is None:
+            hint = near(name, self._policies) or "."
+            raise UnknownModel(
+                f'There is no model "{name}"{hint} GET /v1/models lists them all.', param="model"
+            )
+        return found
+
+    def models(self) -> Sequence[Card]:
+        """Every name as a card: the workers, then the policies, which carry the label `kind = "policy"`."""
+        return self._models
+
+
+class _Builder:
+    """Builds each policy once, on demand, so that they may refer to each other in any order but not in a circle."""
+
+    def __init__(self, cards: tuple[Card, ...], settings: Settings, learned: Learned) -> None:
+        self.cards = cards
+        self.settings = settings
+        self.learned = learned
+        self.workers = {card.id for card in cards}
+        self.names = tuple(
+            dict.fromkeys(name for name in (*BUILT_IN, *settings.policies) if name not in self.workers)
+        )
+        self._built: dict[str, Policy] = {}
+        self._under_way: list[str] = []
+
+    def policy(self, name: str, where: str = "") -> Policy:
+        """The policy of a name; `where` is the place in the configuration that uses it."""
+        if name in self._built:
+            return self._built[name]
+        if name in self._under_way:
+            circle = " -> ".join([*self._under_way[self._under_way.index(name) :], name])
+            raise ConfigError(f"{where}: policies refer to each other in a circle: {circle}")
+        if name not in self.workers and name not in self.names:
+            raise ConfigError(
+                f'{where}: there is no worker or policy "{name}"{near(name, self._all) or "."} '
+                f"There are: {', '.join(self._all)}"
+            )
+        self._under_way.append(name)
+        self._built[name] = self._build(name)
+        self._under_way.pop()
+        return self._built[name]
+
+    @property
+    def _all(self) -> list[str]:
+        return [*(card.id for card in self.cards), *self.names]
+
+    def _build(self, name: str) -> Policy:
+        if name in self.workers:
+            return Solo(name)
+        if (own := self.settings.policies.get(name)) is not None:
+            return self._own(own)
+        match name:
+            case "route":
+                return self._route(PolicySettings(name, "route"))
+            case "cascade":
+                return self._cascade(PolicySettings(name, "cascade"))
+            case "fallback":
+                return Fallback(tuple(card.id for card in self.cards))
+            case "stretto":
+                return self.policy("route" if self.learned.table is not None else "cascade")
+            case "stretto-ultra":
+                return self.policy("fuse")
+        return self._fuse(PolicySettings(name, "fuse"))
+
+    def _own(self, own: PolicySettings) -> Policy:
+        match own.type:
+            case "solo":
+                return Solo(self._one(own, "worker"))
+            case "route":
+                return self._route(own)
+            case "cascade":
+                return self._cascade(own)
+            case "fuse":
+                return self._fuse(own)
+            case "fallback":
+                return Fallback(self._some(own, "workers"))
+        return self._third_party(own)
+
+    def _route(self, own: PolicySettings) -> Policy:
+        table = self.learned.table
+        if "table" in own.options:
+            table = self._artifact(own, "table", TABLE_SCHEMA)
+        return Route(
+            rules=tuple(self._rule(rule) for rule in self.settings.rules),
+            table=None if table is None else Table(table),
+            default=self._one(own, "default") if "default" in own.options else "",
+            among=self._some(own, "among") if "among" in own.options else (),
+        )
+
+    def _rule(self, rule: RuleSettings) -> Rule:
+        return Rule(When(**rule.when), rule.use, self.policy(rule.use, f"{rule.where}.use"))
+
+    def _cascade(self, own: PolicySettings) -> Policy:
+        options = dict(own.options)
+        names: Sequence[str] = options.pop("rungs", ())
+        where = f"{own.where}.rungs"
+        if not names:
+            names = _ladder(self.cards)
+            where = own.where or own.name
+        self._known(names, where)
+        checked = [card for card in self.cards if card.id in names[:-1]]
+        sure = all("logprobs" in card.abilities for card in checked)
+        given: Any = options.pop("check", None)
+        check: Literal["confidence", "agreement", "verifier"] = given or (
+            "verifier" if "verifier" in options else "confidence" if sure else "agreement"
+        )
+        if check == "verifier":
+            options["verifier"] = self._one(own, "verifier")
+        thresholds = self.learned.thresholds if check == "confidence" else None
+        if "thresholds" in options:
+            del options["thresholds"]
+            thresholds = self._artifact(own, "thresholds", THRESHOLDS_SCHEMA)
+        rungs = tuple(
+            Rung.of_worker(name, check) if name in self.workers else Rung(name, self.policy(name, where))
+            for name in names
+        )
+        return Cascade(rungs, check=check, thresholds=thresholds, **options)
+
+    def _fuse(self, own: PolicySettings) -> Policy:
+        options = dict(own.options)
+        if "writer" in options and "judge" in options:
+            raise ConfigError(
+                f"{own.where}.writer: a panel has one last word: give `judge` or `writer`, not both"
+            )
+        for key in ("judge", "writer"):
+            if options.pop(key, None) is not None:
+                options["judge"] = self._one(own, key)
+                options.setdefault("how", "select")
+        if options.get("how") == "select" and "judge" not in options:
+            raise ConfigError(f'{own.where}.how: "select" needs a `judge`, the worker that picks')
+        if options.get("how") == "vote" and "judge" in options:
+            raise ConfigError(f'{own.where}.how: a "vote" has no judge; leave `judge` out, or use "select"')
+        panel = self._some(own, "panel") if "panel" in options else _panel(self.cards)
+        options.pop("panel", None)
+        if options.get("quorum", 1) > len(panel):
+            raise ConfigError(f"{own.where}.quorum: is more than the {len(panel)} members of the panel")
+        if "how" not in options and "weigh" not in options:
+            sure = all("logprobs" in card.abilities for card in self.cards if card.id in panel)
+            options["weigh"] = "confidence" if sure else "count"
+        return Fuse(panel, **options)
+
+    def _third_party(self, own: PolicySettings) -> Policy:
+        found = {point.name: point for point in metadata.entry_points(group=ENTRY_POINTS)}
+        if own.type not in found:
+            known = ("solo", "route", "cascade", "fuse", "fallback", *found)
+            raise ConfigError(
+                f'{own.where}.type: there is no policy type "{own.type}"{near(own.type, known) or "."} '
+                f"There are: {', '.join(known)}"
+            )
+        build: Build = found[own.type].load()
+        try:
+            return build(own.options, lambda name: self.policy(name, own.where))
+        except ValueError as error:
+            raise ConfigError(f"{own.where}: {error}") from error
+
+    def _one(self, own: PolicySettings, key: str) -> str:
+        """The worker that an option names."""
+        if key not in own.options:
+            raise ConfigError(f"{own.where}: needs the key `{key}`, the id of a worker")
+        self._known((own.options[key],), f"{own.where}.{key}", policies=False)
+        return str(own.options[key])
+
+    def _some(self, own: PolicySettings, key: str) -> tuple[str, ...]:
+        """The workers that an option lists."""
+        if key not in own.options:
+            raise ConfigError(f"{own.where}: needs the key `{key}`, a list of worker ids")
+        self._known(own.options[key], f"{own.where}.{key}", policies=False)
+        return tuple(own.options[key])
+
+    def _known(self, names: Iterable[str], where: str, *, policies: bool = True) -> None:
+        allowed = self._all if policies else [card.id for card in self.cards]
+        kind = "worker or policy" if policies else "worker"
+        for name in names:
+            if name not in allowed:
+                raise ConfigError(
+                    f'{where}: there is no {kind} "{name}"{near(name, allowed) or "."} '
+                    f"There are: {', '.join(allowed) or 'none'}"
+                )
+
+    def _artifact(self, own: PolicySettings, key: str, schema: str) -> Artifact:
+        folder = self.settings.source.parent if self.settings.source else Path()
+        return artifacts.read(folder / Path(own.options[key]).expanduser(), schema)
+
+
+def _blend(card: Card) -> tuple[bool, float, str]:
+    """Orders workers from cheap to dear; those without a known price come last."""
+    return not card.priced, 0.75 * card.price.input + 0.25 * card.price.output, card.id
+
+
+def _ladder(cards: Sequence[Card]) -> tuple[str, ...]:
+    """The cheapest worker, the dearest, and one midway."""
+    ids = [card.id for card in sorted(_talkers(cards), key=_blend)]
+    if len(ids) <= _RUNGS:
+        return tuple(ids)
+    return ids[0], ids[len(ids) // 2], ids[-1]
+
+
+def _panel(cards: Sequence[Card]) -> tuple[str, ...]:
+    """The dearest few workers; the only one several times."""
+    ids = [card.id for card in sorted(_talkers(cards), key=_blend)]
+    return tuple(ids * _SAMPLES if len(ids) == 1 else ids[-_PANEL:])
+
+
+def _talkers(cards: Sequence[Card]) -> list[Card]:
+    return [card for card in cards if "text" in card.abilities]
+
+
+def _card(name: str, policy: Policy, builder: _Builder) -> Card:
+    own = builder.settings.policies.get(name)
+    kind = own.type if own else type(policy).__name__.lower()
+    return Card(
+        name,
+        labels={"kind": "policy", "type": kind},
+        abilities=frozenset().union(*(card.abilities for card in builder.cards)),
+        description=_ABOUT.get(name, "") if own is None else f"the owner's own, of type {kind}",
+        priced=False,
+    )
+
+
+_ABOUT: Final[Mapping[str, str]] = {
+    "stretto": "for now: `route` where a table has been learned for this pool, else `cascade`",
+    "stretto-ultra": "for now: `fuse`",
+    "route": "rules first, then what was learned per kind of task, then the default or the cheapest worker",
+    "cascade": "cheap first, a check, then dearer",
+    "fuse": "several workers side by side, and a vote",
+    "fallback": "one worker after the other until one answers",
+}
