@@ -1,0 +1,1 @@
+"""Workers: who can be asked, and how a question reaches them."""
