@@ -174,8 +174,13 @@ class _Begun:
         self._back: list[str] = []
 
     def start(self, ticket: str, asking: Coroutine[Any, Any, Reply]) -> None:
-        task = self._tasks[ticket] = asyncio.ensure_future(asking)
-        task.add_done_callback(lambda _: self._back.append(ticket))
+        self._tasks[ticket] = asyncio.ensure_future(self._noted(ticket, asking))
+
+    async def _noted(self, ticket: str, asking: Coroutine[Any, Any, Reply]) -> Reply:
+        try:
+            return await asking
+        finally:
+            self._back.append(ticket)
 
     async def first(self, within: float | None) -> str:
         """The ticket of the one that came back first; "" when none did within the time, or none is under way."""

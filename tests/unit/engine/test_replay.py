@@ -198,7 +198,7 @@ def recorded(policy=Solo("a"), answer=lambda a, e, n: "x", **fields):
 
 def test_a_run_is_not_resumed_under_a_changed_policy():
     """A policy with other settings has another version; the error names both."""
-    store, engine, run = recorded(Fuse(("a", "b")))
+    _store, engine, run = recorded(Fuse(("a", "b")))
 
     with pytest.raises(VersionChanged, match="fuse-"):
         asyncio.run(engine.resume(run.id, Fuse(("a", "c"))))
@@ -251,7 +251,7 @@ def test_an_intent_without_an_outcome_counts_at_what_was_reserved():
 
 def test_another_policy_is_answered_from_what_the_record_holds():
     """A panel's record can tell what one of its members alone would have said, and what nobody was asked."""
-    store, engine, run = recorded(Fuse(("a", "b")), lambda a, e, n: f"from {a.worker}")
+    _store, engine, run = recorded(Fuse(("a", "b")), lambda a, e, n: f"from {a.worker}")
     calls = len(engine._pool.calls)
 
     solo = asyncio.run(engine.replay(run.id, Solo("b")))
