@@ -1,0 +1,1 @@
+"""Measuring ways to orchestrate on the same items, through the same engine, with intervals."""

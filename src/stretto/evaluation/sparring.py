@@ -1,0 +1,292 @@
+"""Evaluation on the sparring problems: every worker, random choice, every policy and the oracle, on the same held-out items.
+
+In process through the engine, or as a client of a running gateway: the same problems, the same grading, the same table.
+"""
+
+import asyncio
+import json
+import statistics
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from stretto.engine.run import Engine
+from stretto.errors import ConfigError
+from stretto.evaluation.intervals import Interval, paired_difference, wilson
+from stretto.sparring.graders import grade
+from stretto.sparring.problems import FAMILIES, Problem, Split, problems
+from stretto.steps import Policy
+from stretto.types import PICO, Message, Request, usd
+
+__all__ = [
+    "Contender",
+    "Item",
+    "Report",
+    "by_engine",
+    "by_url",
+    "evaluate",
+    "markdown",
+    "save",
+    "verdict",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One problem answered by one contender: score 0..1, money (pico-dollars), calls, seconds, error kind ("" if none)."""
+
+    problem: str
+    family: str
+    score: float
+    cost: int
+    calls: int
+    seconds: float
+    served_by: str
+    error: str = ""
+    run: str = ""
+
+
+Play = Callable[[str, Problem], Awaitable[Item]]
+"""Lets the contender of a name answer a problem."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """What one name came to over all items; `gain` is the paired difference to the best single worker."""
+
+    name: str
+    kind: str
+    accuracy: Interval
+    gain: Interval
+    usd_per_thousand: float
+    calls: float
+    p50_seconds: float
+    p95_seconds: float
+    errors: int
+    by_family: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The whole comparison. `best_single` was chosen on other items, not on these."""
+
+    n: int
+    seed: int
+    split: str
+    best_single: str
+    best_single_chosen_on: str
+    contenders: tuple[Contender, ...]
+    seconds: float
+    provenance: Mapping[str, Any]
+
+    def as_json(self) -> str:
+        """The report as JSON text."""
+        return json.dumps(asdict(self), indent=1)
+
+
+def by_engine(engine: Engine, policies: Mapping[str, Policy], *, seed: int) -> Play:
+    """Play in process; every call is in the ledger with purpose `evaluation`."""
+
+    async def play(name: str, problem: Problem) -> Item:
+        request = Request(
+            messages=(Message("user", problem.prompt),), model=name, seed=seed, params={"temperature": 0}
+        )
+        run = await engine.run(policies[name], request, name=name, purpose="evaluation")
+        error = run.answer.error
+        return Item(
+            problem.id,
+            problem.family,
+            0.0 if error else grade(problem, run.answer.text),
+            run.cost,
+            run.calls,
+            run.seconds,
+            run.answer.worker,
+            error.kind if error else "",
+            run.id,
+        )
+
+    return play
+
+
+def by_url(url: str, *, key: str = "", seed: int, timeout: float = 60.0) -> Play:
+    """Play as a client of the gateway at `url` (its `/v1` root), over plain HTTP."""
+    parts = urlsplit(url)
+    if parts.scheme != "http" or not parts.hostname:
+        raise ConfigError(
+            f"--url {url}: an http:// address of a gateway is needed, such as http://127.0.0.1:8700/v1"
+        )
+
+    def ask(name: str, problem: Problem) -> Item:
+        body = {
+            "model": name,
+            "messages": [{"role": "user", "content": problem.prompt}],
+            "temperature": 0,
+            "stretto": {"seed": seed},
+        }
+        headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
+        connection = HTTPConnection(parts.hostname or "", parts.port or 80, timeout=timeout)
+        begun = time.monotonic()
+        try:
+            connection.request(
+                "POST", f"{parts.path.rstrip('/')}/chat/completions", json.dumps(body), headers
+            )
+            response = connection.getresponse()
+            answer = json.loads(response.read())
+        except (OSError, HTTPException, ValueError) as error:
+            return Item(
+                problem.id, problem.family, 0.0, 0, 0, time.monotonic() - begun, "", type(error).__name__
+            )
+        finally:
+            connection.close()
+        seconds = time.monotonic() - begun
+        if response.status != 200:
+            code = str(answer.get("error", {}).get("code") or response.status)
+            return Item(problem.id, problem.family, 0.0, 0, 0, seconds, "", code)
+        told = answer["stretto"]
+        return Item(
+            problem.id,
+            problem.family,
+            grade(problem, answer["choices"][0]["message"]["content"] or ""),
+            round(told["cost_usd"] * PICO),
+            told["calls"],
+            seconds,
+            told["served_by"],
+            "",
+            told["run_id"],
+        )
+
+    async def play(name: str, problem: Problem) -> Item:
+        return await asyncio.to_thread(ask, name, problem)
+
+    return play
+
+
+async def evaluate(
+    play: Play,
+    workers: Sequence[str],
+    policies: Sequence[str],
+    *,
+    n: int = 600,
+    seed: int = 1,
+    split: Split = "test",
+    chosen: tuple[str, str] | None = None,
+    concurrency: int = 4,
+    provenance: Mapping[str, Any] | None = None,
+    tick: Callable[[str], None] = lambda name: None,
+) -> tuple[Report, dict[str, list[Item]]]:
+    """Let every contender answer the same `n` problems. `tick(name)` is called once an item, for a progress bar.
+
+    `chosen` is the best single worker and what it was chosen on; without it, it is chosen on the odd items and the
+    comparison says so. Returns the report and all items by contender.
+    """
+    begun = time.monotonic()
+    asked = problems(FAMILIES, split, n, seed)
+    gate = asyncio.Semaphore(concurrency)
+
+    async def one(name: str, problem: Problem) -> Item:
+        async with gate:
+            item = await play(name, problem)
+        tick(name)
+        return item
+
+    items: dict[str, list[Item]] = {}
+    for name in (*workers, *policies):
+        items[name] = list(await asyncio.gather(*(one(name, problem) for problem in asked)))
+    best, chosen_on = chosen or (_best_on_odd(items, workers), "the odd items of this very set")
+    baseline = [i.score for i in items[best]]
+    rows = [_contender(name, "worker", items[name], baseline, seed) for name in workers]
+    rows += [_contender(name, "policy", items[name], baseline, seed) for name in policies]
+    rows.append(_contender("oracle", "bound", _oracle(items, workers), baseline, seed))
+    report = Report(
+        len(asked),
+        seed,
+        split,
+        best,
+        chosen_on,
+        tuple(rows),
+        time.monotonic() - begun,
+        dict(provenance or {}),
+    )
+    return report, items
+
+
+def _best_on_odd(items: Mapping[str, Sequence[Item]], workers: Sequence[str]) -> str:
+    return max(workers, key=lambda w: sum(i.score for i in items[w][1::2]))
+
+
+def _oracle(items: Mapping[str, Sequence[Item]], workers: Sequence[str]) -> list[Item]:
+    """Per problem the cheapest worker that was right, else the cheapest: what perfect foresight would do. No policy can."""
+    chosen = []
+    for answers in zip(*(items[w] for w in workers), strict=True):
+        right = [i for i in answers if i.score >= 1.0]
+        chosen.append(min(right or answers, key=lambda i: i.cost))
+    return chosen
+
+
+def _contender(
+    name: str, kind: str, items: Sequence[Item], baseline: Sequence[float], seed: int
+) -> Contender:
+    scores = [i.score for i in items]
+    times = sorted(i.seconds for i in items)
+    families = sorted({i.family for i in items})
+    return Contender(
+        name,
+        kind,
+        wilson(sum(scores), len(scores)),
+        paired_difference(scores, baseline, seed=seed),
+        1000 * usd(sum(i.cost for i in items)) / len(items),
+        statistics.fmean(i.calls for i in items),
+        times[len(times) // 2],
+        times[min(len(times) - 1, int(0.95 * len(times)))],
+        sum(1 for i in items if i.error),
+        {f: statistics.fmean(i.score for i in items if i.family == f) for f in families},
+    )
+
+
+def markdown(report: Report) -> str:
+    """The comparison as a Markdown table, with a verdict that is read off the intervals."""
+    lines = [
+        f"{report.n} {report.split} problems, seed {report.seed}; intervals are 95 %. "
+        f"Best single worker: `{report.best_single}`, chosen on {report.best_single_chosen_on}.",
+        "",
+        "| contender | accuracy | against best single (paired) | USD / 1000 | calls | p50 ms | p95 ms | errors |",
+        "|---|---|---|--:|--:|--:|--:|--:|",
+    ]
+    for c in report.contenders:
+        a, g = c.accuracy, c.gain
+        gain = "-" if c.name == report.best_single else f"{g.value:+.3f} [{g.low:+.3f}, {g.high:+.3f}]"
+        lines.append(
+            f"| {c.name} ({c.kind}) | {a.value:.3f} [{a.low:.3f}, {a.high:.3f}] | {gain} | {c.usd_per_thousand:.4f} "
+            f"| {c.calls:.2f} | {1000 * c.p50_seconds:.0f} | {1000 * c.p95_seconds:.0f} | {c.errors} |"
+        )
+    lines += ["", verdict(report), ""]
+    return "\n".join(lines)
+
+
+def verdict(report: Report) -> str:
+    """What the intervals allow to say."""
+    better = [c for c in report.contenders if c.kind == "policy" and c.gain.above_zero]
+    worse = [c for c in report.contenders if c.kind == "policy" and c.gain.below_zero]
+    told = []
+    if better:
+        told.append(f"Better than the best single worker: {', '.join(c.name for c in better)}.")
+    else:
+        told.append("No gain shown: no policy's interval lies above zero.")
+    if worse:
+        told.append(f"Worse than it: {', '.join(c.name for c in worse)}.")
+    return " ".join(told)
+
+
+def save(report: Report, items: Mapping[str, Sequence[Item]], folder: Path) -> None:
+    """Write `summary.json`, `table.md` and `items.jsonl` into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "summary.json").write_text(report.as_json() + "\n", encoding="utf-8")
+    (folder / "table.md").write_text(markdown(report), encoding="utf-8")
+    with (folder / "items.jsonl").open("w", encoding="utf-8") as out:
+        for name, answers in items.items():
+            for item in answers:
+                out.write(json.dumps({"contender": name, **asdict(item)}) + "\n")

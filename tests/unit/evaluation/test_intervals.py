@@ -1,0 +1,43 @@
+"""Intervals."""
+
+import random
+
+import pytest
+
+from stretto.evaluation.intervals import paired_difference, wilson
+
+
+def test_wilson_agrees_with_the_published_example():
+    """8 of 10 give [0.490, 0.943] (Brown, Cai and DasGupta 2001, standard tables)."""
+    found = wilson(8, 10)
+
+    assert (found.value, round(found.low, 3), round(found.high, 3)) == (0.8, 0.490, 0.943)
+
+
+def test_the_paired_interval_covers_the_true_difference_about_as_often_as_it_says():
+    """Over 200 samples of 80 pairs with a true difference of 0.1, at least 88 % of the intervals hold it."""
+    rng = random.Random(1)
+    held = 0
+    for trial in range(200):
+        a = [float(rng.random() < 0.6) for _ in range(80)]
+        b = [float(rng.random() < 0.5) for _ in range(80)]
+        found = paired_difference(a, b, seed=trial, draws=300)
+        held += found.low <= 0.1 <= found.high
+
+    assert held >= 176
+
+
+def test_equal_answers_show_no_gain():
+    """The interval of nothing is nothing, and neither above nor below zero."""
+    found = paired_difference([1.0, 0.0, 1.0], [1.0, 0.0, 1.0])
+
+    assert (found.low, found.value, found.high) == (0, 0, 0)
+    assert not found.above_zero
+    assert not found.below_zero
+
+
+@pytest.mark.parametrize("pair", [([1.0], []), ([], [])])
+def test_unpaired_samples_are_refused(pair):
+    """A paired comparison needs the same items on both sides."""
+    with pytest.raises(ValueError, match="paired"):
+        paired_difference(*pair)
