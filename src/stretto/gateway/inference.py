@@ -1,0 +1,261 @@
+"""The routes that ask models: a request in a wire format becomes a run of a policy, its answer goes back in that format.
+
+Whole answers leave after the run is recorded. Streams tell the truth: the head leaves with the first piece (or after
+`Settings.first_beat` seconds), pieces leave as the engine emits them, and everything from the event that a client takes for
+the end waits until the run is recorded. What fails before the head is an HTTP error, after it the format's own error event.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from stretto.engine.run import Engine, Run
+from stretto.errors import Forbidden, RequestError
+from stretto.gateway.auth import may_use
+from stretto.gateway.call import Call, Response, Send, Watchtower
+from stretto.gateway.errors import Problem, of_failure
+from stretto.gateway.meters import Meters
+from stretto.gateway.options import from_headers, joined
+from stretto.gateway.settings import Settings
+from stretto.steps import Policy
+from stretto.types import Card, Delta, Key, Request, new_run_id, usd
+from stretto.wire.base import Format, Incoming, StreamWriter, delta_of
+
+__all__ = ["Catalog", "Inference", "check_name"]
+
+_EVENTS: Final = (b"content-type", b"text/event-stream; charset=utf-8")
+_LIVE: Final = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
+_KNOWN_NAMES: Final = 4096
+_NOTHING: Final[Mapping[str, Any]] = {}
+
+
+class Catalog(Protocol):
+    """What names on the wire mean."""
+
+    def resolve(self, name: str) -> Policy:
+        """The policy that a model name stands for: a worker's solo, or a configured one.
+
+        Returns the same object for the same name until the configuration changes. Raises `UnknownModel` with near matches.
+        """
+        ...
+
+    def models(self) -> Sequence[Card]:
+        """Everything that `resolve` knows, for GET /v1/models; policies carry the label `kind = "policy"`."""
+        ...
+
+
+class Inference:
+    """The route of one wire format."""
+
+    def __init__(
+        self,
+        format: Format,
+        engine: Engine,
+        catalog: Catalog,
+        settings: Settings,
+        tower: Watchtower,
+        meters: Meters,
+    ) -> None:
+        self._format = format
+        self._engine = engine
+        self._catalog = catalog
+        self._settings = settings
+        self._tower = tower
+        self._meters = meters
+        self._names: dict[str, bytes] = {}
+
+    async def parse(self, call: Call) -> tuple[Incoming, Request, str, Policy]:
+        """The request of a call with its options, the name of the policy it asks for, and that policy.
+
+        Raises `RequestError` and its kin, `Forbidden` when the key may not use that name.
+        """
+        incoming = self._format.parse_request(await call.body(self._settings.body_limit))
+        request, policy_name = incoming.request, incoming.options.policy
+        if (given := from_headers(call.headers)) is not None:
+            request = joined(request, incoming.options, given)
+            policy_name = policy_name or given.policy
+        if incoming.options.score_with is not None:
+            raise RequestError("`stretto.score_with` is not served here.", param="stretto.score_with")
+        name = policy_name or request.model
+        if call.key is not None:
+            check_name(call.key, request.model)
+            check_name(call.key, name)
+        return incoming, request, name, self._catalog.resolve(name)
+
+    async def __call__(self, call: Call) -> Response | None:
+        """Serve a call. `None` when the answer has been streamed."""
+        incoming, request, name, policy = await self.parse(call)
+        if incoming.stream:
+            return await self._stream(call, incoming, request, name, policy)
+        call.watch = watch = self._tower.enter(call.receive)
+        try:
+            run = await self._engine.run(policy, request, name=name, key=call.key)
+        finally:
+            self._tower.leave(watch)
+        self._meters.count(run)
+        return self.whole(run, request.model)
+
+    def whole(self, run: Run, model: str, more: Mapping[str, Any] = _NOTHING) -> Response:
+        """The answer of a settled run in one piece. `model` is the name asked for, `more` adds to the `stretto` block."""
+        answer, headers = run.answer, self._headers(run)
+        if answer.error is not None:
+            return Response.of(of_failure(answer.error), run.id, headers, more)
+        block = {**_block(run), **more} if more else _block(run)
+        body = self._format.render_response(
+            run.id, int(time.time()), model, answer, run.usage, run.served, block
+        )
+        return Response(200, body, headers)
+
+    async def _stream(
+        self, call: Call, incoming: Incoming, request: Request, name: str, policy: Policy
+    ) -> Response | None:
+        run_id = new_run_id()
+        writer = self._format.stream(run_id, int(time.time()), request.model, incoming.include_usage)
+        early = ((b"x-stretto-run-id", run_id.encode()), (b"x-stretto-policy", self._value(name)))
+        stream = _Stream(call, writer, early, self._settings)
+        call.in_band = stream.fail
+        call.watch = watch = self._tower.enter(call.receive)
+        try:
+            run = await self._engine.run(
+                policy, request, name=name, key=call.key, emit=stream.emit, run_id=run_id
+            )
+        finally:
+            self._tower.leave(watch)
+            stream.quiet()
+        self._meters.count(run)
+        answer = run.answer
+        if answer.error is not None:
+            problem = of_failure(answer.error)
+            if not call.started:
+                return Response.of(problem, run.id, self._headers(run))
+            await stream.fail(problem)
+            return None
+        pieces = b"" if run.streamed else writer.deltas([delta_of(answer.message, answer.logprobs)])
+        end = writer.end(answer, run.usage, run.served, _block(run))
+        await stream.end(pieces + end, self._headers(run))
+        return None
+
+    def _headers(self, run: Run) -> list[tuple[bytes, bytes]]:
+        return [
+            (b"x-stretto-run-id", run.id.encode()),
+            (b"x-stretto-served-by", self._value(run.answer.worker)),
+            (b"x-stretto-calls", b"%d" % run.calls),
+            (b"x-stretto-cost-usd", _money(run.cost)),
+            (b"x-stretto-policy", self._value(run.policy)),
+        ]
+
+    def _value(self, name: str) -> bytes:
+        """A name as a header value: printable ASCII, never a line end."""
+        value = self._names.get(name)
+        if value is None:
+            if len(self._names) >= _KNOWN_NAMES:
+                self._names.clear()
+            shown = "".join(c if " " <= c <= "~" else "?" for c in name[:256])
+            value = self._names[name] = shown.encode()
+        return value
+
+
+class _Stream:
+    """One streamed answer on its way. `emit` is the engine's; the end and failures come from the route."""
+
+    __slots__ = ("_beat", "_call", "_early", "_fresh", "_pulse", "_send", "_sending", "_timer", "_writer")
+
+    def __init__(
+        self, call: Call, writer: StreamWriter, early: Sequence[tuple[bytes, bytes]], settings: Settings
+    ) -> None:
+        self._call = call
+        self._writer = writer
+        self._early = early
+        self._send: Send = call.send
+        self._beat = settings.beat
+        self._sending = False
+        self._fresh = False
+        self._pulse: asyncio.Task[None] | None = None
+        self._timer = asyncio.get_running_loop().call_later(settings.first_beat, self._due)
+
+    async def emit(self, deltas: Sequence[Delta]) -> None:
+        """Send pieces of the answer; returns when the client's connection can take more."""
+        body = self._writer.deltas(deltas)
+        if not body:
+            return
+        self._fresh = self._sending = True
+        if self._pulse is not None:
+            await self._pulsed()
+        if not self._call.started:
+            # uvloop puts both writes into one segment: nothing is awaited in between while the client keeps up
+            await self._start(self._early)
+        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+        self._sending = False
+
+    async def end(self, body: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """Send what completes the answer, with `headers` if the head has not left yet."""
+        if self._pulse is not None:
+            await self._pulsed()
+        if not self._call.started:
+            await self._start(headers)
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def fail(self, problem: Problem) -> None:
+        """Send the error event and end the body: nothing that a client could take for a whole answer."""
+        event = self._writer.error(problem.message, problem.type, problem.code, problem.param)
+        await self.end(event, self._early)
+
+    def quiet(self) -> None:
+        """No more keep-alives."""
+        self._timer.cancel()
+
+    async def _start(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        self._call.started = True
+        await self._send(
+            {"type": "http.response.start", "status": 200, "headers": [_EVENTS, *_LIVE, *headers]}
+        )
+
+    def _due(self) -> None:
+        """Time for a keep-alive, unless pieces are on their way anyway."""
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._beat, self._due)
+        fresh, self._fresh = self._fresh, False
+        if not fresh and not self._sending and (self._pulse is None or self._pulse.done()):
+            first, self._call.started = not self._call.started, True
+            self._pulse = loop.create_task(self._keep_alive(first))
+
+    async def _keep_alive(self, first: bool) -> None:
+        if first:
+            await self._start(self._early)
+        body = self._writer.keep_alive()
+        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+
+    async def _pulsed(self) -> None:
+        """Wait until a keep-alive on its way is out: sends must not overtake each other."""
+        pulse = self._pulse
+        if pulse is not None:
+            await asyncio.wait((pulse,))
+            self._pulse = None
+            pulse.result()
+
+
+def check_name(key: Key | None, name: str) -> None:
+    """Refuse (`Forbidden`) a model or policy that a key may not ask for."""
+    if not may_use(key, name):
+        raise Forbidden(f"This key may not use the model {name!r}; GET /v1/models lists what it may.")
+
+
+def _block(run: Run) -> Mapping[str, Any]:
+    """The `stretto` object of an answer."""
+    answer = run.answer
+    return {
+        "run_id": run.id,
+        "policy": run.policy,
+        "served_by": answer.worker,
+        "calls": run.calls,
+        "cost_usd": usd(run.cost),
+        "receipt": f"/v1/runs/{run.id}",
+        "why": answer.why,
+    }
+
+
+def _money(pico: int) -> bytes:
+    """Dollars, exact, without an exponent."""
+    whole, part = divmod(pico, 1_000_000_000_000)
+    return (b"%d.%012d" % (whole, part)).rstrip(b"0").rstrip(b".") if part else b"%d" % whole

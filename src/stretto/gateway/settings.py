@@ -1,0 +1,31 @@
+"""What the gateway is told by the composition root, apart from its collaborators."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Settings"]
+
+
+def _nothing() -> Mapping[str, Any]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Sizes in bytes, times in seconds.
+
+    `version` is Stretto's, `config` names the configuration in force. `anonymous` lets callers in without a key; only where
+    none but this machine can reach the port (`auth.check_listen`). A stream's head leaves after `first_beat` at the latest,
+    followed by a keep-alive every `beat` in which nothing else is sent. A caller who leaves is noticed within `notice`.
+    `health` is asked for what GET /health says besides (counts only: it is open to everyone).
+    """
+
+    version: str = ""
+    config: str = ""
+    anonymous: bool = False
+    body_limit: int = 20 * 1024 * 1024
+    first_beat: float = 2.0
+    beat: float = 10.0
+    notice: float = 0.05
+    health: Callable[[], Mapping[str, Any]] = _nothing
