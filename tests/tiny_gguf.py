@@ -31,8 +31,9 @@ def kind_of(value: object) -> bytes:
 def encoded(value: object) -> bytes:
     """A value without its type."""
     if isinstance(value, tuple):
-        items = b"".join(encoded(item) for item in value)
-        return kind_of(value[0]) + struct.pack("<Q", len(value)) + items
+        if isinstance(value[0], int):
+            return struct.pack(f"<IQ{len(value)}i", 5, len(value), *value)  # llama.cpp wants these signed
+        return kind_of(value[0]) + struct.pack("<Q", len(value)) + b"".join(encoded(item) for item in value)
     if isinstance(value, str):
         return text(value)
     return struct.pack({bool: "<?", int: "<I", float: "<f"}[type(value)], value)
@@ -78,7 +79,11 @@ def tiny_gguf(path: Path, *, seed: int = 7, fields: Mapping[str, object] | None 
     for name, shape in shapes.items():
         count = shape[0] * (shape[1] if len(shape) > 1 else 1)
         infos += text(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, 0, len(data))
-        data += array("f", (1.0 if len(shape) == 1 else draw.gauss(0, 0.3) for _ in range(count))).tobytes()
+        weights = array("f", (1.0 if len(shape) == 1 else draw.gauss(0, 0.3) for _ in range(count)))
+        if name == "output.weight":  # no weight on what cannot be read: greedy answers are printable
+            silent = (3 + 256) * WIDTH
+            weights[:silent] = array("f", bytes(4 * silent))
+        data += weights.tobytes()
     head = struct.pack("<4sIQQ", b"GGUF", 3, len(shapes), len(metadata))
     head += b"".join(field(key, value) for key, value in metadata.items()) + infos
     path.write_bytes(head + bytes(-len(head) % 32) + data)
