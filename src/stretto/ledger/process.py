@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from stretto.errors import LedgerBusy
+
 __all__ = ["Presence", "alive", "hold", "process_id", "processes"]
 
 _LOCK = "alive.lock"
@@ -46,12 +48,21 @@ class Presence:
 
 
 def hold(data: str | os.PathLike[str], process: str) -> Presence:
-    """Show that `process` lives, making its folder if there is none. Raises `OSError` when the data folder cannot be written."""
+    """Show that `process` lives, making its folder if there is none.
+
+    Raises `OSError` when the data folder cannot be written, `LedgerBusy` when somebody shows that already.
+    """
     folder = Path(data) / "ledger" / process
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)  # waits at most for a reader's look in `alive`
-    return Presence(process, descriptor)
+    for _ in range(100):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return Presence(process, descriptor)
+        except BlockingIOError:
+            time.sleep(0.01)  # a reader's look in `alive` takes microseconds; an owner keeps it
+    os.close(descriptor)
+    raise LedgerBusy(f"{folder} belongs to a process that lives")
 
 
 def alive(data: str | os.PathLike[str], process: str) -> bool:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from stretto.errors import LedgerCorrupt, LedgerUnavailable
 
-__all__ = ["VERSION", "connect", "index_path", "migrate"]
+__all__ = ["VERSION", "check", "connect", "index_path", "migrate"]
 
 VERSION = 1
 """Version of the tables, kept in the file as SQLite's `user_version`."""
@@ -26,13 +26,14 @@ def index_path(data: str | os.PathLike[str]) -> Path:
 
 
 def connect(
-    path: str | os.PathLike[str], *, readonly: bool = False, timeout: float = 5.0
+    path: str | os.PathLike[str], *, readonly: bool = False, rebuild: bool = False, timeout: float = 5.0
 ) -> sqlite3.Connection:
     """Open the SQLite file: WAL, autocommit (begin transactions with `BEGIN IMMEDIATE`), foreign keys, `timeout` seconds of
     patience with other writers, `sqlite3.Row` rows, usable from any one thread at a time.
 
-    A file that is missing is made, unless journals stand beside it. Raises `LedgerCorrupt`, naming the file, when it is missing
-    beside journals or is not a whole SQLite file; `LedgerUnavailable` when it cannot be opened.
+    A file that is missing is made, unless journals stand beside it (`rebuild` makes it all the same). Raises `LedgerCorrupt`,
+    naming the file, when it is missing beside journals or is not a whole SQLite file; `LedgerUnavailable` when it cannot be
+    opened.
     """
     path = Path(path)
     if not path.exists():
@@ -40,7 +41,7 @@ def connect(
             raise LedgerUnavailable(
                 f"{path} does not exist: nothing has been recorded in this data folder yet"
             )
-        if any((path.parent / "ledger").glob("*/*.jsonl")):
+        if not rebuild and any((path.parent / "ledger").glob("*/*.jsonl")):
             raise LedgerCorrupt(
                 f"{path} is missing, but there are journals beside it: run `stretto runs reindex` to rebuild it"
                 " (keys and their ceilings are kept in that file only; restore it from a backup if you have one)"
@@ -78,6 +79,24 @@ def connect(
     return connection
 
 
+def check(connection: sqlite3.Connection, path: Path, seconds: float = 0.5) -> None:
+    """Look for damage inside the file, for at most so many seconds. Raises `LedgerCorrupt`, naming it."""
+    until = time.monotonic() + seconds
+    connection.set_progress_handler(lambda: time.monotonic() > until, 10_000)
+    try:
+        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+            raise _refusal(path, error) from error
+        found = "ok"  # so far: a file too large to be read whole at every start
+    except sqlite3.DatabaseError as error:
+        raise _refusal(path, error) from error
+    finally:
+        connection.set_progress_handler(None, 0)
+    if found != "ok":
+        raise _refusal(path, sqlite3.DatabaseError(found), damaged=True)
+
+
 def migrate(connection: sqlite3.Connection) -> None:
     """Make the tables of every `sql/schema*.sql` and `sql/accounts*.sql` that are not there yet. May be repeated at any time."""
     for script in sorted(
@@ -102,9 +121,11 @@ def _use_wal(connection: sqlite3.Connection, timeout: float) -> None:
             time.sleep(0.01)
 
 
-def _refusal(path: Path, error: sqlite3.DatabaseError) -> LedgerCorrupt | LedgerUnavailable:
+def _refusal(
+    path: Path, error: sqlite3.DatabaseError, damaged: bool = False
+) -> LedgerCorrupt | LedgerUnavailable:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+    if damaged or code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
         return LedgerCorrupt(
             f"{path} is damaged ({error}): run `stretto runs reindex` to rebuild it from the journals"
         )
