@@ -1,0 +1,485 @@
+"""One try of an ask at one endpoint: build the request, send it, read the answer, and say what went wrong if it did.
+
+Whatever an upstream does wrong comes back as an `Outcome` with an `error`. Only cancellation passes through, after the
+connection has been closed and the tally made true.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal, Protocol
+
+from stretto.errors import LocalModelError
+from stretto.pool.estimate import input_tokens, text_tokens
+from stretto.pool.health import Health
+from stretto.pool.http import HttpRequest, HttpResponse, Origin, Transport, TransportError, parse_url
+from stretto.pool.limits import Gate
+from stretto.steps import Ask, Emit, Endpoint, Outcome, Tally
+from stretto.types import Card, Delta, Failure, FailureKind, Usage
+from stretto.wire.base import Completion, Format, StreamReader, cause_of_status, delta_of, redact
+from stretto.wire.sse import SseError, SseParser
+
+__all__ = ["Lane", "LocalModels", "Pace", "Timeouts", "attempt"]
+
+_LOG: Final = logging.getLogger(__name__)
+
+_ERROR_BODY: Final = 64 * 1024
+_AFTER_FINISH: Final = 5.0
+_AFTER_DONE: Final = 0.25
+_LONGEST_RETRY_AFTER: Final = 86_400.0
+_LATE: Final = 10.0
+"""A caller's deadline that cut off a silent upstream counts against the upstream only if it was at least this long."""
+
+
+class LocalModels(Protocol):
+    """Where local files are served (`pool.local.LlamaRuntime`)."""
+
+    async def socket_for(
+        self, path: Path, *, purpose: Literal["text", "embedding"] = "text", deadline: float | None = None
+    ) -> str:
+        """The Unix socket that serves the file. Raises `LocalModelError`, or `TimeoutError` at `deadline`."""
+        ...
+
+    def forget(self, path: Path, *, purpose: Literal["text", "embedding"] = "text") -> None:
+        """The socket refused a connection: look again at the next call."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds an upstream may be silent: before a stream's first byte, between its pieces, and until a whole answer comes.
+
+    A deadline of the run ends an attempt earlier.
+    """
+
+    first_byte: float = 120.0
+    idle: float = 60.0
+    whole: float = 600.0
+
+
+@dataclass(slots=True)
+class Pace:
+    """How a worker has been answering lately: moving averages of seconds a call and of output tokens; `None` before the first."""
+
+    seconds: float | None = None
+    output: float | None = None
+
+    def note(self, seconds: float, output: int) -> None:
+        """A call was answered."""
+        if self.seconds is None or self.output is None:
+            self.seconds, self.output = seconds, float(output)
+        else:
+            self.seconds += 0.1 * (seconds - self.seconds)
+            self.output += 0.1 * (output - self.output)
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """One endpoint at work: everything that an attempt there needs, made ready once, and how it has been doing.
+
+    `origin` and `base` say where; for a local file (`gguf`) they follow from its socket.
+    """
+
+    endpoint: Endpoint
+    form: Format
+    model: str
+    card: Card
+    headers: bytes
+    secret: str
+    origin: Origin | None
+    base: bytes
+    gguf: Path | None
+    lacks: frozenset[str]
+    renames: Mapping[str, str]
+    dense: bool
+    timeouts: Timeouts
+    pace: Pace
+    gate: Gate | None = None
+    health: Health = field(default_factory=Health)
+    socket: Origin | None = None
+    under_way: int = 0
+
+    @property
+    def load(self) -> int:
+        """Calls under way here, and waiting to be."""
+        return self.under_way if self.gate is None else self.gate.load
+
+
+async def attempt(
+    lane: Lane,
+    ask: Ask,
+    transport: Transport,
+    local: LocalModels | None,
+    clock: Callable[[], float],
+    *,
+    deadline: float | None,
+    tally: Tally,
+    emit: Emit | None,
+) -> Outcome:
+    """Try `ask` in `lane` once. See `steps.Pool.attempt`; `clock` is the monotonic clock of the pool's health."""
+    lane.under_way += 1
+    lane.health.begin()
+    gate, inside, ended = lane.gate, False, False
+    one = _Try(lane, ask, local, tally, emit)
+    try:
+        if gate is not None:
+            try:
+                await gate.enter(deadline)
+            except TimeoutError:
+                return one.failed("overloaded", "no place was free before the deadline")
+            inside = True
+        outcome = await one.run(transport, deadline)
+        ended = True
+    finally:
+        lane.under_way -= 1
+        if inside and gate is not None:
+            gate.leave()
+        if not ended:
+            lane.health.leave()
+            one.account()
+    _judge(lane, one, outcome, clock)
+    return outcome
+
+
+def _judge(lane: Lane, one: "_Try", outcome: Outcome, clock: Callable[[], float]) -> None:
+    """What the outcome says about the endpoint's health."""
+    error = outcome.error
+    if error is None:
+        lane.pace.note(one.loop.time() - one.started, outcome.usage.output)
+        if not lane.health.clear:
+            lane.health.succeed(clock())
+    elif one.blameless:
+        lane.health.leave()
+    elif lane.health.fail(error.kind, clock(), error.retry_after):
+        _LOG.warning(
+            "%s is taken out after repeated failures, the last one: %s", lane.endpoint.name, error.message
+        )
+    elif error.kind == "upstream_auth":
+        _LOG.warning("%s", error.message)
+
+
+class _Try:
+    """One attempt under way."""
+
+    __slots__ = (
+        "ask",
+        "blameless",
+        "chunks",
+        "emit",
+        "first_byte",
+        "lane",
+        "local",
+        "loop",
+        "reader",
+        "sent",
+        "started",
+        "tally",
+    )
+
+    def __init__(
+        self, lane: Lane, ask: Ask, local: LocalModels | None, tally: Tally, emit: Emit | None
+    ) -> None:
+        self.lane = lane
+        self.ask = ask
+        self.local = local
+        self.tally = tally
+        self.emit = emit
+        self.loop = asyncio.get_running_loop()
+        self.started = self.loop.time()
+        self.first_byte: float | None = None
+        self.sent = False
+        self.blameless = False
+        self.reader: StreamReader | None = None
+        self.chunks = 0
+
+    # --- the request ---
+
+    async def run(self, transport: Transport, deadline: float | None) -> Outcome:
+        """Make the attempt."""
+        lane, ask = self.lane, self.ask
+        streaming = self.emit is not None and ask.want != "embedding"
+        try:
+            request = lane.form.render_ask(
+                ask, lane.model, lane.card, stream=streaming, lacks=lane.lacks, renames=lane.renames
+            )
+        except ValueError as error:
+            self.blameless = True
+            return self.failed("bad_request", str(error))
+        origin, base = lane.origin, lane.base
+        if origin is None:
+            found = await self._local_origin(deadline)
+            if isinstance(found, Failure):
+                return self._outcome(found, retryable=found.kind == "timeout")
+            origin = found
+        timeouts = lane.timeouts
+        call = HttpRequest(
+            b"POST",
+            origin,
+            base + request.path.encode(),
+            lane.headers,
+            request.body,
+            deadline,
+            timeouts.first_byte if streaming else timeouts.whole,
+            timeouts.idle,
+            streaming,
+        )
+        self.sent = True
+        response: HttpResponse | None = None
+        try:
+            response = await transport.send(call)
+            if 200 <= response.status < 300:
+                found_ = await (self._stream(response) if streaming else self._whole(response))
+                outcome = self._answer(found_, response, request.dropped)
+            else:
+                outcome = await self._refusal(response)
+        except TransportError as error:
+            outcome = self._broken(error, origin)
+        finally:
+            if response is not None:
+                response.cancel()
+        self.tally.usage = outcome.usage
+        return outcome
+
+    async def _local_origin(self, deadline: float | None) -> Origin | Failure:
+        lane, local = self.lane, self.local
+        if local is None or lane.gguf is None:
+            return Failure("unavailable", f"{lane.endpoint.name}: nothing here serves local models")
+        try:
+            socket = await local.socket_for(lane.gguf, purpose=self._purpose, deadline=deadline)
+            if lane.socket is None or lane.socket.socket_path != socket:
+                lane.socket = parse_url("unix:" + socket)[0]
+            return lane.socket
+        except LocalModelError as error:
+            return Failure("unavailable", str(error))
+        except TimeoutError:
+            self.blameless = True
+            return Failure("timeout", f"{lane.endpoint.name}: the model was not loaded before the deadline")
+
+    @property
+    def _purpose(self) -> Literal["text", "embedding"]:
+        return "embedding" if self.ask.want == "embedding" else "text"
+
+    # --- the answer ---
+
+    async def _whole(self, response: HttpResponse) -> Completion:
+        return self.lane.form.parse_reply(await response.read(), self.ask.want)
+
+    async def _stream(self, response: HttpResponse) -> Completion:
+        """Read a stream to its end, passing its pieces on as they come; complete only if it says so itself."""
+        kind = response.headers.get(b"content-type", b"text/event-stream").partition(b";")[0].strip().lower()
+        if kind == b"application/json":  # some servers ignore `stream`
+            found = await self._whole(response)
+            if found.error is None:
+                await self._pass_on([delta_of(found.message, found.logprobs)])
+            return found
+        if kind != b"text/event-stream":
+            return Completion(
+                error=Failure(
+                    "protocol", f"answered with {redact(kind.decode('latin-1'))} instead of a stream"
+                )
+            )
+        reader = self.reader = self.lane.form.reader()
+        parser = SseParser()
+        try:
+            while not reader.done:
+                piece = await self._next(response, reader)
+                if not piece:
+                    break
+                deltas: list[Delta] = []
+                for event in parser.feed(piece):
+                    reader.feed(event.data, deltas)
+                if deltas and (reader.error is None or self.tally.emitted):
+                    await self._pass_on(deltas)
+        except SseError as error:
+            reader.error = Failure("protocol", str(error))
+        except TransportError:
+            if not reader.finished:
+                raise
+        else:
+            if reader.error is None and reader.done:
+                await _run_out(response)
+        return reader.result()
+
+    async def _next(self, response: HttpResponse, reader: StreamReader) -> bytes:
+        if not reader.finished:
+            return await response.next()
+        try:
+            async with asyncio.timeout(_AFTER_FINISH):  # the answer is whole, only its usage is still to come
+                return await response.next()
+        except TimeoutError:
+            return b""
+
+    async def _pass_on(self, deltas: list[Delta]) -> None:
+        if self.first_byte is None:
+            self.first_byte = self.loop.time() - self.started
+        self.chunks += len(deltas)
+        self.tally.emitted = True
+        if self.emit is not None:
+            await self.emit(deltas)
+
+    def _answer(self, found: Completion, response: HttpResponse, dropped: tuple[str, ...]) -> Outcome:
+        error = found.error
+        if error is not None:
+            text = error.message
+            if error.kind == "protocol":
+                kind = response.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+                if kind.startswith(b"text/html"):
+                    text = "answered with an HTML page instead of JSON; is the base URL right?"
+                    self.sent = False  # something else than a model has answered
+            error = self._failure(error.kind, text, error.status, error.retry_after)
+        usage = found.usage
+        if usage is None:
+            usage = self._estimated(found)
+        return Outcome(
+            found.message,
+            found.finish,
+            usage,
+            error,
+            error is not None and found.retryable and not self.tally.emitted,
+            found.logprobs,
+            found.embedding,
+            (),
+            found.model,
+            self.first_byte,
+            dropped,
+        )
+
+    async def _refusal(self, response: HttpResponse) -> Outcome:
+        """An HTTP status that is no success."""
+        status = response.status
+        self.sent = False  # not charged
+        try:
+            said = self.lane.form.parse_failure(await response.read(_ERROR_BODY))
+        except TransportError:
+            said = ""
+        kind, retryable = cause_of_status(status)
+        text = f"answered {status}" + (f": {said}" if said else "")
+        if 300 <= status < 400:
+            text, retryable = f"answered {status}, a redirect; is the base URL right?", False
+        if kind == "upstream_auth":
+            text = f"refused our key with {status}; check the key of this endpoint" + (
+                f" ({said})" if said else ""
+            )
+        retry_after = _retry_after(response.headers) if status in (429, 503, 529) else None
+        return self._outcome(self._failure(kind, text, status, retry_after), retryable=retryable)
+
+    # --- what went wrong ---
+
+    def _broken(self, error: TransportError, origin: Origin) -> Outcome:
+        """An exchange that failed below HTTP."""
+        text = str(error).removeprefix(origin.key + ": ")
+        kind: FailureKind
+        retryable = True
+        match error.phase:
+            case "connect" | "tls" | "send":
+                kind, self.sent = "unavailable", False
+                if self.local is not None and self.lane.gguf is not None:
+                    self.local.forget(self.lane.gguf, purpose=self._purpose)
+            case "first_byte" | "idle":
+                kind = "timeout"
+            case "total":
+                kind, retryable = "timeout", False
+                self.sent = self.sent and error.sent
+                self.blameless = error.received or self.loop.time() - self.started < _LATE
+            case "protocol" | "body_limit":
+                kind = "protocol"
+            case _:
+                kind, self.sent = "cut", error.received
+        if self.reader is not None:
+            found = self.reader.result()
+            found.error, found.retryable = self._failure(kind, text), retryable
+            usage = found.usage or self._estimated(found)
+            return Outcome(
+                found.message,
+                "",
+                usage,
+                found.error,
+                retryable and not self.tally.emitted,
+                found.logprobs,
+                model=found.model,
+                first_byte=self.first_byte,
+            )
+        return self._outcome(self._failure(kind, text), retryable=retryable)
+
+    def failed(self, kind: FailureKind, text: str, *, retryable: bool = False) -> Outcome:
+        """An outcome without an answer."""
+        return self._outcome(self._failure(kind, text), retryable=retryable)
+
+    def _outcome(self, error: Failure, *, retryable: bool) -> Outcome:
+        usage = Usage(input_tokens(self.ask, self.lane.dense), estimated=True) if self.sent else Usage()
+        return Outcome(usage=usage, error=error, retryable=retryable, finish="", first_byte=self.first_byte)
+
+    def _failure(
+        self, kind: FailureKind, text: str, status: int | None = None, retry_after: float | None = None
+    ) -> Failure:
+        secret = self.lane.secret
+        if secret:
+            text = text.replace(secret, "[redacted]")
+        return Failure(kind, f"{self.lane.endpoint.name}: {text}", retry_after, status)
+
+    # --- what it used ---
+
+    def account(self) -> None:
+        """Make the tally true where the attempt stands now."""
+        if self.sent:
+            found = self.reader.result() if self.reader is not None else Completion()
+            self.tally.usage = found.usage or self._estimated(found)
+
+    def _estimated(self, found: Completion) -> Usage:
+        """Usage that the upstream did not tell: input by the text, output by chunks and text, at most what was allowed."""
+        if not self.sent:
+            return Usage()
+        ask, message = self.ask, found.message
+        written = 0
+        for text in (
+            message.text,
+            message.reasoning,
+            message.refusal,
+            *(c.arguments for c in message.tool_calls),
+        ):
+            written += text_tokens(text, self.lane.dense)
+        written = max(written, self.chunks)
+        if ask.max_tokens is not None:
+            written = min(written, ask.max_tokens)
+        return Usage(input_tokens(ask, self.lane.dense), written, estimated=True)
+
+
+async def _run_out(response: HttpResponse) -> None:
+    """Read the few bytes after the end of a stream, so that its connection can be used again; not for long."""
+    try:
+        async with asyncio.timeout(_AFTER_DONE):
+            while await response.next():
+                pass
+    except (TimeoutError, TransportError):
+        return
+
+
+def _retry_after(headers: Mapping[bytes, bytes]) -> float | None:
+    """How long the upstream asks us to wait, in seconds; a date counts from the answer's own `Date`, whatever our clock says."""
+    millis = headers.get(b"retry-after-ms")
+    if millis is not None and millis.isdigit():
+        return min(int(millis[:12]) / 1000, _LONGEST_RETRY_AFTER)
+    value = headers.get(b"retry-after")
+    if value is None:
+        return None
+    try:
+        seconds = float(value[:32])
+    except ValueError:
+        until = _date(value)
+        since = _date(headers.get(b"date", b""))
+        if until is None:
+            return None
+        seconds = until - (time.time() if since is None else since)
+    return min(max(seconds, 0.0), _LONGEST_RETRY_AFTER) if seconds == seconds else None
+
+
+def _date(value: bytes) -> float | None:
+    import email.utils  # late: 10 ms, and hardly ever needed
+
+    try:
+        return email.utils.parsedate_to_datetime(value.decode("latin-1")).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None

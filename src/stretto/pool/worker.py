@@ -1,0 +1,255 @@
+"""Workers: a model that can be asked = a wire format, the places where it is served, and what is known of it."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from stretto.errors import ConfigError
+from stretto.pool.attempt import Lane, LocalModels, Pace, Timeouts, attempt
+from stretto.pool.estimate import input_tokens
+from stretto.pool.http import Transport, header_block, parse_url
+from stretto.pool.limits import Gate
+from stretto.pool.profiles import ASSUMED_ABILITIES, profile
+from stretto.steps import Ask, Emit, Endpoint, Outcome, Quote, Ready, Tally
+from stretto.types import Card, Price, Usage
+from stretto.wire import FORMATS, format_named
+
+__all__ = ["Place", "Worker", "WorkerPool", "describe"]
+
+DEFAULT_CAP: Final = 4096
+"""Output tokens that a price rests on when neither the ask nor the card bounds them."""
+_TYPICAL_OUTPUT: Final = 400
+_BUSY: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a worker is served: at `base_url` with `api_key`, or here from a GGUF file at `gguf`.
+
+    `name` is unique in the pool and shows in receipts and errors. `headers` are sent with each request beside the usual ones;
+    like the key they are kept out of `repr`. `most` bounds the calls under way there.
+    """
+
+    name: str
+    base_url: str = ""
+    api_key: str = field(default="", repr=False)
+    gguf: Path | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    most: int | None = None
+
+
+_NO_RENAMES: Final[Mapping[str, str]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A model that can be asked. Policies see its `card` alone.
+
+    `model` is its name at the upstream; `lacks` are parameters that it does not know and that are dropped, `renames` those it
+    knows by another name. `dense`: its tokeniser may take as much as a token a byte (small models that the project trains).
+    """
+
+    id: str
+    model: str
+    places: tuple[Place, ...]
+    card: Card
+    wire: str = "chat"
+    lacks: frozenset[str] = frozenset()
+    renames: Mapping[str, str] = field(default_factory=dict)
+    dense: bool = False
+    timeouts: Timeouts = Timeouts()
+
+
+def describe(
+    id: str,
+    model: str,
+    places: Sequence[Place],
+    *,
+    wire: str = "chat",
+    price: Price | None = None,
+    labels: Mapping[str, str] | None = None,
+    abilities: frozenset[str] | None = None,
+    context: int | None = None,
+    max_output: int | None = None,
+    description: str = "",
+    free: bool = False,
+) -> Worker:
+    """A worker by what its operator says, completed by the shipped profile of `model`.
+
+    What is given wins. Without a price from either it counts as unpriced, unless it is served from a file or `free`.
+    """
+    known = profile(model)
+    local = bool(places) and all(place.gguf is not None for place in places)
+    found = price or (known.price if known is not None and not local else None)
+    vendor = {"vendor": known.vendor} if known is not None and known.vendor and not local else {}
+    card = Card(
+        id=id,
+        price=found or Price(),
+        labels={**vendor, **(labels or {})},
+        abilities=abilities or (known.abilities if known is not None else None) or ASSUMED_ABILITIES,
+        context=context or (known.context if known is not None else None),
+        max_output=max_output or (known.max_output if known is not None else None),
+        description=description,
+        priced=found is not None or local or free,
+    )
+    return Worker(id, model, tuple(places), card, wire, known.lacks if known is not None else frozenset())
+
+
+class WorkerPool:
+    """A `steps.Pool` over real endpoints. For one event loop.
+
+    `local` serves GGUF files. `clock` is a monotonic clock for cool-downs and ejections. Raises `ConfigError` for a worker that
+    cannot be made, naming it.
+    """
+
+    def __init__(
+        self,
+        workers: Sequence[Worker],
+        transport: Transport,
+        *,
+        local: LocalModels | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._transport = transport
+        self._local = local
+        self._clock = clock
+        self._workers = {worker.id: worker for worker in workers}
+        if len(self._workers) < len(workers):
+            raise ConfigError(f"two workers are called {_twice([worker.id for worker in workers])!r}")
+        names = [place.name for worker in workers for place in worker.places]
+        if len(set(names)) < len(names):
+            raise ConfigError(f"two endpoints are called {_twice(names)!r}")
+        self._cards = tuple([worker.card for worker in workers])
+        self._lanes: dict[str, tuple[Lane, ...]] = {w.id: _lanes(w) for w in workers}
+        self._by_name = {lane.endpoint.name: lane for lanes in self._lanes.values() for lane in lanes}
+        self._alone = {
+            id: Ready((lanes[0].endpoint,)) for id, lanes in self._lanes.items() if len(lanes) == 1
+        }
+
+    def cards(self) -> tuple[Card, ...]:
+        """As `Pool.cards`."""
+        return self._cards
+
+    def workers(self) -> tuple[Worker, ...]:
+        """The workers, in order."""
+        return tuple(self._workers.values())
+
+    def quote(self, ask: Ask) -> Quote:
+        """As `Pool.quote`. Input is estimated from above (`pool.estimate`), output by `max_tokens`, the card, or 4,096 tokens."""
+        worker = self._workers.get(ask.worker)
+        if worker is None:
+            return Quote(0, 0, 0, 0, priced=False)
+        card, pace = worker.card, self._lanes[worker.id][0].pace
+        given = input_tokens(ask, worker.dense)
+        cap = 0
+        if ask.want != "embedding":
+            cap = ask.max_tokens or card.max_output or DEFAULT_CAP
+            if ask.max_tokens is None and card.context is not None:
+                cap = min(cap, card.context)
+        price = card.price
+        worst = given * max(price.input, price.cached or 0) + cap * price.output
+        likely = min(cap, _TYPICAL_OUTPUT if pace.output is None else int(pace.output))
+        expected = min(worst, price.of(Usage(given if worker.dense else given * 3 // 5, likely)))
+        seconds = 1.0 if pace.seconds is None else pace.seconds
+        return Quote(expected, worst, given, cap, seconds, card.priced)
+
+    def candidates(self, ask: Ask) -> Ready:
+        """As `Pool.candidates`: one that is due for a probe first, then by load; an ejected one only if there is no other."""
+        lanes = self._lanes.get(ask.worker)
+        if lanes is None:
+            return Ready(reason=f"there is no worker {ask.worker!r}")
+        if len(lanes) == 1 and lanes[0].health.clear:
+            return self._alone[ask.worker]
+        now = self._clock()
+        fit: list[Lane] = []
+        probes: list[Lane] = []
+        out: list[Lane] = []
+        cooling: list[Lane] = []
+        into = {"fit": fit, "probe": probes, "ejected": out, "cooling": cooling}
+        for lane in lanes:
+            into[lane.health.standing(now)].append(lane)
+        fit.sort(key=lambda lane: lane.load)
+        for lane in probes[:1]:
+            lane.health.offer(now)
+        chosen = probes[:1] + fit
+        if not chosen and out:
+            chosen = [min(out, key=lambda lane: lane.health.ejected_until)]
+        if chosen:
+            return Ready(tuple([lane.endpoint for lane in chosen]))
+        if not cooling:
+            return Ready(reason=f"{ask.worker} has no endpoint")
+        pause = min(lane.health.cooled_until for lane in cooling) - now
+        return Ready(retry_after=max(pause, _BUSY), reason=f"every endpoint of {ask.worker} is rate limited")
+
+    async def attempt(
+        self, ask: Ask, endpoint: Endpoint, *, deadline: float | None, tally: Tally, emit: Emit | None
+    ) -> Outcome:
+        """As `Pool.attempt`."""
+        return await attempt(
+            self._by_name[endpoint.name],
+            ask,
+            self._transport,
+            self._local,
+            self._clock,
+            deadline=deadline,
+            tally=tally,
+            emit=emit,
+        )
+
+
+def _twice(names: Sequence[str]) -> str:
+    return next(name for index, name in enumerate(names) if name in names[:index])
+
+
+_OPENAI_NAMES: Final[Mapping[str, str]] = {"max_tokens": "max_completion_tokens"}
+
+
+def _lanes(worker: Worker) -> tuple[Lane, ...]:
+    """What the pool needs of each of a worker's places, checked."""
+    form = format_named(worker.wire)
+    if form is None:
+        known = ", ".join(each.NAME for each in FORMATS)
+        raise ConfigError(f"worker {worker.id!r}: wire {worker.wire!r} is not known; there is {known}")
+    if not worker.places:
+        raise ConfigError(f"worker {worker.id!r} has no endpoint: give base_url or path")
+    pace = Pace()
+    lanes = []
+    for place in worker.places:
+        fields = {"content-type": "application/json", **{k.lower(): v for k, v in place.headers.items()}}
+        if place.api_key:
+            fields.setdefault("authorization", f"Bearer {place.api_key}")
+        renames: Mapping[str, str] = worker.renames
+        try:
+            origin, base = (None, b"/v1") if place.gguf is not None else parse_url(place.base_url)
+            headers = header_block(fields.items())
+        except ValueError as error:
+            raise ConfigError(f"worker {worker.id!r}, endpoint {place.name!r}: {error}") from None
+        if (
+            not renames
+            and origin is not None
+            and origin.host.endswith(("api.openai.com", ".openai.azure.com"))
+        ):
+            renames = _OPENAI_NAMES  # newer models there refuse the old name
+        lanes.append(
+            Lane(
+                Endpoint(place.name, worker.id, place.labels),
+                form,
+                worker.model,
+                worker.card,
+                headers,
+                place.api_key,
+                origin,
+                base,
+                place.gguf,
+                worker.lacks,
+                renames,
+                worker.dense,
+                worker.timeouts,
+                pace,
+                Gate(place.most) if place.most is not None else None,
+            )
+        )
+    return tuple(lanes)
