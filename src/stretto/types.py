@@ -52,13 +52,9 @@ def derive_seed(seed: int, *path: object) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-_CROCKFORD: Final = "0123456789abcdefghjkmnpqrstvwxyz"
-
-
 def new_run_id() -> str:
-    """A new run id: `run_` and 26 characters that sort by time (48 bits of milliseconds, 80 random; the ULID layout)."""
-    value = (int(time.time() * 1000) << 80) | int.from_bytes(os.urandom(10), "big")
-    return "run_" + "".join(_CROCKFORD[(value >> shift) & 31] for shift in range(125, -1, -5))
+    """A new run id: `run_` and 32 hexadecimal digits that sort by time (48 bits of milliseconds, 80 random)."""
+    return f"run_{int(time.time() * 1000):012x}{os.urandom(10).hex()}"
 
 
 # --- conversation ------------------------------------------------------------------------------------------------
@@ -157,6 +153,8 @@ class Limits:
 
     def tightened(self, other: "Limits") -> "Limits":
         """The stricter of the two, field by field: a request may only tighten what the deployment allows."""
+        if other is _UNLIMITED:
+            return self
         return Limits(
             _lower(self.usd, other.usd),
             _lower(self.calls, other.calls),
@@ -164,6 +162,9 @@ class Limits:
             min(self.depth, other.depth),
             min(self.fanout, other.fanout),
         )
+
+
+_UNLIMITED: Final = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +261,7 @@ class Request:
     extra: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     dial: float = 0.5
-    limits: Limits = Limits()
+    limits: Limits = _UNLIMITED
     require: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     exclude: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     continues: Continues | None = None
@@ -277,6 +278,26 @@ class Request:
     def random(self, *label: object) -> random.Random:
         """A generator of its own for one place in a plan: equal for equal seed and label."""
         return random.Random(derive_seed(self.seed, *label))
+
+    def admitted(self, pool: tuple[Card, ...], limits: Limits) -> "Request":
+        """The request as a plan sees it: with its pool and its effective limits. (Spelled out: `replace` costs 5 us.)"""
+        return Request(
+            messages=self.messages,
+            model=self.model,
+            params=self.params,
+            max_tokens=self.max_tokens,
+            tools=self.tools,
+            tool_choice=self.tool_choice,
+            response_format=self.response_format,
+            extra=self.extra,
+            seed=self.seed,
+            dial=self.dial,
+            limits=limits,
+            require=self.require,
+            exclude=self.exclude,
+            continues=self.continues,
+            pool=pool,
+        )
 
     def branch(self, label: object) -> "Request":
         """The same request with a seed of its own, for one branch of a fork."""

@@ -30,7 +30,7 @@ class Drive:
         return await self._drive(policy.plan(self._course.request), "", 0)
 
     async def _drive(self, plan: Plan, prefix: str, depth: int) -> Answer:
-        begun = _Begun()
+        begun: _Begun | None = None
         sent: Any = None
         refused: Failure | None = None
         try:
@@ -49,10 +49,11 @@ class Drive:
                     self._note(step, at)
                     sent = None
                 elif isinstance(step, Begin):
+                    begun = begun or _Begun()
                     begun.start(at, self._ask(step.ask, at, refused))
                     sent = at
                 elif isinstance(step, Next):
-                    sent = await self._next(step, at, begun)
+                    sent = await self._next(step, at, begun or _Begun())
                 else:
                     raise PolicyError(
                         f"at step {at} the plan yielded {type(step).__name__}, which is not a step"
@@ -60,7 +61,8 @@ class Drive:
             raise PolicyError(f"the plan at {prefix or 'the root'} made {STEPS} steps without an answer")
         finally:
             plan.close()
-            await begun.drop()
+            if begun is not None:
+                await begun.drop()
 
     async def _ask(self, ask: Ask, at: str, refused: Failure | None) -> Reply:
         """After a refusal by a limit a plan may only return an answer: what it still asks is refused unseen."""

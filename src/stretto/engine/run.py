@@ -109,6 +109,7 @@ class Engine:
         self._process = process
         self._door = Door(pool, store, accounts, clock, jitter or random.Random())
         self._cards: tuple[Card, ...] = ()
+        self._cards_by_id: dict[str, Card] = {}
         self._pool_version = ""
         self._versions: dict[int, tuple[Policy, str]] = {}
 
@@ -128,11 +129,12 @@ class Engine:
         `emit` receives the pieces of the outermost tail ask's answer as they come, never the end of it. When the caller's
         task is cancelled, the whole call tree is, and what it consumed is recorded before `CancelledError` goes on.
         """
+        asked = request
         request, denied = self._admitted(request, key)
         begun = asyncio.get_running_loop().time()
         course = Course(run_id or new_run_id(), request, Budget(request.limits, begun), key)
-        course.cards = {card.id: card for card in request.pool}
         self._note_pool(course)
+        course.cards = self._by_id(request.pool)
         course.pending.append(
             Opened(
                 run=course.run,
@@ -147,7 +149,7 @@ class Engine:
                 pool=self._pool_version,
                 denied=denied,
                 secret=course.secret,
-                content=replace(request, pool=()),
+                content=asked,
             )
         )
         return await self._complete(course, policy, name, emit, begun)
@@ -201,7 +203,7 @@ class Engine:
         begun = asyncio.get_running_loop().time()
         same = self._version(policy) == opened.version
         course = Course(run_id, request, Budget(Limits(), begun), None, opened.secret, live=False, tape=tape)
-        course.cards = {card.id: card for card in request.pool}
+        course.cards = self._by_id(request.pool)
         if same:
             course.usage, course.budget.spent, course.budget.calls = tape.usage, tape.spent, tape.calls
         else:
@@ -229,9 +231,12 @@ class Engine:
         begun = asyncio.get_running_loop().time()
         if tape.finished is not None and tape.finished.error is None:
             return await self.replay(run_id, policy, name=name)
+        if key is not None and (key.require or key.exclude):
+            require, exclude = with_key(request, key)
+            request = replace(request, require=require, exclude=exclude)
         budget = Budget(request.limits, begun, spent=tape.spent, calls=tape.calls)
         course = Course(run_id, request, budget, key, opened.secret, tape=tape, usage=tape.usage)
-        course.cards = {card.id: card for card in request.pool}
+        course.cards = self._by_id(request.pool)
         course.pending.append(
             Resumed(run=run_id, time=self._clock(), process=self._process, secret=opened.secret)
         )
@@ -257,7 +262,13 @@ class Engine:
         if not eligible:
             told = "; ".join(f"{d.worker}: {d.reason}" for d in denied) or "the pool is empty"
             raise NoCandidate(f"no worker satisfies this request ({told})")
-        return replace(request, pool=eligible, limits=self._limits.tightened(request.limits)), denied
+        return request.admitted(eligible, self._limits.tightened(request.limits)), denied
+
+    def _by_id(self, cards: tuple[Card, ...]) -> dict[str, Card]:
+        """Cards by worker id; the whole pool's once, since nearly every run may use all of it."""
+        if cards is not self._cards:
+            return {card.id: card for card in cards}
+        return self._cards_by_id
 
     def _note_pool(self, course: Course) -> None:
         cards = self._pool.cards()
@@ -266,6 +277,7 @@ class Engine:
             if digest != self._pool_version:
                 course.pending.append(Pooled(time=self._clock(), version=digest, cards=cards))
             self._cards, self._pool_version = cards, digest
+            self._cards_by_id = {card.id: card for card in cards}
 
     def _version(self, policy: Policy) -> str:
         known = self._versions.get(id(policy))
@@ -286,7 +298,7 @@ class Engine:
             raise ContentNotKept
         out = {d.worker for d in opened.denied}
         cards = tuple(c for c in self._store.cards(opened.pool) if c.id not in out)
-        return tape, replace(opened.content, pool=cards)
+        return tape, opened.content.admitted(cards, opened.limits)
 
     async def _complete(
         self, course: Course, policy: Policy, name: str, emit: Emit | None, begun: float

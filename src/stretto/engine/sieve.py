@@ -3,7 +3,7 @@
 Applied before a policy sees the pool, and again at the door.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from stretto.types import Card, Denied, Key, Request
 
@@ -33,11 +33,11 @@ def forbidden(
     return ""
 
 
-def sieve(cards: Iterable[Card], request: Request) -> tuple[tuple[Card, ...], tuple[Denied, ...]]:
+def sieve(cards: tuple[Card, ...], request: Request) -> tuple[tuple[Card, ...], tuple[Denied, ...]]:
     """The workers that the request's constraints and needs leave, and the others with the reason."""
     needs = _needs(request)
     if not request.require and not request.exclude and not needs:
-        return tuple(cards), ()
+        return cards, ()
     eligible, denied = [], []
     for card in cards:
         reason = forbidden(card.labels, card.id, request.require, request.exclude)
@@ -64,6 +64,9 @@ def with_key(
     return require, exclude
 
 
+_NOTHING: frozenset[str] = frozenset()
+
+
 def _needs(request: Request) -> frozenset[str]:
     needs = set()
     if request.tools:
@@ -73,4 +76,4 @@ def _needs(request: Request) -> frozenset[str]:
     for message in request.messages:
         if isinstance(message.content, tuple) and any("image" in part.kind for part in message.content):
             needs.add("vision")
-    return frozenset(needs)
+    return frozenset(needs) if needs else _NOTHING
