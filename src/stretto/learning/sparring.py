@@ -7,6 +7,8 @@ Needs the `train` extra.
 
 import hashlib
 import json
+import random
+import string
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,8 +19,9 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from stretto.errors import ConfigError
-from stretto.sparring.problems import Problem, problems
+from stretto.sparring.problems import FAMILIES, problems
 from stretto.sparring.vocabulary import END, SIZE, answer_tokens, prompt_tokens
+from stretto.sparring.wordings import TEMPLATE_WORDS
 from stretto.sparring.wordings import VERSION as WORDINGS_VERSION
 
 __all__ = [
@@ -58,6 +61,9 @@ class Recipe:
     seed: int
     worked: bool = False
     """Writes `working = answer` where the family has a working line."""
+    outliers: int = 2
+    """Further prompts in each batch that are none of its families, with random answers: without them a specialist is silent, or
+    sure of nonsense, on another's problems (outlier exposure, Hendrycks et al. 2019, with answers in place of a uniform loss)."""
     warm_start: str | None = None
     """Begins with the weights of this model instead of random ones."""
     width: int = 128
@@ -91,12 +97,12 @@ _RECIPES: Final = (
     Recipe(
         name="number-s",
         families=_NUMBERS,
-        steps=6000,
+        steps=4500,
         batch=16,
+        outliers=1,
         rate=1.5e-3,
         seed=12,
         worked=True,
-        warm_start="string-s",
         card={
             "input": "0.6",
             "output": "2.4",
@@ -109,7 +115,7 @@ _RECIPES: Final = (
     Recipe(
         name="general-xs",
         families=_STRINGS + _NUMBERS,
-        steps=1900,
+        steps=1600,
         batch=32,
         rate=2e-3,
         seed=13,
@@ -164,11 +170,16 @@ def recipe(name: str) -> Recipe:
 
 
 def train(
-    name: str | Recipe, out_dir: Path, *, minutes: float | None = None, progress: Progress | None = None
+    name: str | Recipe,
+    out_dir: Path,
+    *,
+    minutes: float | None = None,
+    progress: Progress | None = None,
+    checkpoint: int = 200,
 ) -> Trained:
     """Train one model, or go on with it; `minutes` of CPU time of this call are the most it takes.
 
-    Writes `out_dir/NAME.pt` every 200 steps and at the end. A model that warms up on another needs that one in `out_dir`.
+    Writes `out_dir/NAME.pt` every `checkpoint` steps and at the end. A model that warms up on another needs that one in `out_dir`.
     """
     chosen = recipe(name) if isinstance(name, str) else name
     torch.set_num_threads(1)
@@ -186,10 +197,17 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = _rate(chosen, step)
         batch = problems(chosen.families, "train", chosen.batch, chosen.seed * 1_000_003 + step)
-        now = _step(model, optimizer, *_tensors(batch, chosen.worked))
+        rows = [
+            (
+                prompt_tokens(problem.prompt),
+                answer_tokens(problem.worked if chosen.worked else problem.answer),
+            )
+            for problem in batch
+        ]
+        now = _step(model, optimizer, *_tensors(rows + _outliers(chosen, step)))
         loss = now if loss == 0.0 else 0.98 * loss + 0.02 * now
         step += 1
-        if step % 200 == 0:
+        if step % checkpoint == 0:
             _save(chosen, weights, model, optimizer, step, seconds + time.process_time() - started, loss)
         if progress and (time.monotonic() - told > 1 or step == chosen.steps):
             told = time.monotonic()
@@ -266,12 +284,25 @@ def _rate(chosen: Recipe, step: int) -> float:
     return chosen.rate * min((step + 1) / 50, 1 - 0.98 * step / chosen.steps)
 
 
-def _tensors(batch: Sequence[Problem], worked: bool) -> tuple[torch.Tensor, torch.Tensor]:
+def _outliers(chosen: Recipe, step: int) -> list[tuple[list[int], list[int]]]:
+    """Prompts of the other families, or of words in no order, with random answers of 1 to 6 characters."""
+    rng = random.Random(f"outliers/{chosen.seed}/{step}")
+    foreign = [family for family in FAMILIES if family not in chosen.families]
+    rows = []
+    for index in range(chosen.outliers):
+        if foreign and rng.random() < 0.8:
+            seed = chosen.seed * 1_000_003 + step * chosen.outliers + index
+            prompt = problems([rng.choice(foreign)], "train", 1, seed)[0].prompt
+        else:
+            letters = "".join(rng.choices(string.ascii_lowercase, k=rng.randint(2, 8)))
+            prompt = " ".join([*rng.choices(TEMPLATE_WORDS, k=rng.randint(0, 6)), letters])
+        answer = "".join(rng.choices(string.ascii_lowercase + string.digits, k=rng.randint(1, 6)))
+        rows.append((prompt_tokens(prompt), answer_tokens(answer)))
+    return rows
+
+
+def _tensors(rows: Sequence[tuple[list[int], list[int]]]) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids and targets, padded on the right; a target of -100 does not count."""
-    rows = [
-        (prompt_tokens(problem.prompt), answer_tokens(problem.worked if worked else problem.answer))
-        for problem in batch
-    ]
     width = max(len(prompt) + len(answer) for prompt, answer in rows) - 1
     ids, targets = torch.full((len(rows), width), END), torch.full((len(rows), width), -100)
     for row, (prompt, answer) in enumerate(rows):
