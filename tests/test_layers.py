@@ -76,9 +76,9 @@ ONLY_IN: dict[str, set[str]] = {
     "gguf": {"learning"},
     "numpy": {"learning", "artifacts"},
     "xllamacpp": {"pool"},
-    "sqlite3": {"ledger"},
+    "sqlite3": {"ledger", "app", "cli"},
     "click": {"cli"},
-    "rich": {"cli"},
+    "rich": {"cli", "learning"},
     "uvicorn": {"app", "cli"},
 }
 """Libraries that belong to some folders alone."""
@@ -88,7 +88,7 @@ LATE = {"torch", "transformers", "datasets", "ray", "gguf", "numpy", "xllamacpp"
 
 
 def imports(tree: ast.AST, late: bool = False) -> Iterator[tuple[str, int, bool, bool]]:
-    """Every import under a node: dotted name, line, whether it stands inside a function, whether it is relative."""
+    """Every import under a node: dotted name, line, whether it is not run on import, whether it is relative."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -96,7 +96,10 @@ def imports(tree: ast.AST, late: bool = False) -> Iterator[tuple[str, int, bool,
         elif isinstance(node, ast.ImportFrom):
             for alias in node.names:
                 yield f"{node.module}.{alias.name}", node.lineno, late, bool(node.level)
-        inside = late or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        never = (
+            isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        )
+        inside = late or never or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
         yield from imports(node, inside)
 
 

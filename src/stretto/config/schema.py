@@ -49,7 +49,7 @@ _WIRES: Final = ("chat", "responses", "messages")
 
 KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "": ("server", "worker", "pool", "policy", "limits", "rule", "ledger"),
-    "server": ("host", "port", "data", "workers", "grace"),
+    "server": ("host", "port", "data", "workers", "grace", "anonymous"),
     "worker": (
         "id",
         "wire",
@@ -111,9 +111,8 @@ POLICY_KEYS: Final[Mapping[str, Mapping[str, Check]]] = {
 def parse(text: str, *, file: str = "stretto.toml", environ: Mapping[str, str] | None = None) -> Settings:
     """Settings from the text of a configuration file. `file` names it in errors, and relative paths start at its folder.
 
-    Raises `ConfigError`. `environ` is where `api_key_env` variables must exist.
+    Raises `ConfigError`. `environ` is where `api_key_env` variables must exist (`None`: that is not checked).
     """
-    environ = os.environ if environ is None else environ
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -144,10 +143,13 @@ def _server(table: Table, base: Path) -> ServerSettings:
         data=base / Path(table.get("data", a_text, str(known.data))).expanduser(),
         workers=table.get("workers", a_whole(1, 64), known.workers),
         grace=table.get("grace", a_number(0, 3600), known.grace),
+        anonymous=table.get("anonymous", a_flag),
     )
 
 
-def _workers(tables: list[Table], base: Path, environ: Mapping[str, str]) -> tuple[WorkerSettings, ...]:
+def _workers(
+    tables: list[Table], base: Path, environ: Mapping[str, str] | None
+) -> tuple[WorkerSettings, ...]:
     workers: dict[str, WorkerSettings] = {}
     for table in tables:
         worker = _worker(table, base, environ)
@@ -157,7 +159,7 @@ def _workers(tables: list[Table], base: Path, environ: Mapping[str, str]) -> tup
     return tuple(workers.values())
 
 
-def _worker(table: Table, base: Path, environ: Mapping[str, str]) -> WorkerSettings:
+def _worker(table: Table, base: Path, environ: Mapping[str, str] | None) -> WorkerSettings:
     name = table.need("id", a_name, 'id = "opus"')
     table.title = f'worker "{name}"'
     table.only(*KEYS["worker"])
@@ -192,7 +194,7 @@ def _worker(table: Table, base: Path, environ: Mapping[str, str]) -> WorkerSetti
     )
 
 
-def _endpoint(table: Table, environ: Mapping[str, str]) -> EndpointSettings:
+def _endpoint(table: Table, environ: Mapping[str, str] | None) -> EndpointSettings:
     table.only(*KEYS["worker.endpoints"])
     settings = EndpointSettings(
         base_url=table.need("base_url", a_text, 'base_url = "https://api.openai.com/v1"').rstrip("/"),
@@ -200,7 +202,7 @@ def _endpoint(table: Table, environ: Mapping[str, str]) -> EndpointSettings:
         insecure=table.get("insecure", a_flag, False),
         labels=table.get("labels", some_labels, {}),
     )
-    if settings.api_key_env and not environ.get(settings.api_key_env):
+    if settings.api_key_env and environ is not None and not environ.get(settings.api_key_env):
         raise table.wrong(
             "api_key_env",
             f"the environment variable {settings.api_key_env} is not set; export it, or leave the key out",
@@ -306,10 +308,12 @@ def load(
     data: str | Path | None = None,
     workers: int | None = None,
     environ: Mapping[str, str] | None = None,
+    needs_keys: bool = True,
 ) -> Settings:
     """The settings in force. The arguments are command-line flags; without `config`, `./stretto.toml` is read if it exists.
 
-    Raises `ConfigError`.
+    With `needs_keys=False` (for those who will ask nobody) provider keys may be missing from the environment. Raises
+    `ConfigError`.
     """
     environ = os.environ if environ is None else environ
     named = config or environ.get("STRETTO_CONFIG")
@@ -324,7 +328,7 @@ def load(
             raise ConfigError(
                 f"{path}: cannot be read ({reason}); {origin} names the configuration file"
             ) from None
-        settings = parse(text, file=str(path), environ=environ)
+        settings = parse(text, file=str(path), environ=environ if needs_keys else None)
     server = settings.server
     if port is None and (written := environ.get("STRETTO_PORT")):
         port = _port(written)

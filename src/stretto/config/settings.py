@@ -23,13 +23,18 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """Where the gateway listens and keeps its data. `workers` is the number of gateway processes, `grace` seconds."""
+    """Where the gateway listens and keeps its data.
+
+    `workers` is the number of gateway processes, `grace` the seconds that open calls have when it stops. `anonymous` lets callers
+    in without a key; `None`: only on loopback and while there are no keys.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8700
     data: Path = Path("~/.stretto")
     workers: int = 1
     grace: float = 30.0
+    anonymous: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

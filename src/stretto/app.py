@@ -1,0 +1,212 @@
+"""The composition root: the only place that connects everything. From settings to a world of pool, ledger, engine and gateway."""
+
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from stretto import __version__, artifacts, sparring
+from stretto.artifacts import Artifact
+from stretto.catalog import Catalog, Learned
+from stretto.config import Settings, WorkerSettings, loopback
+from stretto.engine.run import Engine
+from stretto.errors import ConfigError
+from stretto.gateway.auth import check_listen
+from stretto.gateway.http import Gateway
+from stretto.gateway.settings import Settings as GatewaySettings
+from stretto.ledger.accounts import SqliteAccounts
+from stretto.ledger.journal import JournalStore, slab_use
+from stretto.ledger.keys import Keys
+from stretto.ledger.process import alive, process_id
+from stretto.ledger.read import Reader
+from stretto.ledger.sqlite import connect, index_path, migrate
+from stretto.policies.cascade import THRESHOLDS_SCHEMA
+from stretto.policies.route import TABLE_SCHEMA
+from stretto.pool.discover import Found, discover, http_probe
+from stretto.pool.http import HttpClient
+from stretto.pool.local import LlamaRuntime
+from stretto.pool.worker import Place, Worker, WorkerPool, describe
+from stretto.sparring.pool import PoolEntry
+
+__all__ = ["World", "find_workers", "learned", "needs_key", "open_world"]
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Everything of one process, connected. `found` tells how the pool came about."""
+
+    settings: Settings
+    found: Found
+    pool: WorkerPool
+    local: LlamaRuntime
+    store: JournalStore
+    keys: Keys
+    accounts: SqliteAccounts
+    engine: Engine
+    catalog: Catalog
+    reader: Reader
+
+    def gateway(self) -> Gateway:
+        """The ASGI application. Raises `ConfigError` when others could reach it without a key."""
+        server = self.settings.server
+        check_listen(server.host, any(key.revoked is None for key in self.keys.list()))
+        if server.anonymous and not loopback(server.host):
+            raise ConfigError(
+                f"server.anonymous: lets nobody in without a key on {server.host}; it is for loopback only"
+            )
+        settings = GatewaySettings(
+            version=__version__,
+            config=str(self.settings.source or ""),
+            anonymous=not needs_key(self.settings, self.keys),
+            health=self._health,
+        )
+        return Gateway(self.engine, self.catalog, self.keys, self.reader, settings=settings)
+
+    def _health(self) -> Mapping[str, Any]:
+        return {"workers": len(self.pool.cards()), "process": self.store.process}
+
+
+def needs_key(settings: Settings, keys: Keys) -> bool:
+    """Whether callers must show a key: as the configuration says, else everywhere but on loopback while there are no keys."""
+    if settings.server.anonymous is not None:
+        return not settings.server.anonymous
+    return not loopback(settings.server.host) or any(key.revoked is None for key in keys.list())
+
+
+async def find_workers(settings: Settings, environ: Mapping[str, str] | None = None) -> Found:
+    """The workers of a deployment: the configured ones, else what is found on this machine, else the sparring models.
+
+    Raises `ConfigError` when there are none.
+    """
+    environ = os.environ if environ is None else environ
+    workers = tuple(_configured(worker, environ) for worker in settings.workers)
+    lines: tuple[str, ...] = ()
+    if workers:
+        lines = (f"{settings.source}: {', '.join(worker.id for worker in workers)}",)
+    elif settings.pool.discover:
+        transport = HttpClient()
+        try:
+            found = await discover(environ, http_probe(transport))
+        finally:
+            await transport.close()
+        workers, lines = found.workers, found.announcements
+    wanted = settings.pool.sparring
+    if wanted or (wanted is None and not workers):
+        taken = {worker.id for worker in workers}
+        shipped = tuple(_sparring(entry) for entry in sparring.entries() if entry.id not in taken)
+        workers += shipped
+        why = "" if wanted else "no provider key and no model server was found: "
+        lines += (f"{why}sparring models: {', '.join(worker.id for worker in shipped)}",)
+    if not workers:
+        raise ConfigError(
+            "there is no worker: add a [[worker]] to stretto.toml, export a provider key such as OPENAI_API_KEY, "
+            "or leave `pool.sparring` out so that the models that ship with Stretto are used"
+        )
+    return Found(workers, lines)
+
+
+def learned(data: Path, found: Found) -> Learned:
+    """What was learned about this pool: in the data folder's `artifacts`, else what ships with the sparring models."""
+    shipped = Path(sparring.__file__).parent / "artifacts"
+    known = {entry.id for entry in sparring.entries()} if (shipped / "route-table.json").exists() else set()
+    use_shipped = bool(known & {worker.id for worker in found.workers})
+
+    def find(name: str, schema: str) -> Artifact | None:
+        for folder, usable in ((data / "artifacts", True), (shipped, use_shipped)):
+            if usable and (folder / name).exists():
+                return artifacts.read(folder / name, schema)
+        return None
+
+    return Learned(find("route-table.json", TABLE_SCHEMA), find("thresholds.json", THRESHOLDS_SCHEMA))
+
+
+@asynccontextmanager
+async def open_world(settings: Settings, found: Found | None = None) -> AsyncIterator[World]:
+    """The world of this process, for as long as the context lasts. `found` spares looking for workers again.
+
+    Raises `ConfigError` and `LedgerError`, before anything is served.
+    """
+    data = settings.data
+    found = found or await find_workers(settings)
+    process = process_id()
+    async with AsyncExitStack() as stack:
+        transport = HttpClient()
+        stack.push_async_callback(transport.close)
+        local = LlamaRuntime(data)
+        stack.push_async_callback(local.close)
+        pool = WorkerPool(found.workers, transport, local=local)
+        catalog = Catalog(pool.cards(), settings, learned(data, found))
+        store = JournalStore(
+            data,
+            process=process,
+            durability=cast(Literal["process", "power"], settings.ledger.durability),
+            content="full" if settings.keeps_content else "digest",
+        )
+        stack.callback(store.close)
+        database = partial(_database, data)
+        connection = database()
+        stack.callback(connection.close)
+        accounts = SqliteAccounts(
+            database, process, data / "bells", alive=partial(alive, data), used=partial(_used, data)
+        )
+        stack.callback(accounts.close)
+        yield World(
+            settings=settings,
+            found=found,
+            pool=pool,
+            local=local,
+            store=store,
+            keys=Keys(connection),
+            accounts=accounts,
+            engine=Engine(pool, store, accounts, limits=settings.limits, process=process),
+            catalog=catalog,
+            reader=Reader(store),
+        )
+
+
+def _database(data: Path) -> sqlite3.Connection:
+    connection = connect(index_path(data))
+    migrate(connection)
+    return connection
+
+
+def _used(data: Path, process: str) -> Mapping[str, tuple[int, int]]:
+    return {slab: (use.settled, use.unknown) for slab, use in slab_use(data, process).items()}
+
+
+def _configured(worker: WorkerSettings, environ: Mapping[str, str]) -> Worker:
+    """A worker as the configuration describes it, completed by the shipped profiles."""
+    if worker.path is not None:
+        places = [Place(f"{worker.id}/local", gguf=worker.path, labels={"host": "local"})]
+    else:
+        several = len(worker.endpoints) > 1
+        places = [
+            Place(
+                f"{worker.id}/{number}" if several else worker.id,
+                endpoint.base_url,
+                environ.get(endpoint.api_key_env, ""),
+                labels=endpoint.labels,
+            )
+            for number, endpoint in enumerate(worker.endpoints, 1)
+        ]
+    return describe(
+        worker.id,
+        worker.model,
+        places,
+        wire=worker.wire,
+        price=worker.price,
+        labels=worker.labels,
+        abilities=worker.abilities,
+        context=worker.context,
+        max_output=worker.max_output,
+        description=worker.description,
+    )
+
+
+def _sparring(entry: PoolEntry) -> Worker:
+    place = Place(f"{entry.id}/local", gguf=entry.path, labels={"host": "local"})
+    return Worker(entry.id, entry.id, (place,), entry.card, dense=True)
