@@ -276,11 +276,8 @@ class _Try:
                 await self._pass_on([delta_of(found.message, found.logprobs)])
             return found
         if kind != b"text/event-stream":
-            return Completion(
-                error=Failure(
-                    "protocol", f"answered with {redact(kind.decode('latin-1'))} instead of a stream"
-                )
-            )
+            text = f"answered with {redact(kind.decode('latin-1'))} instead of a stream"
+            return Completion(error=Failure("protocol", text), retryable=True)
         reader = self.reader = self.lane.form.reader()
         parser = SseParser()
         try:
@@ -294,7 +291,10 @@ class _Try:
                 if deltas and (reader.error is None or self.tally.emitted):
                     await self._pass_on(deltas)
         except SseError as error:
-            reader.error = Failure("protocol", str(error))
+            if not reader.finished:
+                found = reader.result()
+                found.error, found.retryable = Failure("protocol", str(error)), True
+                return found
         except TransportError:
             if not reader.finished:
                 raise

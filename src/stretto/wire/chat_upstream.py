@@ -147,13 +147,12 @@ def parse_reply(body: bytes, want: str = "text") -> Completion:
     found.message = said_by_upstream(message)
     if choice.get("logprobs") is not None:
         found.logprobs = logprobs_of(choice["logprobs"])
-    return _finished(found, choice.get("finish_reason"))
+    finish = choice.get("finish_reason")
+    return _finished(found, finish if type(finish) is str else "stop")
 
 
-def _finished(found: Completion, finish: Any) -> Completion:
+def _finished(found: Completion, finish: str) -> Completion:
     """Check that what has ended is an answer, and say how it ended."""
-    if finish is None or not isinstance(finish, str):
-        return _with_error(found, "cut", "the answer does not say that it is complete")
     message = found.message
     if finish == "error":
         return _with_error(found, "upstream_error", "the upstream failed while it answered")
