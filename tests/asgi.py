@@ -39,6 +39,9 @@ class Exchange:
         self.chunks: list[bytes] = []
         self.complete = False
         self.taken = 0
+        self.stalls_after = -1
+        self.room: asyncio.Event | None = None
+        self.blocked = asyncio.Event()
 
     async def run(self) -> "Exchange":
         """Let the application serve the call to its end."""
@@ -52,7 +55,7 @@ class Exchange:
     async def _receive(self) -> dict[str, Any]:
         if self._left.is_set():
             return {"type": "http.disconnect"}
-        if self._incoming:
+        if self._incoming and self.taken != self.stalls_after:
             self.taken += 1
             body = self._incoming.pop(0)
             return {"type": "http.request", "body": body, "more_body": bool(self._incoming)}
@@ -61,6 +64,9 @@ class Exchange:
 
     async def _send(self, message: dict[str, Any]) -> None:
         assert not self.complete, "sent something after the end"
+        if self.room is not None and not self.room.is_set():
+            self.blocked.set()
+            await self.room.wait()
         if message["type"] == "http.response.start":
             assert self.status == 0, "two heads"
             self.status = message["status"]
