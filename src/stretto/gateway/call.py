@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import orjson
 
-from stretto.errors import RequestError, TooLarge
+from stretto.errors import TooLarge
 from stretto.gateway.errors import Problem
 from stretto.types import Key
 
@@ -21,7 +21,7 @@ __all__ = [
     "Watch",
     "Watchtower",
     "json_response",
-    "refuse_repeated",
+    "repeated",
 ]
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -29,6 +29,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = Mapping[bytes, bytes]
 
 _JSON: Final = (b"content-type", b"application/json")
+_PATIENCE: Final = 30.0
+"""Seconds that a caller may take for the next piece of its body."""
 _SINGLE: Final = frozenset(
     (b"authorization", b"x-api-key", b"content-length", b"content-type", b"host", b"origin")
 )
@@ -113,7 +115,8 @@ class Call:
             return body
         parts, size = [body], len(body)
         while message.get("more_body", False):
-            message = await self.receive()
+            async with asyncio.timeout(_PATIENCE):
+                message = await self.receive()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnected
             parts.append(message.get("body", b""))
@@ -127,13 +130,15 @@ class ClientDisconnected(Exception):
     """The caller left before its request was whole. Nobody is there to be told."""
 
 
-def refuse_repeated(headers: Sequence[tuple[bytes, bytes]]) -> None:
-    """Refuse a call in which a header that we act on stands twice: which one counts must never be a matter of opinion."""
+def repeated(headers: Sequence[tuple[bytes, bytes]]) -> Problem | None:
+    """What is wrong when a header that we act on stands twice: which one counts must never be a matter of opinion."""
     seen: set[bytes] = set()
     for name, _ in headers:
         if name in seen and (name in _SINGLE or name.startswith(b"x-stretto-")):
-            raise RequestError(f"The header {name.decode('latin-1')!r} stands there twice.")
+            text = f"The header {name.decode('latin-1')!r} stands there twice."
+            return Problem(400, "invalid_request_error", "invalid_request", text, close=True)
         seen.add(name)
+    return None
 
 
 class Watch:

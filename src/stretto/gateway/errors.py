@@ -23,6 +23,7 @@ __all__ = [
     "CLOSING",
     "FAILURES",
     "INTERNAL",
+    "TOO_SLOW",
     "Problem",
     "method_not_allowed",
     "of_exception",
@@ -119,6 +120,9 @@ INTERNAL: Final = Problem(
     500, _SERVER, "internal_error", "Something is wrong inside the gateway; its log says what."
 )
 """What an unexpected exception becomes; the log has the traceback."""
+
+TOO_SLOW: Final = Problem(408, _INVALID, "request_timeout", "The body did not come in time.", close=True)
+"""What a call becomes whose body stops on the way."""
 
 CLOSING: Final = Problem(503, _SERVER, "shutting_down", "The gateway is shutting down.", retry_after=_WAIT)
 """What a call becomes that the server cut off when it stopped."""

@@ -20,9 +20,17 @@ from stretto.gateway.call import (
     Response,
     Send,
     Watchtower,
-    refuse_repeated,
+    repeated,
 )
-from stretto.gateway.errors import CLOSING, INTERNAL, Problem, method_not_allowed, of_exception, unknown_path
+from stretto.gateway.errors import (
+    CLOSING,
+    INTERNAL,
+    TOO_SLOW,
+    Problem,
+    method_not_allowed,
+    of_exception,
+    unknown_path,
+)
 from stretto.gateway.inference import Catalog, Inference
 from stretto.gateway.meters import Meters
 from stretto.gateway.routes import Routes
@@ -108,6 +116,8 @@ class Gateway:
             response = await self._serve(call, route, scope["headers"])
         except StrettoError as error:
             response = await self._tell(call, self._problem(error, call))
+        except TimeoutError:
+            response = await self._tell(call, TOO_SLOW)
         except ClientDisconnected:
             self._meters.answered(_name(route), _LEFT)
             return
@@ -140,8 +150,8 @@ class Gateway:
             allow = ", ".join([*route.methods, "HEAD"] if "GET" in route.methods else route.methods)
             return Response.of(method_not_allowed(call.method, call.path, allow))
         call.headers = headers = dict(given)
-        if len(headers) != len(given):
-            refuse_repeated(given)
+        if len(headers) != len(given) and (problem := repeated(given)) is not None:
+            return Response.of(problem)
         if not route.open:
             call.key = key = self._gate.admit(headers)
             if key is not None and route.scope and not _allows(key, route.scope):
