@@ -213,6 +213,24 @@ def test_sixteen_callers_get_the_answer_of_one(tmp_path: Path, model: Path) -> N
     run(test, tmp_path / "data")
 
 
+def test_idle_connections_hold_nobody_up(tmp_path: Path, model: Path) -> None:
+    """Connections that gateways keep open do not keep a call waiting until one of them closes."""
+
+    async def test(runtime: LlamaRuntime) -> None:
+        address = await runtime.socket_for(model)
+        kept = [await asyncio.open_unix_connection(address) for _ in range(64)]
+        for _, writer in kept:
+            writer.write(b"GET /health HTTP/1.1\r\nhost: local\r\n\r\n")
+        for reader, _ in kept:
+            await reader.readuntil(b"}")
+        await chat(runtime, model)
+        assert not any(reader.at_eof() for reader, _ in kept)
+        for _, writer in kept:
+            writer.close()
+
+    run(test, tmp_path / "data")
+
+
 def test_caller_who_leaves_ends_the_generation(tmp_path: Path, model: Path) -> None:
     """When a stream's reader hangs up, llama.cpp stops writing and the slot is free."""
 

@@ -40,6 +40,9 @@ LOG_BYTES: Final = 1 << 20
 """Size at which the log starts anew; the one before is kept beside it."""
 SMALL: Final = 64 << 20
 """Bytes below which a model runs on one thread: more only cost more there."""
+CONNECTIONS: Final = 256
+"""Connections that one model's server holds at a time, each on a thread of its own (about 8 kB). More have to wait until one
+closes: up to 5 s, llama.cpp's patience with an idle one. Its default, about a dozen, is too few for sixteen callers."""
 GRACE: Final = 60.0
 """Seconds for which the server of a replaced file goes on, for the answers it has begun."""
 PROBE_SECONDS: Final = 120.0
@@ -119,6 +122,7 @@ def start_server(order: Order, info: GgufInfo, address: str) -> object:
     p.model.path = order.path
     p.model_alias = {Path(order.path).name}
     p.hostnames = [address]
+    p.n_threads_http = CONNECTIONS
     p.n_parallel = slots
     p.n_ctx = context * slots
     p.cpuparams.n_threads = p.cpuparams_batch.n_threads = threads

@@ -84,7 +84,7 @@ class LlamaRuntime:
     """
 
     def __init__(
-        self, data_dir: Path, *, context: int = 8192, slots: int = 16, threads: int | None = None
+        self, data_dir: Path, *, context: int = 8192, slots: int = 8, threads: int | None = None
     ) -> None:
         self._directory = data_dir.expanduser().absolute() / "local"
         self._settings = {"context": context, "slots": slots, "threads": threads}
