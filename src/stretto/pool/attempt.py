@@ -6,6 +6,7 @@ connection has been closed and the tally made true.
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ __all__ = ["Lane", "LocalModels", "Pace", "Timeouts", "attempt"]
 
 _LOG: Final = logging.getLogger(__name__)
 
+_ADDRESS: Final = re.compile(r" ?\('[^')]*', \d+[^)]*\)")
 _ERROR_BODY: Final = 64 * 1024
 _AFTER_FINISH: Final = 5.0
 _AFTER_DONE: Final = 0.25
@@ -370,7 +372,8 @@ class _Try:
 
     def _broken(self, error: TransportError, origin: Origin) -> Outcome:
         """An exchange that failed below HTTP."""
-        text = str(error).removeprefix(origin.key + ": ")
+        # whoever asks need not learn where our endpoints are
+        text = _ADDRESS.sub("", str(error).removeprefix(origin.key + ": "))
         kind: FailureKind
         retryable = True
         match error.phase:

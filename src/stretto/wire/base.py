@@ -445,7 +445,8 @@ def refuse_transport_fields(body: Mapping[str, Any]) -> tuple[str, ...]:
 _SECRETS: Final = re.compile(
     r"(?:sk|pk|rk|gsk|xai|hf|AIza|ghp|key|pplx|AKIA)[-_A-Za-z0-9*.]{10,}"
     r"|(?i:bearer|basic)\s+[^\s\"',;]{6,}"
-    r"|(?i:api[-_ ]?key|token|secret|password|authorization)[\"']?\s*(?:provided)?\s*[:=]\s*[\"']?[^\s\"',;]{6,}"
+    r"|(?i:api[-_ ]?key|token|secret|password|authorization)[\"']?\s*(?:provided)?\s*[:=]\s*[\"']?"
+    r"(?i:bearer\s+|basic\s+)?[^\s\"',;]{6,}"
     r"|eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_.-]+"
     r"|[A-Za-z0-9_+/-]{40,}={0,2}"
     r"|(?<=://)[^/\s@]+@"

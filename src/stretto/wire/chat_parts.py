@@ -20,6 +20,7 @@ __all__ = [
 ]
 
 _ROLES: Final = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+_SPEAKERS: Final = frozenset({"system", "developer", "user", "assistant"})
 _KNOWN: Final = frozenset(
     {"role", "content", "tool_calls", "tool_call_id", "name", "reasoning_content", "reasoning", "refusal"}
 )
@@ -37,8 +38,10 @@ def parse_messages(value: Any) -> tuple[Message, ...]:
 
 
 def _parse_message(raw: Any, index: int) -> Message:
-    if type(raw) is dict and raw.keys() == _PLAIN and raw["role"] in _ROLES and type(raw["content"]) is str:
-        return Message(raw["role"], raw["content"])
+    if type(raw) is dict and raw.keys() == _PLAIN:
+        role, content = raw["role"], raw["content"]
+        if type(content) is str and type(role) is str and role in _SPEAKERS:
+            return Message(role, content)
     where = f"messages[{index}]"
     given = {name: item for name, item in expect_object(raw, where).items() if item is not None}
     role = given.get("role")
@@ -160,7 +163,7 @@ def said_by_upstream(raw: Mapping[str, Any]) -> Message:
     elif not isinstance(content, str):
         content = None
     if len(raw) == 2:
-        return Message("assistant", content)
+        return Message("assistant", content, reasoning=thought)
     calls: list[ToolCall] = []
     given = raw.get("tool_calls")
     for index, call in enumerate(given if isinstance(given, list) else ()):

@@ -303,15 +303,15 @@ class ChatReader:
         return None
 
     def _take(self, choice: dict[str, Any], into: list[Delta]) -> None:
-        raw = choice.get("delta")
-        if type(raw) is dict and raw:
+        raw, logprobs = choice.get("delta"), choice.get("logprobs")
+        if type(raw) is dict and (raw or logprobs is not None):
             text = raw.get("content")
-            if len(raw) == 1 and type(text) is str and choice.get("logprobs") is None:
+            if len(raw) == 1 and type(text) is str and logprobs is None:
                 if text:
                     self._text.append(text)
                     into.append(Delta(text))
             else:
-                self._take_all(raw, text, choice.get("logprobs"), into)
+                self._take_all(raw, text, logprobs, into)
         finish = choice.get("finish_reason")
         if type(finish) is str and finish and not self.finished:
             if finish == "error":

@@ -242,6 +242,7 @@ def test_refused_connection() -> None:
     outcome, _, tally = asyncio.run(run())
     assert outcome.error is not None
     assert (outcome.error.kind, outcome.retryable, tally.usage) == ("unavailable", True, Usage())
+    assert "127.0.0.1" not in outcome.error.message
 
 
 @pytest.mark.parametrize(
