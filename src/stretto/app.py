@@ -2,7 +2,7 @@
 
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -109,11 +109,11 @@ async def find_workers(settings: Settings, environ: Mapping[str, str] | None = N
     return Found(workers, lines)
 
 
-def learned(data: Path, found: Found) -> Learned:
-    """What was learned about this pool: in the data folder's `artifacts`, else what ships with the sparring models."""
+def learned(data: Path, workers: Iterable[str]) -> Learned:
+    """What was learned about these workers: in the data folder's `artifacts`, else what ships with the sparring models."""
     shipped = Path(sparring.__file__).parent / "artifacts"
     known = {entry.id for entry in sparring.entries()} if (shipped / "route-table.json").exists() else set()
-    use_shipped = bool(known & {worker.id for worker in found.workers})
+    use_shipped = bool(known & set(workers))
 
     def find(name: str, schema: str) -> Artifact | None:
         for folder, usable in ((data / "artifacts", True), (shipped, use_shipped)):
@@ -139,7 +139,7 @@ async def open_world(settings: Settings, found: Found | None = None) -> AsyncIte
         local = LlamaRuntime(data)
         stack.push_async_callback(local.close)
         pool = WorkerPool(found.workers, transport, local=local)
-        catalog = Catalog(pool.cards(), settings, learned(data, found))
+        catalog = Catalog(pool.cards(), settings, learned(data, (card.id for card in pool.cards())))
         store = JournalStore(
             data,
             process=process,

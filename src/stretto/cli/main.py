@@ -19,9 +19,10 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "runs": ("stretto.cli.runs:runs", "Recorded runs: list, show, verify, replay, reindex, erase."),
     "pool": ("stretto.cli.pool:pool", "The workers of this deployment: list, check."),
     "keys": ("stretto.cli.keys:keys", "Virtual keys with scopes and ceilings: create, list, revoke."),
+    "eval": ("stretto.cli.evaluate:evaluate", "Compare workers and policies on held-out problems."),
     "sparring": (
         "stretto.cli.sparring:sparring",
-        "The small models that ship with Stretto: list, problems, train.",
+        "The small models that ship with Stretto: list, problems, train, calibrate.",
     ),
 }
 """Command -> where it is, and the line that the list of commands shows for it."""

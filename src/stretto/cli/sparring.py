@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from stretto.cli.calibrate import calibrate
 from stretto.cli.terminal import console, dump, money, table
 from stretto.errors import ConfigError, StrettoError
 
@@ -16,6 +17,9 @@ __all__ = ["sparring"]
 )
 def sparring() -> None:
     """Small real models, and problems with one right answer: what you can try everything with, without any key."""
+
+
+sparring.add_command(calibrate)
 
 
 @sparring.command("list")
