@@ -75,8 +75,11 @@ def dumps(value: Any) -> bytes:
 
 
 def digest(content: bytes, secret: str) -> str:
-    """The keyed digest of a content: BLAKE2b, 256 bits, hexadecimal."""
-    return hashlib.blake2b(content, digest_size=32, key=secret.encode()[:64]).hexdigest()
+    """The keyed digest of a content: BLAKE2b, 256 bits, hexadecimal. A secret above BLAKE2b's 64 bytes is hashed first."""
+    key = secret.encode()
+    if len(key) > 64:
+        key = hashlib.blake2b(key).digest()
+    return hashlib.blake2b(content, digest_size=32, key=key).hexdigest()
 
 
 def content_line(sequence: int, run: str, secret: str, text: bytes) -> bytes:
