@@ -20,7 +20,7 @@ from stretto.evaluation.intervals import Interval, paired_difference, wilson
 from stretto.sparring.graders import grade
 from stretto.sparring.problems import FAMILIES, Problem, Split, problems
 from stretto.steps import Policy
-from stretto.types import PICO, Message, Request, usd
+from stretto.types import PICO, Message, Request, derive_seed, usd
 
 __all__ = [
     "Contender",
@@ -93,7 +93,10 @@ def by_engine(engine: Engine, policies: Mapping[str, Policy], *, seed: int) -> P
 
     async def play(name: str, problem: Problem) -> Item:
         request = Request(
-            messages=(Message("user", problem.prompt),), model=name, seed=seed, params={"temperature": 0}
+            messages=(Message("user", problem.prompt),),
+            model=name,
+            seed=derive_seed(seed, problem.id),
+            params={"temperature": 0},
         )
         run = await engine.run(policies[name], request, name=name, purpose="evaluation")
         error = run.answer.error
@@ -125,7 +128,7 @@ def by_url(url: str, *, key: str = "", seed: int, timeout: float = 60.0) -> Play
             "model": name,
             "messages": [{"role": "user", "content": problem.prompt}],
             "temperature": 0,
-            "stretto": {"seed": seed},
+            "stretto": {"seed": derive_seed(seed, problem.id)},
         }
         headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
         connection = HTTPConnection(parts.hostname or "", parts.port or 80, timeout=timeout)

@@ -20,7 +20,14 @@ from stretto.sparring.graders import grade
 from stretto.sparring.problems import FAMILIES, Problem, problems
 from stretto.types import Message, Request
 
-__all__ = ["Observation", "best_threshold", "observe", "route_table", "thresholds"]
+__all__ = [
+    "Observation",
+    "balanced_accuracy",
+    "lowest_threshold",
+    "observe",
+    "route_table",
+    "thresholds",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,37 +103,61 @@ def _record(seen: Sequence[Observation], family: str) -> dict[str, list[int]]:
     return record
 
 
-def thresholds(seen: Sequence[Observation], provenance: Mapping[str, Any]) -> Artifact:
-    """Per worker the confidence from which on its answer is accepted, with the quality it has on the calibration problems."""
+def thresholds(
+    seen: Sequence[Observation], provenance: Mapping[str, Any], *, precision: float = 0.95
+) -> Artifact:
+    """Per worker the confidence from which on its answer is accepted: the lowest with which `precision` of what was accepted
+    on the calibration problems was right. A worker that never reaches it is not accepted below certainty.
+
+    With each threshold: how many it accepted, the precision there, and the balanced accuracy of the signal at its best.
+    """
     workers, quality = {}, {}
     for worker in dict.fromkeys(o.worker for o in seen):
-        mine = [o for o in seen if o.worker == worker and o.confidence is not None]
-        least, balanced = best_threshold([(o.confidence or 0.0, o.right) for o in mine])
-        workers[worker] = round(least, 6)
-        quality[worker] = {"balanced_accuracy": round(balanced, 4), "n": len(mine)}
-    data = {"signal": "probability of the least certain token", "workers": workers, "quality": quality}
+        pairs = [(o.confidence, o.right) for o in seen if o.worker == worker and o.confidence is not None]
+        least, accepted, good = lowest_threshold(pairs, precision)
+        workers[worker] = least
+        quality[worker] = {
+            "n": len(pairs),
+            "accepted": accepted,
+            "precision": round(good, 4),
+            "best_balanced_accuracy": round(balanced_accuracy(pairs), 4),
+        }
+    data = {
+        "signal": "probability of the least certain token",
+        "wanted_precision": precision,
+        "workers": workers,
+        "quality": quality,
+    }
     return Artifact(THRESHOLDS_SCHEMA, dict(provenance), data)
 
 
-def best_threshold(pairs: Sequence[tuple[float, bool]]) -> tuple[float, float]:
-    """The threshold with the best balanced accuracy for `confidence >= threshold` meaning right, and that accuracy.
+def lowest_threshold(pairs: Sequence[tuple[float, bool]], precision: float) -> tuple[float, int, float]:
+    """The lowest threshold at which at least `precision` of the answers with `confidence >= threshold` were right.
 
-    Of equally good ones the middle of the widest gap. With only right or only wrong answers there is nothing to separate:
-    (0, .5) accepts all, (1, .5) accepts none that is not certain.
+    Returns it with how many it accepts and the precision there; (1.0, 0, 0.0) if there is none.
     """
-    right = sum(r for _, r in pairs)
+    best = (1.0, 0, 0.0)
+    right = 0
+    ordered = sorted(pairs, reverse=True)
+    for number, (value, good) in enumerate(ordered, 1):
+        right += good
+        last_of_value = number == len(ordered) or ordered[number][0] < value
+        if last_of_value and right / number >= precision:
+            best = (value, number, right / number)
+    return best
+
+
+def balanced_accuracy(pairs: Sequence[tuple[float, bool]]) -> float:
+    """How well confidence separates right from wrong at its best threshold; 0.5 where there is nothing to separate."""
+    right = sum(good for _, good in pairs)
     wrong = len(pairs) - right
     if not right or not wrong:
-        return (0.0 if right else 1.0), 0.5
-    ordered = sorted(pairs)
-    best, at = 0.5, (0.0, 0.0)
-    kept, dropped, last = right, 0, 0.0
-    for number, (value, good) in enumerate(ordered):
-        if value > last or number == 0:
-            balanced = (kept / right + dropped / wrong) / 2
-            if (balanced, value - last) > (best, at[1] - at[0]):
-                best, at = balanced, (last, value)
-        kept -= good
-        dropped += not good
-        last = value
-    return (at[0] + at[1]) / 2, best
+        return 0.5
+    best, accepted, mistaken = 0.5, 0, 0
+    ordered = sorted(pairs, reverse=True)
+    for number, (value, good) in enumerate(ordered, 1):
+        accepted += good
+        mistaken += not good
+        if number == len(ordered) or ordered[number][0] < value:
+            best = max(best, (accepted / right + (wrong - mistaken) / wrong) / 2)
+    return best

@@ -2,20 +2,41 @@
 
 import pytest
 
-from stretto.learning.calibration import Observation, best_threshold, route_table, thresholds
+from stretto.learning.calibration import (
+    Observation,
+    balanced_accuracy,
+    lowest_threshold,
+    route_table,
+    thresholds,
+)
 from stretto.policies.route import Table
 from stretto.sparring.problems import FAMILIES, problems
 
 
-def test_the_threshold_separates_right_from_wrong_in_the_middle_of_the_gap():
-    """Wrong below 0.3, right from 0.7 on: the threshold is 0.5 and the balanced accuracy 1."""
-    assert best_threshold([(0.1, False), (0.3, False), (0.7, True), (0.9, True)]) == (pytest.approx(0.5), 1.0)
+def test_the_lowest_threshold_that_keeps_the_wanted_precision_is_taken():
+    """Nine of ten right above 0.5 is enough for 0.9 and too little for 0.95."""
+    pairs = [(0.9 - i / 100, True) for i in range(9)] + [(0.5, False), (0.4, False)]
+
+    assert lowest_threshold(pairs, 0.9) == (0.5, 10, 0.9)
+    assert lowest_threshold(pairs, 0.95) == (pytest.approx(0.82), 9, 1.0)
 
 
-@pytest.mark.parametrize(("right", "least"), [(True, 0.0), (False, 1.0)])
-def test_with_nothing_to_separate_all_or_none_is_accepted(right, least):
-    """A worker that was always right is trusted, one that was never right is not."""
-    assert best_threshold([(0.4, right), (0.6, right)]) == (least, 0.5)
+def test_equally_sure_answers_are_accepted_together_or_not_at_all():
+    """A threshold cannot tell apart answers of the same confidence."""
+    assert lowest_threshold([(0.7, True), (0.7, False)], 0.9) == (1.0, 0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "found"),
+    [
+        ([(0.9, True), (0.8, True), (0.1, False)], 1.0),
+        ([(0.9, True), (0.8, False), (0.7, True), (0.1, False)], 0.75),
+        ([(0.9, True)], 0.5),
+    ],
+)
+def test_balanced_accuracy_is_that_of_the_best_threshold(pairs, found):
+    """One when a threshold separates perfectly, a half when there is nothing to separate."""
+    assert balanced_accuracy(pairs) == found
 
 
 def test_the_table_recognises_every_family_and_knows_who_is_good_at_it():
@@ -38,5 +59,5 @@ def test_thresholds_carry_their_quality():
 
     data = thresholds(seen, {"seed": 1}).data
 
-    assert data["workers"]["w"] == pytest.approx(0.5)
-    assert data["quality"]["w"] == {"balanced_accuracy": 1.0, "n": 3}
+    assert data["workers"]["w"] == 0.8
+    assert data["quality"]["w"] == {"n": 3, "accepted": 2, "precision": 1.0, "best_balanced_accuracy": 1.0}
