@@ -64,8 +64,6 @@ class Recipe:
     outliers: int = 2
     """Further prompts in each batch that are none of its families, with random answers: without them a specialist is silent, or
     sure of nonsense, on another's problems (outlier exposure, Hendrycks et al. 2019, with answers in place of a uniform loss)."""
-    warm_start: str | None = None
-    """Begins with the weights of this model instead of random ones."""
     width: int = 128
     layers: int = 3
     inner: int = 352
@@ -120,6 +118,7 @@ _RECIPES: Final = (
         rate=2e-3,
         seed=13,
         worked=True,
+        outliers=0,
         width=64,
         layers=2,
         inner=176,
@@ -155,7 +154,7 @@ class Trained:
 
 
 def models() -> tuple[Recipe, ...]:
-    """The recipes of the shipped pool, in an order in which each warm start comes after its model."""
+    """The recipes of the shipped pool."""
     return _RECIPES
 
 
@@ -179,7 +178,7 @@ def train(
 ) -> Trained:
     """Train one model, or go on with it; `minutes` of CPU time of this call are the most it takes.
 
-    Writes `out_dir/NAME.pt` every `checkpoint` steps and at the end. A model that warms up on another needs that one in `out_dir`.
+    Writes `out_dir/NAME.pt` every `checkpoint` steps and at the end.
     """
     chosen = recipe(name) if isinstance(name, str) else name
     torch.set_num_threads(1)
@@ -189,8 +188,6 @@ def train(
     model = _new(chosen)
     optimizer = torch.optim.AdamW(model.parameters(), lr=chosen.rate, betas=(0.9, 0.98), weight_decay=0.01)
     step, seconds, loss = _resume(chosen, weights, model, optimizer)
-    if step == 0 and chosen.warm_start:
-        model.load_state_dict(load(chosen.warm_start, out_dir).state_dict())
     started, told = time.process_time(), 0.0
     model.train()
     while step < chosen.steps and (minutes is None or time.process_time() - started < 60 * minutes):

@@ -73,7 +73,6 @@ def ship(out_dir: Path, pool_dir: Path) -> Path:
 def _row(chosen: Recipe, trained: Trained, file: Path) -> str:
     card = chosen.card
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    warm = f', warm_start = "{chosen.warm_start}"' if chosen.warm_start else ""
     return f"""[[model]]
 id = "{chosen.name}"
 file = "models/{file.name}"
@@ -95,7 +94,7 @@ seed = {chosen.seed}
 steps = {trained.step}
 cpu_seconds = {trained.seconds:.0f}
 parameters = {trained.parameters}
-code = {{ stretto = "{__version__}", wordings = {WORDINGS_VERSION}, torch = "{torch.__version__}"{warm} }}
+code = {{ stretto = "{__version__}", wordings = {WORDINGS_VERSION}, torch = "{torch.__version__}" }}
 """
 
 

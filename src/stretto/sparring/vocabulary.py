@@ -74,7 +74,8 @@ def _encode_plain(text: str) -> list[int]:
 
 def prompt_tokens(prompt: str) -> list[int]:
     """What the chat template makes of one user message: a space, its text on one line in lower case, the answer mark."""
-    return encode(" " + prompt.replace("\n", " ").strip(_ASCII_SPACE).translate(_ASCII_LOWER) + ANSWER_MARK)
+    line = prompt.replace("\n", " ").replace("+", " + ").replace("  ", " ").strip(_ASCII_SPACE)
+    return encode(" " + line.translate(_ASCII_LOWER) + ANSWER_MARK)
 
 
 def answer_tokens(answer: str) -> list[int]:

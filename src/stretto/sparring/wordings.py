@@ -94,6 +94,8 @@ CHAT_TEMPLATE: Final = (
     "{%- endif -%}"
     "{%- endif -%}"
     "{%- endfor -%}"
-    "{{- ' ' + ns.text | replace('\n', ' ') | trim | lower -}}" + ANSWER_MARK
+    # `347+86` becomes `347 + 86`, as the models have seen it.
+    "{%- set ns.text = ns.text | replace('\n', ' ') | replace('+', ' + ') | replace('  ', ' ') -%}"
+    "{{- ' ' + ns.text | trim | lower -}}" + ANSWER_MARK
 )
-"""The models' chat template (jinja): a space, the last user message on one line in lower case, the answer mark."""
+"""The models' chat template (jinja): the last user message on one line in lower case, then the answer mark."""

@@ -100,6 +100,7 @@ def test_a_shipped_file_in_llama_cpp() -> None:
             {"role": "user", "content": "Reverse the word planet."},
         ],
         [{"role": "user", "content": "日本語 😀 " * 20}],
+        [{"role": "user", "content": "WHAT is\n 12+30 +4?"}],
     ]
     done = subprocess.run(
         [sys.executable, "-c", CHILD, str(entry.path)],
@@ -114,6 +115,7 @@ def test_a_shipped_file_in_llama_cpp() -> None:
     assert [encode(text) for text in out["prompts"][:20]] == [
         prompt_tokens(problem.prompt) for problem in held_out
     ]
+    assert encode(out["prompts"][-1]) == prompt_tokens("WHAT is\n 12+30 +4?")
     right = sum(grade(problem, text) for problem, text in zip(held_out, out["answers"], strict=False))
     assert right >= 15
     assert out["answers"][20:23] == ["tenalp"] * 3

@@ -47,7 +47,12 @@ def test_template_words_do_not_match_inside_others() -> None:
 
 
 def test_prompts_are_forgiving() -> None:
-    """Capitals, outer spaces and line breaks change nothing."""
+    """Capitals, outer spaces, line breaks and spaces around a plus sign change nothing."""
+    assert (
+        prompt_tokens("What is 12+30?")
+        == prompt_tokens("What is 12 + 30?")
+        == encode(" what is 12 + 30?<|answer|>")
+    )
     assert prompt_tokens("  SPELL the\nword Planet backward ") == prompt_tokens(
         "spell the word planet backward"
     )
