@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, Literal, Protocol
 
 from stretto.errors import LocalModelError
-from stretto.pool.estimate import input_tokens, text_tokens
+from stretto.pool.estimate import input_tokens, likely, most_tokens
 from stretto.pool.health import Health
 from stretto.pool.http import HttpRequest, HttpResponse, Origin, Transport, TransportError, parse_url
 from stretto.pool.limits import Gate
@@ -412,7 +412,7 @@ class _Try:
         return self._outcome(self._failure(kind, text), retryable=retryable)
 
     def _outcome(self, error: Failure, *, retryable: bool) -> Outcome:
-        usage = Usage(input_tokens(self.ask, self.lane.dense), estimated=True) if self.sent else Usage()
+        usage = Usage(self._input(), estimated=True) if self.sent else Usage()
         return Outcome(usage=usage, error=error, retryable=retryable, finish="", first_byte=self.first_byte)
 
     def _failure(
@@ -431,6 +431,9 @@ class _Try:
             found = self.reader.result() if self.reader is not None else Completion()
             self.tally.usage = found.usage or self._estimated(found)
 
+    def _input(self) -> int:
+        return likely(input_tokens(self.ask, self.lane.dense), self.lane.dense)
+
     def _estimated(self, found: Completion) -> Usage:
         """Usage that the upstream did not tell: input by the text, output by chunks and text, at most what was allowed."""
         if not self.sent:
@@ -443,11 +446,11 @@ class _Try:
             message.refusal,
             *(c.arguments for c in message.tool_calls),
         ):
-            written += text_tokens(text, self.lane.dense)
-        written = max(written, self.chunks)
+            written += most_tokens(text, self.lane.dense)
+        written = max(likely(written, self.lane.dense), self.chunks)
         if ask.max_tokens is not None:
             written = min(written, ask.max_tokens)
-        return Usage(input_tokens(ask, self.lane.dense), written, estimated=True)
+        return Usage(self._input(), written, estimated=True)
 
 
 async def _run_out(response: HttpResponse) -> None:

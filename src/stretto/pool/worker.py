@@ -8,7 +8,7 @@ from typing import Final
 
 from stretto.errors import ConfigError
 from stretto.pool.attempt import Lane, LocalModels, Pace, Timeouts, attempt
-from stretto.pool.estimate import input_tokens
+from stretto.pool.estimate import input_tokens, likely
 from stretto.pool.http import Transport, header_block, parse_url
 from stretto.pool.limits import Gate
 from stretto.pool.profiles import ASSUMED_ABILITIES, profile
@@ -151,8 +151,8 @@ class WorkerPool:
                 cap = min(cap, card.context)
         price = card.price
         worst = given * max(price.input, price.cached or 0) + cap * price.output
-        likely = min(cap, _TYPICAL_OUTPUT if pace.output is None else int(pace.output))
-        expected = min(worst, price.of(Usage(given if worker.dense else given * 3 // 5, likely)))
+        written = min(cap, _TYPICAL_OUTPUT if pace.output is None else int(pace.output))
+        expected = min(worst, price.of(Usage(likely(given, worker.dense), written)))
         seconds = 1.0 if pace.seconds is None else pace.seconds
         return Quote(expected, worst, given, cap, seconds, card.priced)
 

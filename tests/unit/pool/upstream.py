@@ -80,7 +80,7 @@ class Upstream:
     requests: list[bytes] = field(default_factory=list)
     connections: int = 0
     port: int = 0
-    tasks: set[Any] = field(default_factory=set)
+    open: dict[asyncio.StreamWriter, Any] = field(default_factory=dict)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     asked: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -94,7 +94,7 @@ class Upstream:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        self.tasks.add(asyncio.current_task())
+        self.open[writer] = asyncio.current_task()
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -131,5 +131,7 @@ async def upstream(*script: Says) -> AsyncIterator[Upstream]:
         yield it
     finally:
         server.close()
-        if it.tasks:
-            await asyncio.wait(it.tasks, timeout=5)
+        for writer in it.open:
+            writer.close()
+        if it.open:
+            await asyncio.wait(it.open.values(), timeout=5)
