@@ -352,13 +352,14 @@ def _kind(value: Any) -> str:
 _OPTIONS: Final = ("limits", "require", "exclude", "policy", "dial", "seed", "explain", "score_with")
 _LIMITS: Final = ("usd", "calls", "seconds", "depth", "fanout")
 _MOST_USD: Final = 1e9
+_NOTHING_SAID: Final = Options()
 SEED_BITS: Final = 63
 
 
 def parse_options(value: Any, where: str = "stretto") -> Options:
     """The `stretto` object of a request. Raises `RequestError`; an unknown name is an error, since a limit may hide behind it."""
     if value is None:
-        return Options()
+        return _NOTHING_SAID
     given = {name: item for name, item in expect_object(value, where).items() if item is not None}
     _only(given, _OPTIONS, where)
     policy = dial = seed = None

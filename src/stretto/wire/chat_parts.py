@@ -10,12 +10,14 @@ from stretto.types import Message, Part, TokenLogprob, ToolCall, Usage
 from stretto.wire.base import expect_list, expect_object, expect_text
 
 __all__ = [
+    "arguments_of",
     "finish_reason",
     "logprobs_of",
     "parse_messages",
     "render_logprobs",
     "render_message",
     "said_by_upstream",
+    "text_of_parts",
     "usage_of",
 ]
 
