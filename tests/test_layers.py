@@ -79,7 +79,7 @@ ONLY_IN: dict[str, set[str]] = {
     "sqlite3": {"ledger", "app", "cli"},
     "click": {"cli"},
     "rich": {"cli", "learning"},
-    "uvicorn": {"app", "cli"},
+    "uvicorn": {"app", "cli", "gateway"},
 }
 """Libraries that belong to some folders alone."""
 

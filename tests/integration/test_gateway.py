@@ -12,7 +12,7 @@ import openai
 import pytest
 import uvicorn
 
-from stretto.gateway.server import HttpProtocol
+from stretto.gateway.server import http_protocol
 from stretto.types import Delta, Usage
 from tests.gateway_world import CHAT, World, fails, forever, hello, says
 
@@ -23,13 +23,14 @@ PATIENCE = 10.0
 @contextlib.contextmanager
 def served(world: World, patience: float = PATIENCE) -> Iterator[int]:
     """The gateway under uvicorn on a free port of loopback; gives the port."""
-
-    class Protocol(HttpProtocol):
-        head_seconds = patience
-
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
-        world.app, http=Protocol, ws="none", log_config=None, access_log=False, timeout_graceful_shutdown=1
+        world.app,
+        http=http_protocol(patience),
+        ws="none",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

@@ -6,7 +6,7 @@ from typing import Any
 import uvicorn
 from uvicorn.server import ServerState
 
-from stretto.gateway.server import HttpProtocol
+from stretto.gateway.server import http_protocol
 
 
 class Wire:
@@ -34,10 +34,11 @@ class Wire:
 
 async def spoken(app: Any, data: bytes) -> Wire:
     """What is written when `data` comes in."""
-    config = uvicorn.Config(app, http=HttpProtocol, lifespan="off", log_config=None, access_log=False)
+    protocol_class: Any = http_protocol()
+    config = uvicorn.Config(app, http=protocol_class, lifespan="off", log_config=None, access_log=False)
     config.load()
     state, wire = ServerState(), Wire()
-    protocol = HttpProtocol(config, state, {})
+    protocol = protocol_class(config, state, {})
     protocol.connection_made(wire)
     protocol.data_received(data)
     while state.tasks:
