@@ -21,10 +21,13 @@ from stretto.pool.http_connection import MAX_BODY, Connection, HttpRequest, Orig
 
 __all__ = [
     "MAX_BODY",
+    "Address",
     "HttpClient",
     "HttpRequest",
     "HttpResponse",
     "Origin",
+    "Phase",
+    "Resolve",
     "Transport",
     "TransportError",
     "header_block",

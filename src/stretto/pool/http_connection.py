@@ -17,11 +17,26 @@ from typing import Literal, NamedTuple, Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
+__all__ = [
+    "HIGH_WATER",
+    "MAX_BODY",
+    "MAX_HEAD",
+    "Connection",
+    "Exchange",
+    "HttpRequest",
+    "Origin",
+    "Owner",
+    "Phase",
+    "TransportError",
+]
+
 MAX_BODY = 64 * 1024 * 1024
 MAX_HEAD = 64 * 1024
 HIGH_WATER = 256 * 1024
 
 _BODILESS = (b"GET", b"HEAD", b"DELETE")
+_WITHOUT_BODY = b"%b %b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity\r\n%b\r\n"
+_WITH_BODY = b"%b %b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity\r\n%bcontent-length: %d\r\n\r\n%b"
 _HEAD_END = b"\r\n\r\n"
 _COPY_BELOW = 16 * 1024
 _MANY_PIECES = 1024
@@ -79,6 +94,24 @@ class HttpRequest(NamedTuple):
     idle_timeout: float | None = None
     stream: bool = False
     body_limit: int = MAX_BODY
+
+
+def _final_head(raw: bytes, interim: int) -> tuple[int, int]:
+    """Where the final head begins and ends, after that many 1xx heads. Line breaks may stand before each."""
+    start = end = 0
+    for _ in range(interim + 1):
+        start = end
+        while raw[start] in b"\r\n":
+            start += 1
+        end = raw.index(_HEAD_END, start) + len(_HEAD_END)
+    return start, end
+
+
+def _is_encoded(fields: dict[bytes, bytes]) -> bool:
+    return (
+        fields.get(b"content-encoding", b"identity").lower() not in (b"identity", b"")
+        or fields.get(b"transfer-encoding", b"chunked").lower() != b"chunked"
+    )
 
 
 class Owner(Protocol):
@@ -229,6 +262,7 @@ class Connection(asyncio.Protocol):
         "_done",
         "_exchange",
         "_feed",
+        "_head_only",
         "_keep",
         "_parser",
         "_parts",
@@ -263,6 +297,7 @@ class Connection(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._done = True  # the answer in hand is whole
         self._keep = True  # after it, the connection can serve another
+        self._head_only = False  # the request was a HEAD
         self._time = loop.time
         self.last = 0.0  # when the last byte came, or the request was written
         self._timer: asyncio.TimerHandle | None = None
@@ -294,19 +329,26 @@ class Connection(asyncio.Protocol):
         exchange = self._exchange = Exchange(self, request)
         self._done = False
         self.served += 1
-        body = request.body
-        head = b"%b %b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity\r\n%b" % (
-            request.method,
-            request.path,
-            self.origin.authority,
-            request.headers,
-        )
-        if len(body) > _COPY_BELOW:  # under uvloop one system call, without a copy
-            self.transport.writelines((b"%bcontent-length: %d\r\n\r\n" % (head, len(body)), body))
-        elif body or request.method not in _BODILESS:
-            self.transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body))
+        method, body = request.method, request.body
+        if body or method not in _BODILESS:
+            large = len(body) > _COPY_BELOW
+            message = _WITH_BODY % (
+                method,
+                request.path,
+                self.origin.authority,
+                request.headers,
+                len(body),
+                b"" if large else body,
+            )
+            if large:
+                self.transport.writelines((message, body))  # under uvloop one system call, without a copy
+            else:
+                self.transport.write(message)
         else:
-            self.transport.write(head + b"\r\n")
+            self._head_only = method == b"HEAD"
+            self.transport.write(
+                _WITHOUT_BODY % (method, request.path, self.origin.authority, request.headers)
+            )
         return exchange
 
     def resume(self) -> None:
@@ -408,7 +450,7 @@ class Connection(asyncio.Protocol):
         status = self._parser.get_status_code()
         if exchange is not None and status >= 200:
             exchange.status = status
-            if exchange.request.method == b"HEAD":
+            if self._head_only:
                 self.on_message_complete()
 
     def on_message_complete(self) -> None:
@@ -424,30 +466,22 @@ class Connection(asyncio.Protocol):
 
     def _accept_head(self, exchange: Exchange) -> bool:
         raw = exchange.raw
-        size = len(raw)
-        if exchange.status:
-            rest = raw.lstrip(b"\r\n")
-            while exchange.interim:
-                exchange.interim -= 1
-                rest = rest.partition(_HEAD_END)[2].lstrip(b"\r\n")
-            exchange.raw = raw = rest[: rest.find(_HEAD_END)]
-            size += len(raw) - len(rest)
+        if exchange.status and not exchange.interim and raw[0] == 72:  # it begins with an H
+            size = raw.find(_HEAD_END)
+            exchange.raw = raw[:size]
+        elif exchange.status:
+            start, size = _final_head(raw, exchange.interim)
+            exchange.raw = raw[start : size - len(_HEAD_END)]
+        else:
+            size = len(raw)
         if size > MAX_HEAD:
             self.fail("protocol", f"the head of the answer is longer than {MAX_HEAD} bytes")
             return False
-        if not exchange.status:
-            return False
-        # transfer-encoding matters too; an unusual spelling is not worth more: what is compressed is never expanded
-        if (raw.find(b"ncoding:") > 0 or raw.find(b"NCODING:") > 0) and self._is_encoded(exchange.headers):
+        # an unusual spelling is not looked for: what is compressed is never expanded, only named sooner
+        if raw.find(b"ncoding:", 0, size) > 0 and exchange.status and _is_encoded(exchange.headers):
             self.fail("protocol", "the answer is compressed, though only identity was accepted")
             return False
-        return True
-
-    def _is_encoded(self, fields: dict[bytes, bytes]) -> bool:
-        return (
-            fields.get(b"content-encoding", b"identity").lower() not in (b"identity", b"")
-            or fields.get(b"transfer-encoding", b"chunked").lower() != b"chunked"
-        )
+        return exchange.status != 0
 
     def _end(self, clean: bool) -> None:
         exchange = self._exchange
@@ -470,7 +504,8 @@ class Connection(asyncio.Protocol):
     def _finish(self, exchange: Exchange) -> None:
         self._exchange = None
         exchange.connection = None
-        if exchange.request.method == b"HEAD":
+        if self._head_only:
+            self._head_only = False
             if exchange.take():
                 self._keep = False
             # a new parser, because this one waits for the body that the head describes

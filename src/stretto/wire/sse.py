@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+__all__ = ["DONE", "MAX_EVENT", "SseError", "SseEvent", "SseParser", "comment", "event"]
+
 MAX_EVENT = 1024 * 1024
 DONE = b"data: [DONE]\n\n"
 
