@@ -6,9 +6,10 @@ index up to date first, unless somebody keeps it locked.
 
 import os
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from heapq import merge
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -54,19 +55,14 @@ class Archive:
 
     def events(self, run: str) -> tuple[Event, ...]:
         """All events of a run in the order they were written, with content where it was kept. Raises `RunNotFound`."""
-        by_chain: dict[str, list[tuple[float, Event]]] = {}
-        opened = 0.0
+        by_chain: dict[str, list[Event]] = {}
         for place in self.records(run):
             kept = content_at(self._data / "ledger" / place.process, place.record)
             if (event := from_record(place.record, kept)) is not None:
-                if event.kind == "opened":
-                    opened = event.time
-                by_chain.setdefault(place.process, []).append((event.time, event))
+                by_chain.setdefault(place.process, []).append(event)
         if not by_chain:
             raise RunNotFound(f"there is no run {run}")
-        first = sorted(by_chain.values(), key=lambda chain: chain[0][1].kind != "opened")
-        # A chain keeps its own order; between chains, time decides, and nothing comes before the opening
-        return tuple(event for _, event in merge(*first, key=lambda pair: max(pair[0], opened)))
+        return tuple(by_chain.popitem()[1] if len(by_chain) == 1 else _in_order(by_chain.values()))
 
     def cards(self, version: str) -> tuple[Card, ...]:
         """The pool recorded under this version. Raises `RunNotFound`."""
@@ -210,6 +206,28 @@ class Archive:
         finally:
             index.execute("COMMIT")
         return places, positions
+
+
+def _in_order(chains: Iterable[list[Event]]) -> Iterator[Event]:
+    """Events of one run out of several chains, as they were written.
+
+    Each time the run is opened or taken up a part of it begins, and nothing of that comes before what the part before it did:
+    a process takes up only what another has left, even if its clock says otherwise. Feedback goes by the clock.
+    """
+    parts: list[list[Event]] = []
+    for chain in chains:
+        parts.append([])
+        for event in chain:
+            if event.kind in ("opened", "resumed") and parts[-1]:
+                parts.append([])
+            parts[-1].append(event)
+    parts.sort(key=lambda part: (part[0].kind != "opened", part[0].time))
+    floor = parts[0][0].time
+    timed: list[list[tuple[float, Event]]] = []
+    for part in parts:
+        timed.append([(max(event.time, floor), event) for event in part])
+        floor = max([floor, *(time for time, event in timed[-1] if event.kind != "scored")])
+    return (event for _, event in merge(*timed, key=itemgetter(0)))
 
 
 def content_at(folder: Path, record: Mapping[str, Any]) -> Mapping[str, Any] | None:

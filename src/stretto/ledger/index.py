@@ -22,18 +22,23 @@ __all__ = ["Reindexed", "catch_up", "lines", "reindex"]
 _CHUNK = 1 << 20
 _NEAR = 1 << 16
 
-_RUN = """
-INSERT INTO runs (run, chain, time, model, policy, version, purpose, key, status, since, worker, cost, calls, seconds, score)
+# A run belongs to the chain that took it up last (`taken`: 1 opened it, 2 resumed it). How it ended is for that chain to say,
+# whatever the clocks are and whichever chain is indexed first.
+_OWN = "excluded.taken = 2 OR runs.chain IS NULL OR runs.chain = excluded.chain"
+_RUN = f"""
+INSERT INTO runs (run, chain, taken, time, model, policy, version, purpose, key, status, worker, cost, calls, seconds, score)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (run) DO UPDATE SET
-    chain = coalesce(excluded.chain, chain), time = coalesce(excluded.time, time),
-    model = coalesce(excluded.model, model), policy = coalesce(excluded.policy, policy),
-    version = coalesce(excluded.version, version), purpose = coalesce(excluded.purpose, purpose),
-    key = coalesce(excluded.key, key),
-    status = CASE WHEN excluded.since >= coalesce(since, 0) THEN excluded.status ELSE status END,
-    since = max(coalesce(excluded.since, since), coalesce(since, excluded.since)),
-    worker = coalesce(excluded.worker, worker), cost = coalesce(excluded.cost, cost),
-    calls = coalesce(excluded.calls, calls), seconds = coalesce(excluded.seconds, seconds),
+    chain = CASE WHEN {_OWN} THEN coalesce(excluded.chain, chain) ELSE chain END,
+    taken = max(taken, excluded.taken),
+    time = coalesce(excluded.time, time), model = coalesce(excluded.model, model),
+    policy = coalesce(excluded.policy, policy), version = coalesce(excluded.version, version),
+    purpose = coalesce(excluded.purpose, purpose), key = coalesce(excluded.key, key),
+    status = CASE WHEN {_OWN} THEN coalesce(excluded.status, status) ELSE status END,
+    worker = CASE WHEN {_OWN} THEN coalesce(excluded.worker, worker) ELSE worker END,
+    cost = CASE WHEN {_OWN} THEN coalesce(excluded.cost, cost) ELSE cost END,
+    calls = CASE WHEN {_OWN} THEN coalesce(excluded.calls, calls) ELSE calls END,
+    seconds = CASE WHEN {_OWN} THEN coalesce(excluded.seconds, seconds) ELSE seconds END,
     score = coalesce(excluded.score, score)
 """
 _ATTEMPT = """
@@ -51,7 +56,7 @@ _POOL = "INSERT OR IGNORE INTO pools (version, chain, segment, first, past) VALU
 _MOVE = "UPDATE chains SET segment = ?, offset = ? WHERE id = ? AND segment = ? AND offset = ?"
 
 # Positions in the parameter lists of _RUN and _ATTEMPT
-_CHAIN, _STATUS, _SINCE, _WORKER, _SCORE = 1, 8, 9, 10, 14
+_CHAIN, _TAKEN, _STATUS, _WORKER, _SCORE = 1, 2, 9, 10, 14
 _OUTCOME = 8
 
 
@@ -241,32 +246,31 @@ class _Rows:
     def _run(self, run: str) -> list[Any]:
         row = self._runs.get(run)
         if row is None:
-            row = self._runs[run] = [run, *[None] * _SCORE]
+            row = self._runs[run] = [run, None, 0, *[None] * (_SCORE - _TAKEN)]
         return row
 
     def _opened(self, run: str, record: Mapping[str, Any]) -> None:
-        now = record["time"]
         row = self._run(run)
-        row[_CHAIN : _SINCE + 1] = (
+        row[_CHAIN : _STATUS + 1] = (
             self._chain,
-            now,
+            1,
+            record["time"],
             record["model"],
             record["policy"],
             record["version"],
             record["purpose"],
             record["key"],
             "running",
-            now,
         )
 
     def _resumed(self, run: str, record: Mapping[str, Any]) -> None:
         row = self._run(run)
-        row[_CHAIN], row[_STATUS], row[_SINCE] = self._chain, "running", record["time"]
+        row[_CHAIN], row[_TAKEN], row[_STATUS] = self._chain, 2, "running"
 
     def _finished(self, run: str, record: Mapping[str, Any]) -> None:
         row = self._run(run)
+        row[_CHAIN] = self._chain
         row[_STATUS] = "finished" if record["error"] is None else "failed"
-        row[_SINCE] = record["time"]
         row[_WORKER:_SCORE] = record["worker"], record["cost"], record["calls"], record["seconds"]
 
     def _scored(self, run: str, record: Mapping[str, Any]) -> None:

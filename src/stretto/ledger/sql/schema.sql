@@ -11,10 +11,12 @@ CREATE TABLE IF NOT EXISTS chains (
     ended   INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
--- What runs are listed by. What stands in a record that is not indexed yet is null. `since` is when `status` was recorded.
+-- What runs are listed by. What stands in a record that is not indexed yet is null.
+-- `chain` took the run up last; `taken`: 1 it opened it, 2 it resumed it.
 CREATE TABLE IF NOT EXISTS runs (
     run     TEXT PRIMARY KEY,
     chain   INTEGER,
+    taken   INTEGER NOT NULL,
     time    REAL,
     model   TEXT,
     policy  TEXT,
@@ -22,7 +24,6 @@ CREATE TABLE IF NOT EXISTS runs (
     purpose TEXT,
     key     TEXT,
     status  TEXT,                        -- running | finished | failed
-    since   REAL,
     worker  TEXT,
     cost    INTEGER,
     calls   INTEGER,
