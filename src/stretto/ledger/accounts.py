@@ -34,6 +34,7 @@ __all__ = ["MemoryAccounts", "SqliteAccounts"]
 T = TypeVar("T")
 
 _PATIENCE = 2.0  # seconds that others have to answer a recall
+_DEAREST = 10**18  # pico-dollars; sums of such costs still fit SQLite's integers
 _LOOK_AGAIN = 0.05  # seconds after which to look without a ring: rings may get lost
 
 
@@ -118,6 +119,12 @@ class _Held:
             self.account.left += self.free
         self.free = 0
 
+    def give(self, answered: int = 0, close: bool = False) -> Give:
+        """What the database is to be told; afterwards it is taken to know."""
+        give = Give(self.id, self.back, self.spent, answered, close)
+        self.back, self.written = 0, self.spent
+        return give
+
 
 class _Waiter:
     """A reservation that waits for money."""
@@ -147,6 +154,44 @@ class _Account:
         self.recall = 0  # the latest recall heard of
         self.callers: set[str] = set()  # whom to tell when it is answered
 
+    def news(self) -> list[Give]:
+        """What the slabs have spent since the database was told, and what is on its way back already."""
+        gives = []
+        for slab in self.slabs:
+            if slab.free < 0:
+                slab.part()
+            if slab.back or slab.spent != slab.written:
+                gives.append(slab.give())
+        return gives
+
+    def returns(self, current: _Held | None) -> list[Give]:
+        """`news`, with what eager slabs hold unused, the answer to a recall, and an end to slabs that are done.
+
+        While a lease is under way a recall stays unanswered: what the lease brings may turn out to be unused.
+        """
+        answered = 0 if self.leasing else self.recall
+        self.recall -= answered
+        gives = []
+        for slab in self.slabs:
+            done = slab is not current and not slab.held
+            if slab.eager or answered or done or slab.free < 0:
+                slab.part()
+            if slab.back or slab.spent != slab.written or answered or done:
+                gives.append(slab.give(answered, done))
+        return gives
+
+
+def _refuse(account: _Account, waiter: _Waiter, lease: Lease, remark: str = "") -> None:
+    message = lease.statement.refusal(account.key, waiter.amount) + remark
+    waiter.future.set_result(Failure("limit", message))
+
+
+def _fail(waiters: list[_Waiter], error: LedgerUnavailable) -> None:
+    for waiter in waiters:
+        if not waiter.future.done():
+            waiter.future.set_exception(error)
+    waiters.clear()
+
 
 class SqliteAccounts:
     """Accounts shared by all processes on one data folder (`stretto.steps.Accounts`). For one event loop at a time.
@@ -164,6 +209,7 @@ class SqliteAccounts:
         alive: Callable[[str], bool],
         used: Callable[[str], Mapping[str, SlabUse]],
         clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
         tick: float = 1.0,
     ) -> None:
         self._clock = clock
@@ -181,7 +227,9 @@ class SqliteAccounts:
         self._thread = ThreadPoolExecutor(1, "stretto-accounts")
         try:
             self._book = self._thread.submit(
-                lambda: Book(connect(), process, self._bell.path, alive=alive, used=used, clock=clock)
+                lambda: Book(
+                    connect(), process, self._bell.path, alive=alive, used=used, clock=clock, steady=steady
+                )
             ).result()
             self._thread.submit(self._book.reap)  # reading journals of the dead need not hold up the start
         except BaseException:
@@ -233,12 +281,13 @@ class SqliteAccounts:
     def settle(self, hold: Hold, cost: int) -> None:
         """End a hold, once only, at the true cost in pico-dollars; the rest becomes free.
 
-        A cost above the hold is charged in full.
+        A cost above the hold is charged in full, up to a million dollars: what an upstream reports is not to be trusted further.
         """
         slab = self._slabs.get(hold.slab)
         if slab is None:
             return  # no ceiling, or settled after `close`: then the journal tells
-        cost = max(cost, 0)
+        if not 0 <= cost <= _DEAREST:
+            cost = min(max(cost, 0), _DEAREST)
         slab.held -= hold.amount
         slab.free += hold.amount - cost
         slab.spent += cost
@@ -293,7 +342,7 @@ class SqliteAccounts:
     def statement(self, key: Key) -> Statement:
         """The money of a key at this instant, across all processes, with what this one has settled up to now. Blocks shortly."""
         account = self._accounts.get(key.id)
-        gives = self._news(account) if account is not None else []
+        gives = account.news() if account is not None else []
         try:
             if gives:
                 self._thread.submit(self._book.give, gives).result()
@@ -311,13 +360,15 @@ class SqliteAccounts:
             self._timer.cancel()
         if self._loop is not None and not self._loop.is_closed():
             for account in self._accounts.values():
-                self._fail(account.waiters, LedgerUnavailable("the accounts have been closed"))
+                _fail(account.waiters, LedgerUnavailable("the accounts have been closed"))
                 if account.pump is not None:
                     account.pump.cancel()
             if self._writing is not None:
                 self._writing.cancel()
         self._current.clear()
-        gives = [give for account in self._accounts.values() for give in self._returns(account)]
+        for slab in self._slabs.values():
+            slab.eager = True
+        gives = [give for account in self._accounts.values() for give in account.returns(None)]
         held = [slab.id for slab in self._slabs.values() if slab.held]
         self._slabs.clear()
         try:
@@ -336,9 +387,7 @@ class SqliteAccounts:
                 account.waiters, account.pump, account.wake = [], None, asyncio.Event()
                 account.leasing = False
             if self._loop is not None:
-                self._thread.submit(
-                    self._book.drop, list(self._slabs)
-                )  # what that loop leased and never took
+                self._thread.submit(self._book.drop, list(self._slabs))  # leased, and never taken
             self._loop, self._writing, self._timer = loop, None, None
             self._bell.listen(loop, self._rung)
         if self._timer is None:
@@ -359,12 +408,10 @@ class SqliteAccounts:
             while account.waiters:
                 await self._round(account)
         except LedgerUnavailable as error:
-            self._fail(account.waiters, error)
+            _fail(account.waiters, error)
         finally:
             account.pump = None
-            self._fail(
-                account.waiters, LedgerUnavailable("the accounts stopped while money was being leased")
-            )
+            _fail(account.waiters, LedgerUnavailable("the accounts stopped while money was being leased"))
 
     async def _round(self, account: _Account) -> None:
         assert self._loop is not None
@@ -384,7 +431,7 @@ class SqliteAccounts:
                 slab.held += waiter.amount
                 waiter.future.set_result(Hold(account.key.id, slab.id, waiter.amount))
             elif hopeless:
-                self._refuse(account, waiter, lease)
+                _refuse(account, waiter, lease)
             else:
                 short.append(waiter)
         if (current := self._current.get(account.key.id)) is not None:
@@ -395,9 +442,9 @@ class SqliteAccounts:
             return
         for waiter in short:
             if lease.answered is None or 0 < waiter.recall <= lease.answered:
-                self._refuse(account, waiter, lease)
+                _refuse(account, waiter, lease)
             elif self._loop.time() >= waiter.patience:
-                self._refuse(account, waiter, lease, " (a part by a process that does not answer)")
+                _refuse(account, waiter, lease, " (a part by a process that does not answer)")
             elif waiter.recall == 0:
                 waiter.recall = lease.recall
         if any(not waiter.future.done() for waiter in short):
@@ -410,9 +457,11 @@ class SqliteAccounts:
 
     async def _lease(self, account: _Account, waiters: list[_Waiter]) -> Lease:
         """One transaction for all `waiters`. Meanwhile the unused part of the slab is in its hands, so nobody jumps the queue."""
+        if account.recall:
+            await self._write_once({account})  # or one lease after the other would keep it unanswered
         current = self._current.get(account.key.id)
         pot = max(0, current.free) if current is not None else 0
-        gives = self._news(account)
+        gives = account.news()
         wants = [Want(waiter.amount, waiter.recall) for waiter in waiters]
         slab = None
         if current is not None:
@@ -449,47 +498,7 @@ class SqliteAccounts:
             self._write_soon(account)  # a recall that came in meanwhile is still to be answered
         return lease
 
-    def _refuse(self, account: _Account, waiter: _Waiter, lease: Lease, remark: str = "") -> None:
-        message = lease.statement.refusal(account.key, waiter.amount) + remark
-        waiter.future.set_result(Failure("limit", message))
-
-    @staticmethod
-    def _fail(waiters: list[_Waiter], error: LedgerUnavailable) -> None:
-        for waiter in waiters:
-            if not waiter.future.done():
-                waiter.future.set_exception(error)
-        waiters.clear()
-
     # --- giving back ---
-
-    def _news(self, account: _Account) -> list[Give]:
-        """What the slabs of a key have spent since the database was told, and what is on its way back already."""
-        gives = []
-        for slab in account.slabs:
-            if slab.free < 0:  # an attempt cost more than was held for it: the slab grows by what is missing
-                slab.part()
-            if slab.back or slab.spent != slab.written:
-                gives.append(Give(slab.id, slab.back, slab.spent))
-                slab.back, slab.written = 0, slab.spent
-        return gives
-
-    def _returns(self, account: _Account) -> list[Give]:
-        """`_news`, with what eager slabs hold unused, the answer to a recall, and an end to slabs that are done.
-
-        While a lease is under way a recall stays unanswered: what the lease brings may turn out to be unused.
-        """
-        answered = 0 if account.leasing else account.recall
-        account.recall -= answered
-        current = self._current.get(account.key.id)
-        gives = []
-        for slab in account.slabs:
-            done = slab is not current and not slab.held
-            if slab.eager or answered or done or slab.free < 0:
-                slab.part()
-            if slab.back or slab.spent != slab.written or answered or done:
-                gives.append(Give(slab.id, slab.back, slab.spent, answered, done))
-                slab.back, slab.written = 0, slab.spent
-        return gives
 
     def _restore(self, gives: Iterable[Give]) -> None:
         """Take back what could not be written; the next tick tries again."""
@@ -516,7 +525,7 @@ class SqliteAccounts:
 
     async def _write_once(self, accounts: set[_Account]) -> bool:
         callers = [(account, account.callers) for account in accounts if not account.leasing]
-        gives = [give for account in accounts for give in self._returns(account)]
+        gives = [give for account in accounts for give in account.returns(self._current.get(account.key.id))]
         for account, _ in callers:
             account.callers = set()
         try:
@@ -562,7 +571,7 @@ class SqliteAccounts:
         assert self._loop is not None
         for key, account in list(self._accounts.items()):
             slab = self._current.get(key)
-            if slab is not None and not slab.held:
+            if slab is not None and not slab.held and account.pump is None:
                 if slab.idle == slab.free or self._clock() >= slab.until:
                     slab.eager = True
                     del self._current[key]

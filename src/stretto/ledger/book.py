@@ -36,6 +36,7 @@ _SCARCE_SECONDS = (
     2.0  # exact leases for this long after a recall, so that no new slab swallows what others gave back
 )
 _SHARE = 20  # a slab is at most one part in so many of what remains,
+_MOST = 1 << 62  # SQLite's integers have 63 bits
 _WORST_CASES = 10  # and at most so many times what is asked for now
 
 
@@ -166,7 +167,8 @@ class Book:
     """The accounts as one process sees and changes them. Not for two threads at a time.
 
     `alive(process)` tells whether another process lives; `used(process)` reads from a dead one's journal, by slab, what its
-    settled attempts cost and what was reserved for those whose outcome is unknown.
+    settled attempts cost and what was reserved for those whose outcome is unknown. `clock` says which day it is; `steady`,
+    which all processes of a machine share and nobody sets, how long ago something was.
     """
 
     def __init__(
@@ -178,6 +180,7 @@ class Book:
         alive: Callable[[str], bool],
         used: Callable[[str], Mapping[str, SlabUse]],
         clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connection = connection
         self._process = process
@@ -185,6 +188,7 @@ class Book:
         self._alive = alive
         self._used = used
         self._clock = clock
+        self._steady = steady
         self._slabs = 0
 
     # --- leasing ---
@@ -195,8 +199,8 @@ class Book:
         The pot of `current` counts as available, if its day is still open; else it is returned.
         """
         with self._transaction():
-            now = self._clock()
-            day = self._advance(now)
+            now = self._steady()
+            day = self._advance(self._clock())
             self._show_up(now)
             for give in gives:
                 self._take(give)
@@ -207,7 +211,7 @@ class Book:
                 current = None
             spent, slabs = _standing(self._connection, key.id)
             before = _statement(key, day, spent, slabs)
-            room = max(0, before.left) if before.left is not None else 0
+            room = min(max(0, before.left or 0), _MOST)
             pot = current.pot if current is not None else 0
             taken, served = _first_fit(room + pot, wants)
             number, scarce = self._recalls(key.id)
@@ -221,7 +225,7 @@ class Book:
                     (key.id, number, scarce),
                 )
             size = taken
-            if all(served) and not 0 <= scarce - now <= _SCARCE_SECONDS:
+            if all(served) and not 0 < scarce - now <= _SCARCE_SECONDS:
                 size = max(taken, min(room // _SHARE, max(taken, 1) * _WORST_CASES))
             granted = min(max(0, size - pot), room)
             slab = current.id if current is not None else ""
@@ -274,7 +278,7 @@ class Book:
         with self._transaction():
             for give in gives:
                 self._take(give)
-            self._show_up(self._clock())
+            self._show_up(self._steady())
             return [
                 (row[0], row[1])
                 for row in self._connection.execute(
@@ -314,7 +318,9 @@ class Book:
                 continue
             try:
                 used = self._used(process)
-            except LedgerError:
+            except (LedgerError, OSError):
+                with self._transaction():  # nobody will answer there
+                    self._connection.execute("DELETE FROM lessees WHERE process = ?", (process,))
                 continue
             found = self._settle_dead(process, used) or found
         return found

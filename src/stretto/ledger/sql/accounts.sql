@@ -1,5 +1,5 @@
 -- Keys and their money. Nothing here can be made again from the journals alone: keep these tables when the index is rebuilt.
--- Money in pico-dollars, time in Unix seconds, days as YYYY-MM-DD in UTC.
+-- Money in pico-dollars, time in Unix seconds (or, where it says steady, on the machine's monotonic clock), days as YYYY-MM-DD in UTC.
 
 -- Virtual keys. Only the SHA-256 of a secret is kept. `change` numbers every change, so that readers fetch only what is new.
 CREATE TABLE IF NOT EXISTS keys (
@@ -42,14 +42,14 @@ CREATE TABLE IF NOT EXISTS slabs (
 CREATE INDEX IF NOT EXISTS slabs_by_key ON slabs (key);
 CREATE INDEX IF NOT EXISTS slabs_by_process ON slabs (process);
 
--- Who leases, where to ring, and until when it has promised to answer.
+-- Who leases, where to ring, and until when (steady) it has promised to answer.
 CREATE TABLE IF NOT EXISTS lessees (
     process  TEXT PRIMARY KEY,
     bell     TEXT NOT NULL,
     expires  REAL NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- How often unused money of a key was asked back, and until when it is leased in exact amounts only.
+-- How often unused money of a key was asked back, and until when (steady) it is leased in exact amounts only.
 CREATE TABLE IF NOT EXISTS recalls (
     key      TEXT PRIMARY KEY,
     number   INTEGER NOT NULL,
