@@ -8,6 +8,7 @@ the end waits until the run is recorded. What fails before the head is an HTTP e
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from stretto.engine.run import Engine, Run
@@ -20,7 +21,7 @@ from stretto.gateway.options import from_headers, joined
 from stretto.gateway.settings import Settings
 from stretto.ledger.read import Reader
 from stretto.steps import Policy
-from stretto.types import Card, Delta, Key, Request, new_run_id, usd
+from stretto.types import Card, Delta, Key, Request, TokenLogprob, new_run_id, usd
 from stretto.wire.base import Format, Incoming, StreamWriter, delta_of
 
 __all__ = ["Catalog", "Inference", "check_name"]
@@ -97,11 +98,16 @@ class Inference:
         finally:
             self._tower.leave(watch)
         self._meters.count(run)
-        return self.whole(run, request.model, self._explained(incoming, run))
+        return self.whole(run, request.model, self._explained(incoming, run), _logprobs_wanted(request))
 
-    def whole(self, run: Run, model: str, more: Mapping[str, Any] = _NOTHING) -> Response:
-        """The answer of a settled run in one piece. `model` is the name asked for, `more` adds to the `stretto` block."""
+    def whole(self, run: Run, model: str, more: Mapping[str, Any] = _NOTHING, top: int = -1) -> Response:
+        """The answer of a settled run in one piece.
+
+        `model` is the name asked for, `more` adds to the `stretto` block, `top` is as `_logprobs_wanted` has it.
+        """
         answer, headers = run.answer, self._headers(run)
+        if answer.logprobs:
+            answer = replace(answer, logprobs=_shown(answer.logprobs, top))
         if answer.error is not None:
             return Response.of(of_failure(answer.error), run.id, headers, more)
         block = {**_block(run), **more} if more else _block(run)
@@ -116,7 +122,8 @@ class Inference:
         run_id = new_run_id()
         writer = self._format.stream(run_id, int(time.time()), request.model, incoming.include_usage)
         early = ((b"x-stretto-run-id", run_id.encode()), (b"x-stretto-policy", self._value(name)))
-        stream = _Stream(call, writer, early, self._settings)
+        top = _logprobs_wanted(request)
+        stream = _Stream(call, writer, early, self._settings, top)
         call.in_band = stream.fail
         call.watch = watch = self._tower.enter(call.receive)
         try:
@@ -134,7 +141,9 @@ class Inference:
                 return Response.of(problem, run.id, self._headers(run), self._explained(incoming, run))
             await stream.fail(problem)
             return None
-        pieces = b"" if run.streamed else writer.deltas([delta_of(answer.message, answer.logprobs)])
+        pieces = b""
+        if not run.streamed:
+            pieces = writer.deltas([delta_of(answer.message, _shown(answer.logprobs, top))])
         block = {**_block(run), **self._explained(incoming, run)}
         end = writer.end(answer, run.usage, run.served, block)
         await stream.end(pieces + end, self._headers(run))
@@ -167,15 +176,32 @@ class Inference:
 class _Stream:
     """One streamed answer on its way. `emit` is the engine's; the end and failures come from the route."""
 
-    __slots__ = ("_beat", "_call", "_early", "_fresh", "_pulse", "_send", "_sending", "_timer", "_writer")
+    __slots__ = (
+        "_beat",
+        "_call",
+        "_early",
+        "_fresh",
+        "_pulse",
+        "_send",
+        "_sending",
+        "_timer",
+        "_top",
+        "_writer",
+    )
 
     def __init__(
-        self, call: Call, writer: StreamWriter, early: Sequence[tuple[bytes, bytes]], settings: Settings
+        self,
+        call: Call,
+        writer: StreamWriter,
+        early: Sequence[tuple[bytes, bytes]],
+        settings: Settings,
+        top: int,
     ) -> None:
         self._call = call
         self._writer = writer
         self._early = early
         self._send: Send = call.send
+        self._top = top
         self._beat = settings.beat
         self._sending = False
         self._fresh = False
@@ -184,6 +210,10 @@ class _Stream:
 
     async def emit(self, deltas: Sequence[Delta]) -> None:
         """Send pieces of the answer; returns when the client's connection can take more."""
+        for delta in deltas:
+            if delta.logprobs:
+                deltas = [replace(d, logprobs=_shown(d.logprobs, self._top)) for d in deltas]
+                break
         body = self._writer.deltas(deltas)
         if not body:
             return
@@ -247,6 +277,20 @@ def check_name(key: Key | None, name: str) -> None:
     """Refuse (`Forbidden`) a model or policy that a key may not ask for."""
     if not may_use(key, name):
         raise Forbidden(f"This key may not use the model {name!r}; GET /v1/models lists what it may.")
+
+
+def _logprobs_wanted(request: Request) -> int:
+    """How many alternatives a token the caller wants to see beside its log-probability; -1: none of it.
+
+    A policy may have asked for log-probabilities of its own: those are not the caller's.
+    """
+    return int(request.params.get("top_logprobs", 0)) if request.params.get("logprobs") else -1
+
+
+def _shown(logprobs: tuple[TokenLogprob, ...], top: int) -> tuple[TokenLogprob, ...]:
+    if top < 0 or not logprobs:
+        return ()
+    return tuple(t if len(t.top) <= top else TokenLogprob(t.token, t.logprob, t.top[:top]) for t in logprobs)
 
 
 def _block(run: Run) -> Mapping[str, Any]:

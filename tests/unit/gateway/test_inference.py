@@ -11,7 +11,7 @@ from stretto.errors import LedgerUnavailable
 from stretto.ledger.memory import MemoryStore
 from stretto.policies.solo import Solo
 from stretto.steps import Outcome
-from stretto.types import Delta, Limits, Message, ToolCall, Usage
+from stretto.types import Delta, Limits, Message, TokenLogprob, ToolCall, Usage
 from tests.asgi import Exchange, call, until
 from tests.gateway_world import CHAT, World, fails, forever, hello, says
 
@@ -96,6 +96,33 @@ def test_tools_reach_the_worker_and_its_calls_come_back() -> None:
     assert choice["finish_reason"] == "tool_calls"
     assert choice["message"]["tool_calls"][0]["function"] == {"name": "look", "arguments": '{"x": 1}'}
     assert world.pool.asks[0].response_format == {"type": "json_object"}
+
+
+@pytest.mark.parametrize("model", ["a", "panel"])
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize(
+    ("wish", "alternatives"),
+    [({}, None), ({"logprobs": True}, 0), ({"logprobs": True, "top_logprobs": 2}, 2)],
+)
+def test_log_probabilities_are_shown_as_the_caller_asked(
+    model: str, streaming: bool, wish: dict[str, Any], alternatives: int | None
+) -> None:
+    """A policy may want them for itself; the caller sees what it asked for, no more."""
+    heard = (TokenLogprob("yes", -0.1, (("yes", -0.1), ("no", -2.0), ("maybe", -3.0))),)
+
+    async def attempt(ask: Any, emit: Any, tally: Any) -> Outcome:
+        if emit is not None:
+            tally.emitted = True
+            await emit([Delta("yes", logprobs=heard)])
+        return Outcome(Message("assistant", "yes"), "stop", Usage(3, 1), logprobs=heard)
+
+    got = asyncio.run(call(World(attempt).app, "POST", CHAT, hello(model, stream=streaming, **wish)))
+    choice = (got.events[0] if streaming else got.json)["choices"][0]
+    if alternatives is None:
+        assert choice["logprobs"] is None
+    else:
+        (token,) = choice["logprobs"]["content"]
+        assert len(token["top_logprobs"]) == alternatives
 
 
 def test_headers_of_the_client_never_reach_a_worker() -> None:
