@@ -159,7 +159,7 @@ def _judge(lane: Lane, one: "_Try", outcome: Outcome, clock: Callable[[], float]
         _LOG.warning(
             "%s is taken out after repeated failures, the last one: %s", lane.endpoint.name, error.message
         )
-    elif error.kind == "upstream_auth":
+    elif error.kind == "upstream_auth" and lane.health.failures == 1:
         _LOG.warning("%s", error.message)
 
 
@@ -262,7 +262,7 @@ class _Try:
 
     @property
     def _purpose(self) -> Literal["text", "embedding"]:
-        return "embedding" if self.ask.want == "embedding" else "text"
+        return "embedding" if self.ask.want in ("embedding", "state") else "text"
 
     # --- the answer ---
 

@@ -75,11 +75,10 @@ def describe(
     context: int | None = None,
     max_output: int | None = None,
     description: str = "",
-    free: bool = False,
 ) -> Worker:
     """A worker by what its operator says, completed by the shipped profile of `model`.
 
-    What is given wins. Without a price from either it counts as unpriced, unless it is served from a file or `free`.
+    What is given wins. Without a price from either it counts as unpriced, unless it is served from a file.
     """
     known = profile(model)
     local = bool(places) and all(place.gguf is not None for place in places)
@@ -93,7 +92,7 @@ def describe(
         context=context or (known.context if known is not None else None),
         max_output=max_output or (known.max_output if known is not None else None),
         description=description,
-        priced=found is not None or local or free,
+        priced=found is not None or local,
     )
     return Worker(id, model, tuple(places), card, wire, known.lacks if known is not None else frozenset())
 

@@ -394,6 +394,17 @@ def test_cut_stream_is_never_whole(cut: int) -> None:
     assert (found.error.kind, found.retryable) == ("cut", True)
 
 
+def test_cut_at_every_byte() -> None:
+    """A stream cut after any byte is whole exactly if the event with its finish had come."""
+    writer = chat.stream("id", 1, "m", True)
+    raw = writer.deltas([Delta("fo"), Delta("ur")]) + writer.end(Answer(), Usage(1, 2), Usage(1, 2))
+    finish = raw.index(b'"finish_reason":"stop"')
+    enough = raw.index(b"\n\n", finish) + 2
+    for cut in range(len(raw) + 1):
+        found, _ = read_stream(raw[:cut], [])
+        assert (found.error is None) == (cut >= enough)
+
+
 # --- answers -----------------------------------------------------------------------------------------------------
 
 
