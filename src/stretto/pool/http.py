@@ -219,6 +219,10 @@ class HttpClient:
         return pool
 
 
+_LOCAL = 64
+"""Connections to one Unix socket: llama.cpp keeps a thread for each, up to 256 for all gateway processes together."""
+
+
 class _OriginPool:
     """The connections to one origin: `free` ones (the last used first), and places for at most `max_connections`."""
 
@@ -227,7 +231,8 @@ class _OriginPool:
         self.origin = origin
         self.loop = loop
         self.free: list[Connection] = []
-        self.places = client.max_connections  # that are not taken, by a connection or by one in the making
+        # those that are not taken, by a connection or by one in the making
+        self.places = min(client.max_connections, _LOCAL) if origin.socket_path else client.max_connections
         self.connections: set[Connection] = set()
         self.waiters: deque[asyncio.Future[Connection | None]] = deque()
 

@@ -64,6 +64,7 @@ def render_ask(
     wanted = dict(ask.params)
     if ask.want == "logprobs":
         wanted["logprobs"] = True
+        wanted.setdefault("top_logprobs", 1)  # llama.cpp sends 20 alternatives a token where nothing is said
     if ask.max_tokens is not None:
         wanted["max_tokens"] = ask.max_tokens
     if ask.tools:
@@ -160,8 +161,9 @@ def _finished(found: Completion, finish: str) -> Completion:
     if message.content or message.tool_calls or message.refusal or message.extra:
         return found
     if found.finish != "content_filter":
+        # Not retryable: the model has said its nothing. Whether somebody else is asked is for the policy to decide.
         _with_error(found, "empty", "the answer is complete and has no content")
-        found.retryable = found.finish != "length"  # the same cap would be reached again
+        found.retryable = False
     return found
 
 

@@ -148,7 +148,7 @@ FAULTS: dict[str, tuple[Says, str, bool, bool]] = {
     "huge": (answer(b" " * (64 * 1024 * 1024 + 1)), "protocol", True, True),
     "no-choices": (answer(completion(choices=[])), "empty", True, True),
     "null-choices": (answer(completion(choices=None)), "empty", True, True),
-    "no-content": (answer(completion("")), "empty", True, True),
+    "no-content": (answer(completion("")), "empty", False, True),
     "no-content-for-length": (answer(completion("", "length")), "empty", False, True),
     "error-inside": (answer({"error": {"message": "broke"}}), "upstream_error", True, True),
     "rate-limit-inside": (answer(OVER), "rate_limited", True, True),
@@ -186,7 +186,7 @@ STREAM_FAULTS: dict[str, tuple[Says, str, bool, bool]] = {
     "finish-error": (stream(chunk({}, "error")), "upstream_error", True, True),
     "bad-event": (stream(b"data: {nonsense\n\n"), "protocol", True, True),
     "huge-event": (stream(b"data: " + b"x" * 1_200_000 + b"\n\n"), "protocol", True, True),
-    "nothing-said": (stream(chunk({}, "stop") + DONE), "empty", True, True),
+    "nothing-said": (stream(chunk({}, "stop") + DONE), "empty", False, True),
     "no-events": (stream(DONE), "cut", True, True),
 }
 
