@@ -521,8 +521,11 @@ def test_extra_never_overrides() -> None:
 
 
 def test_wanting_logprobs() -> None:
-    """An ask that wants log-probabilities asks for them."""
-    assert sent(replace(ASK, want="logprobs"))[0]["logprobs"] is True
+    """An ask that wants log-probabilities asks for them, with as many alternatives as it says, or one."""
+    raw, _ = sent(replace(ASK, want="logprobs"))
+    assert (raw["logprobs"], raw["top_logprobs"]) == (True, 1)
+    raw, _ = sent(replace(ASK, want="logprobs", params={"top_logprobs": 5}))
+    assert raw["top_logprobs"] == 5
 
 
 def test_seed_fits_everywhere() -> None:
