@@ -193,6 +193,27 @@ def test_when_the_connection_closes_the_work_stops(streaming: bool, pieces: int)
     assert events[-1].usage.output == pieces
 
 
+def test_a_client_that_does_not_read_holds_the_worker_back() -> None:
+    """Memory stays bounded: the worker waits for the client instead of filling the gateway."""
+    held, emitted = threading.Event(), 0
+
+    async def attempt(ask: Any, emit: Any, tally: Any) -> Any:
+        nonlocal emitted
+        tally.emitted = True
+        for _ in range(1000):
+            sent = asyncio.ensure_future(emit([Delta("x" * 65536)]))
+            await asyncio.wait({sent}, timeout=0.3)
+            if not sent.done():
+                held.set()
+            await sent
+            emitted += 65536
+        return says("all of it")
+
+    with served(World(attempt)) as port, spoken(port, request(hello(stream=True))):
+        assert held.wait(PATIENCE)
+        assert emitted < 32_000_000
+
+
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n"
 
 

@@ -135,7 +135,7 @@ def of_failure(failure: Failure) -> Problem:
     """The problem a failed run is."""
     status, kind, code, text = FAILURES[failure.kind]
     if failure.message and failure.kind in _OURS:
-        text = f"{text} {failure.message[:_TEXT_LIMIT]}"
+        text = f"{text[:-1]}: {failure.message[:_TEXT_LIMIT]}"
     wait = failure.retry_after
     if wait is None and status == 503:
         wait = _WAIT

@@ -154,13 +154,15 @@ class Inference:
         return {"explain": self._reader.receipt(run.id)} if incoming.options.explain else _NOTHING
 
     def _headers(self, run: Run) -> list[tuple[bytes, bytes]]:
-        return [
+        headers = [
             (b"x-stretto-run-id", run.id.encode()),
-            (b"x-stretto-served-by", self._value(run.answer.worker)),
+            (b"x-stretto-policy", self._value(run.policy)),
             (b"x-stretto-calls", b"%d" % run.calls),
             (b"x-stretto-cost-usd", _money(run.cost)),
-            (b"x-stretto-policy", self._value(run.policy)),
         ]
+        if run.answer.worker:
+            headers.append((b"x-stretto-served-by", self._value(run.answer.worker)))
+        return headers
 
     def _value(self, name: str) -> bytes:
         """A name as a header value: printable ASCII, never a line end."""
