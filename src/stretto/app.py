@@ -32,7 +32,7 @@ from stretto.pool.local import LlamaRuntime
 from stretto.pool.worker import Place, Worker, WorkerPool, describe
 from stretto.sparring.pool import PoolEntry
 
-__all__ = ["World", "find_workers", "learned", "needs_key", "open_world"]
+__all__ = ["World", "check_access", "find_workers", "learned", "needs_key", "open_world"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +51,8 @@ class World:
     reader: Reader
 
     def gateway(self) -> Gateway:
-        """The ASGI application. Raises `ConfigError` when others could reach it without a key."""
-        server = self.settings.server
-        check_listen(server.host, any(key.revoked is None for key in self.keys.list()))
-        if server.anonymous and not loopback(server.host):
-            raise ConfigError(
-                f"server.anonymous: lets nobody in without a key on {server.host}; it is for loopback only"
-            )
+        """The ASGI application. Raises `ConfigError` like `check_access`."""
+        check_access(self.settings, self.keys)
         settings = GatewaySettings(
             version=__version__,
             config=str(self.settings.source or ""),
@@ -68,6 +63,16 @@ class World:
 
     def _health(self) -> Mapping[str, Any]:
         return {"workers": len(self.pool.cards()), "process": self.store.process}
+
+
+def check_access(settings: Settings, keys: Keys) -> None:
+    """Raises `ConfigError` if others than this machine could reach the gateway without a key."""
+    server = settings.server
+    check_listen(server.host, any(key.revoked is None for key in keys.list()))
+    if server.anonymous and not loopback(server.host):
+        raise ConfigError(
+            f"server.anonymous lets callers in without a key; listening on {server.host} it cannot be true"
+        )
 
 
 def needs_key(settings: Settings, keys: Keys) -> bool:

@@ -2,21 +2,17 @@
 
 import re
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from stretto.cli.options import folder_options, json_option, settings_of, usd_option
+from stretto.cli.options import database, folder_options, json_option, labels_of, settings_of, usd_option
 from stretto.cli.terminal import dump, money, table, when
 from stretto.types import Key, usd
 
 if TYPE_CHECKING:
-    import sqlite3
-
     from stretto.ledger.book import Statement
 
 __all__ = ["keys"]
@@ -71,7 +67,7 @@ def create(
     from stretto.ledger.keys import Keys
 
     given: dict[str, Any] = {"scopes": scopes} if scopes else {}
-    with _database(settings_of(config, data).data) as connection:
+    with database(settings_of(config, data).data) as connection:
         key, secret = Keys(connection).create(
             name,
             total=total,
@@ -79,8 +75,8 @@ def create(
             month=month,
             models=models,
             expires=None if expires is None else _moment(expires, time.time()),
-            require=_labels(required),
-            exclude=_labels(excluded),
+            require=labels_of(required, "--require"),
+            exclude=labels_of(excluded, "--exclude"),
             **given,
         )
     if as_json:
@@ -102,7 +98,7 @@ def list_(config: Path | None, data: Path | None, as_json: bool) -> None:
     folder = settings_of(config, data).data
     found: list[tuple[Key, Statement]] = []
     if index_path(folder).exists():
-        with _database(folder) as connection:
+        with database(folder) as connection:
             found = [(key, statement(connection, key, time.time())) for key in Keys(connection).list()]
     if as_json:
         dump([_plain(key, account) for key, account in found])
@@ -134,21 +130,9 @@ def revoke(id: str, config: Path | None, data: Path | None) -> None:
     """End a key for good. Running gateways refuse it within half a second."""
     from stretto.ledger.keys import Keys
 
-    with _database(settings_of(config, data).data) as connection:
+    with database(settings_of(config, data).data) as connection:
         key = Keys(connection).revoke(id)
     click.echo(f"{key.id} ({key.name}) is revoked.")
-
-
-@contextmanager
-def _database(folder: Path) -> "Iterator[sqlite3.Connection]":
-    from stretto.ledger.sqlite import connect, index_path, migrate
-
-    connection = connect(index_path(folder))
-    try:
-        migrate(connection)
-        yield connection
-    finally:
-        connection.close()
 
 
 def _moment(written: str, now: float) -> float:
@@ -162,16 +146,6 @@ def _moment(written: str, now: float) -> float:
             "takes 12h, 30d, 8w, or a date such as 2027-01-31", param_hint="--expires"
         ) from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-
-
-def _labels(pairs: Sequence[str]) -> dict[str, list[str]]:
-    labels: dict[str, list[str]] = {}
-    for pair in pairs:
-        name, found, value = pair.partition("=")
-        if not (name and found and value):
-            raise click.BadParameter(f'"{pair}" is not LABEL=VALUE, such as region=eu')
-        labels.setdefault(name, []).append(value)
-    return labels
 
 
 def _state(key: Key, now: float) -> str:

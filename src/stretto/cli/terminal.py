@@ -12,7 +12,7 @@ from stretto.types import usd
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["console", "dump", "duration", "money", "short", "table", "tokens", "when"]
+__all__ = ["columns", "console", "dump", "duration", "money", "short", "table", "tokens", "when"]
 
 
 def console(*, stderr: bool = False) -> "Console":
@@ -48,9 +48,11 @@ def money(pico: int | None) -> str:
     value = usd(pico)
     if value == 0:
         return "$0"
-    if value >= 0.01:
-        return f"${value:,.4f}".rstrip("0") if value < 1 else f"${value:,.2f}"
-    return f"${value:.9f}".rstrip("0")
+    if value >= 1:
+        return f"${value:,.2f}"
+    digits = 4 if value >= 0.01 else 12
+    whole, _, fraction = f"{value:.{digits}f}".partition(".")
+    return f"${whole}.{fraction.rstrip('0').ljust(2, '0')}"
 
 
 def duration(seconds: float | None) -> str:
@@ -80,3 +82,10 @@ def short(text: str, most: int = 60) -> str:
     """The beginning of a text, on one line."""
     line = " ".join(text.split())
     return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def columns(rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of aligned cells, for where a table would be too much (and `rich` too heavy)."""
+    cells = [list(row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells]

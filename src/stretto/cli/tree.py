@@ -148,7 +148,7 @@ def _choice(choice: Mapping[str, Any], under: "Tree") -> None:
 
 
 def _attempt(attempt: Mapping[str, Any], under: "Tree") -> None:
-    again = f" (attempt {attempt['attempt'] + 1})" if attempt["attempt"] else ""
+    again = f" (attempt {attempt['attempt']})" if attempt["attempt"] > 1 else ""
     usage = attempt["usage"]
     figures = (
         f"  {tokens(usage['input'], usage['output'])} tokens  {money(attempt['cost_pico'])}"

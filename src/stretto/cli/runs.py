@@ -1,0 +1,294 @@
+"""`stretto runs`: what has been recorded, how it came about, whether it is as it was written, and what it would be now."""
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stretto.cli.options import folder_options, json_option, settings_of
+from stretto.cli.terminal import console, dump, duration, money, table, when
+from stretto.config import load
+from stretto.errors import RunNotFound
+from stretto.types import usd
+
+if TYPE_CHECKING:
+    from stretto.engine.run import Run
+    from stretto.ledger.archive import Archive
+    from stretto.ledger.read import Source
+
+__all__ = ["runs"]
+
+
+@click.group(
+    epilog="\b\nExamples:\n"
+    "  stretto runs list\n"
+    "  stretto runs show                      the latest run, as a tree\n"
+    "  stretto runs show run_01... --texts    with what was asked and said\n"
+    "  stretto runs replay run_01... --policy cascade\n"
+    "  stretto runs verify\n"
+)
+def runs() -> None:
+    """Recorded runs. A run's id is in every answer (`stretto.run_id`); without one, the latest is meant."""
+
+
+@runs.command("list")
+@click.option("-n", "count", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many.")
+@click.option("--before", metavar="RUN_ID", help="Only runs before this one.")
+@click.option("--key", help="Only runs of this key (its id).")
+@click.option("--purpose", help="Only runs made for this: serve, ask, evaluation, ...")
+@folder_options
+@json_option
+def list_(
+    count: int,
+    before: str | None,
+    key: str | None,
+    purpose: str | None,
+    config: Path | None,
+    data: Path | None,
+    as_json: bool,
+) -> None:
+    """The latest runs, newest first."""
+    from stretto.ledger.read import Reader
+
+    with _archive(config, data) as archive:
+        found = archive.runs(count, before, key, purpose)
+        if as_json:
+            dump(Reader(archive).runs(count, before, key, purpose))
+            return
+    if not found:
+        click.echo(
+            'Nothing has been recorded yet. Try: stretto ask "Spell the word planet backward."', err=True
+        )
+        return
+    table(
+        ("run", "time", "model", "served by", "status", "calls", "money", "took", "score"),
+        (
+            (
+                run.run,
+                when(run.time),
+                run.model,
+                run.worker or "-",
+                run.status,
+                str(run.calls),
+                money(run.cost),
+                duration(run.seconds),
+                "-" if run.score is None else f"{run.score:g}",
+            )
+            for run in found
+        ),
+        right=("calls", "money", "took", "score"),
+    )
+
+
+@runs.command()
+@click.argument("run_id", required=False)
+@click.option("--texts", is_flag=True, help="Also what was asked and said, where that was kept.")
+@click.option("--events", is_flag=True, help="The record itself: one JSON object a line.")
+@folder_options
+@json_option
+def show(
+    run_id: str | None, texts: bool, events: bool, config: Path | None, data: Path | None, as_json: bool
+) -> None:
+    """How a run came about: every attempt with role, reason, money and time, every choice with what it passed over."""
+    import json
+
+    from stretto.cli.tree import tree
+    from stretto.ledger.read import Reader, event_json
+
+    with _archive(config, data) as archive:
+        run_id = run_id or _latest(archive)
+        if events:
+            for event in archive.events(run_id):
+                click.echo(json.dumps(event_json(event, include_content=texts), ensure_ascii=False))
+            return
+        receipt = Reader(archive).receipt(run_id, include_content=texts)
+    if as_json:
+        dump(receipt)
+    else:
+        console().print(tree(receipt), soft_wrap=not sys.stdout.isatty())
+
+
+@runs.command()
+@click.option(
+    "--witness",
+    metavar="NUMBER:HASH",
+    help="A checkpoint that was kept elsewhere; this command prints the last one.",
+)
+@folder_options
+@json_option
+def verify(witness: str | None, config: Path | None, data: Path | None, as_json: bool) -> None:
+    """Check that everything on disk is as it was written. Exit code 1 if something is not."""
+    from dataclasses import asdict
+
+    from stretto.ledger.checkpoints import Mark
+    from stretto.ledger.verify import verify as check
+
+    mark = None
+    if witness is not None:
+        number, _, digest = witness.partition(":")
+        if not (number.isdecimal() and digest):
+            raise click.BadParameter("takes NUMBER:HASH, as this command prints it", param_hint="--witness")
+        mark = Mark(int(number), digest)
+    with _counting("records checked") as counted:
+        report = check(settings_of(config, data).data, witness=mark, progress=counted)
+    if as_json:
+        dump(asdict(report) | {"ok": report.ok})
+    else:
+        for note in report.notes:
+            click.echo(f"note: {note}", err=True)
+        for problem in report.problems:
+            click.secho(str(problem), fg="red")
+        click.echo(
+            f"{report.records} records and {report.contents} contents ({report.erased} erased) in {report.chains} chains: "
+            f"{'all as written' if report.ok else f'{len(report.problems)} problems'}, {duration(report.seconds)}"
+        )
+        click.echo(f"last checkpoint {report.mark.number}:{report.mark.hash}")
+    if not report.ok:
+        raise SystemExit(1)
+
+
+@runs.command()
+@click.argument("run_id", required=False)
+@click.option("--policy", help="Replay it under this policy instead of the recorded one.")
+@folder_options
+@json_option
+def replay(
+    run_id: str | None, policy: str | None, config: Path | None, data: Path | None, as_json: bool
+) -> None:
+    """Run it again on what was recorded, without any call: the same answer, or what another policy would have made of it."""
+    recorded, run = asyncio.run(_again(run_id, policy, config, data, resume=False))
+    _tell(run, recorded, as_json)
+
+
+@runs.command()
+@click.argument("run_id")
+@folder_options
+@json_option
+def resume(run_id: str, config: Path | None, data: Path | None, as_json: bool) -> None:
+    """Finish a run that was cut: what is recorded is used, only what is missing is asked."""
+    recorded, run = asyncio.run(_again(run_id, None, config, data, resume=True))
+    _tell(run, recorded, as_json)
+
+
+@runs.command()
+@folder_options
+def reindex(config: Path | None, data: Path | None) -> None:
+    """Build the SQLite index anew from the journals. Keys and their accounts are kept as they are."""
+    from stretto.ledger.index import reindex as build
+
+    with _counting("records indexed") as counted:
+        made = build(settings_of(config, data).data, counted)
+    click.echo(f"{made.records} records of {made.chains} chains in {duration(made.seconds)}")
+    if made.aside:
+        rescued = ", ".join(f"{count} {name}" for name, count in made.rescued.items()) or "nothing"
+        click.echo(f"the damaged index is now {made.aside}; taken over from it: {rescued}")
+
+
+@runs.command()
+@click.argument("run_id")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@folder_options
+def erase(run_id: str, yes: bool, config: Path | None, data: Path | None) -> None:
+    """Overwrite the texts of a run for good. What it cost and which calls were made stays, and the chain stays valid."""
+    from stretto.ledger.journal import JournalStore
+
+    settings = settings_of(config, data)
+    with _archive(config, data) as archive:
+        archive.events(run_id)
+    if not yes:
+        click.confirm(f"Erase the texts of {run_id} for good?", abort=True, err=True)
+    store = JournalStore(settings.data, content="full" if settings.keeps_content else "digest")
+    try:
+        count = store.erase(run_id)
+    finally:
+        store.close()
+    click.echo(f"{count} texts of {run_id} are erased.")
+
+
+# --- inside ------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _archive(config: Path | None, data: Path | None) -> "Iterator[Archive]":
+    from stretto.ledger.archive import Archive
+
+    archive = Archive(settings_of(config, data).data)
+    try:
+        yield archive
+    finally:
+        archive.close()
+
+
+def _latest(source: "Source") -> str:
+    found = source.runs(1)
+    if not found:
+        raise RunNotFound('nothing has been recorded yet; try: stretto ask "Spell the word planet backward."')
+    return found[0].run
+
+
+async def _again(
+    run_id: str | None, policy: str | None, config: Path | None, data: Path | None, *, resume: bool
+) -> "tuple[str, Run]":
+    """The policy's recorded name, and the run once more."""
+    from stretto.app import open_world
+    from stretto.ledger.events import Opened
+
+    async with open_world(load(config, data=data, needs_keys=resume)) as world:
+        run_id = run_id or _latest(world.store)
+        recorded = next(e.policy for e in world.store.events(run_id) if isinstance(e, Opened))
+        name = policy or recorded
+        again = world.engine.resume if resume else world.engine.replay
+        return recorded, await again(run_id, world.catalog.resolve(name), name=name)
+
+
+def _tell(run: "Run", recorded: str, as_json: bool) -> None:
+    answer, error = run.answer, run.answer.error
+    if as_json:
+        dump(
+            {
+                "run_id": run.id,
+                "policy": run.policy,
+                "recorded_policy": recorded,
+                "answer": answer.text,
+                "served_by": answer.worker,
+                "why": answer.why,
+                "error": None if error is None else {"kind": error.kind, "message": error.message},
+                "cost_usd": usd(run.cost),
+                "calls": run.calls,
+                "missing": list(run.missing),
+            }
+        )
+    elif error is not None:
+        click.echo(f"no answer: {error.kind}: {error.message}")
+    else:
+        click.echo(answer.text)
+    if not as_json:
+        why = f": {answer.why}" if answer.why else ""
+        click.secho(
+            f"{run.policy}, {answer.worker or 'nobody'}, {run.calls} calls, {money(run.cost)}{why}",
+            err=True,
+            dim=True,
+        )
+        if run.missing:
+            click.echo(f"the record holds nothing for: {', '.join(run.missing)}", err=True)
+
+
+@contextmanager
+def _counting(what: str) -> Iterator[Any]:
+    """A running count on the terminal, for what may take long."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    total = 0
+
+    def counted(more: int) -> None:
+        nonlocal total
+        total += more
+        click.echo(f"\r{total} {what}", nl=False, err=True)
+
+    yield counted
+    click.echo("\r\033[K", nl=False, err=True)
