@@ -156,7 +156,7 @@ async def open_world(settings: Settings, found: Found | None = None) -> AsyncIte
         connection = database()
         stack.callback(connection.close)
         accounts = SqliteAccounts(
-            database, process, data / "bells", alive=partial(alive, data), used=partial(_used, data)
+            database, process, data / "bells", alive=partial(alive, data), used=partial(slab_use, data)
         )
         stack.callback(accounts.close)
         yield World(
@@ -177,10 +177,6 @@ def _database(data: Path) -> sqlite3.Connection:
     connection = connect(index_path(data))
     migrate(connection)
     return connection
-
-
-def _used(data: Path, process: str) -> Mapping[str, tuple[int, int]]:
-    return {slab: (use.settled, use.unknown) for slab, use in slab_use(data, process).items()}
 
 
 def _configured(worker: WorkerSettings, environ: Mapping[str, str]) -> Worker:
