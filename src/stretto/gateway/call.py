@@ -29,8 +29,6 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = Mapping[bytes, bytes]
 
 _JSON: Final = (b"content-type", b"application/json")
-_PATIENCE: Final = 30.0
-"""Seconds that a caller may take for the next piece of its body."""
 _SINGLE: Final = frozenset((b"authorization", b"x-api-key", b"content-length", b"host", b"origin"))
 
 
@@ -98,8 +96,11 @@ class Call:
         self.in_band: Callable[[Problem], Awaitable[None]] | None = None
         self.watch: Watch | None = None
 
-    async def body(self, limit: int) -> bytes:
-        """The body. Raises `TooLarge` as soon as it is known to be, `ClientDisconnected` when the caller leaves meanwhile."""
+    async def body(self, limit: int, patience: float) -> bytes:
+        """The body: at most `limit` bytes, with at most `patience` seconds between its pieces.
+
+        Raises `TooLarge` as soon as it is known to be, `TimeoutError`, and `ClientDisconnected` when the caller leaves meanwhile.
+        """
         length = self.headers.get(b"content-length")
         if length is not None and (not length.isdigit() or int(length) > limit):
             raise TooLarge(f"The body may have at most {limit} bytes.")
@@ -113,7 +114,7 @@ class Call:
             return body
         parts, size = [body], len(body)
         while message.get("more_body", False):
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(patience):
                 message = await self.receive()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnected

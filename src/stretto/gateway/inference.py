@@ -74,7 +74,8 @@ class Inference:
 
         Raises `RequestError` and its kin, `Forbidden` when the key may not use that name.
         """
-        incoming = self._format.parse_request(await call.body(self._settings.body_limit))
+        settings = self._settings
+        incoming = self._format.parse_request(await call.body(settings.body_limit, settings.patience))
         request, policy_name = incoming.request, incoming.options.policy
         if (given := from_headers(call.headers)) is not None:
             request = joined(request, incoming.options, given)

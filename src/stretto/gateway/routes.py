@@ -140,7 +140,7 @@ class Routes:
         """A recorded run once more, without any call; under another policy if the body names one."""
         run_id = _run_id(call)
         recorded = self._reader.receipt(run_id, _owner(call.key))
-        body = await call.body(_SMALL)
+        body = await call.body(_SMALL, self._settings.patience)
         given = _object(body) if body.strip() else {}
         name = expect_text(
             given["policy"] if given.get("policy") is not None else recorded["policy"], "policy"
@@ -152,7 +152,7 @@ class Routes:
 
     async def feedback(self, call: Call) -> Response:
         """Record a score 0..1 for a run, with a comment if there is one."""
-        given = _object(await call.body(_SMALL))
+        given = _object(await call.body(_SMALL, self._settings.patience))
         for name in given:
             if name not in ("run_id", "score", "comment", "at"):
                 raise RequestError(

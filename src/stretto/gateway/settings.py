@@ -17,14 +17,16 @@ class Settings:
 
     `version` is Stretto's, `config` names the configuration in force. `anonymous` lets callers in without a key; only where
     none but this machine can reach the port (`auth.check_listen`). A stream's head leaves after `first_beat` at the latest,
-    followed by a keep-alive every `beat` in which nothing else is sent. A caller who leaves is noticed within `notice`.
-    `health` is asked for what GET /health says besides (counts only: it is open to everyone).
+    followed by a keep-alive every `beat` in which nothing else is sent. A caller who leaves is noticed within `notice`; one
+    who stops sending its body is waited for as long as `patience`. `health` is asked for what GET /health says besides
+    (counts only: it is open to everyone).
     """
 
     version: str = ""
     config: str = ""
     anonymous: bool = False
     body_limit: int = 20 * 1024 * 1024
+    patience: float = 30.0
     first_beat: float = 2.0
     beat: float = 10.0
     notice: float = 0.05

@@ -236,6 +236,16 @@ def test_a_large_body_without_a_length_is_refused_on_the_way() -> None:
     assert (exchange.status, exchange.taken) == (413, 3)
 
 
+def test_a_body_that_stops_on_the_way_is_not_waited_for() -> None:
+    """408 when the next piece does not come within `patience`."""
+    world = World(patience=0.001)
+    exchange = Exchange(world.app, "POST", CHAT, pieces=[b'{"model":', b"never"])
+    exchange.stalls_after = 1
+    asyncio.run(exchange.run())
+    assert (exchange.status, exchange.error["code"]) == (408, "request_timeout")
+    assert exchange.headers["connection"] == "close"
+
+
 def test_a_body_in_pieces_is_put_together() -> None:
     """A request may arrive in any number of pieces."""
     raw = json.dumps(hello()).encode()
