@@ -97,11 +97,6 @@ class Segment:
         """Give the file back."""
         os.close(self.descriptor)
 
-    def discard(self) -> None:
-        """Give the file back and delete it."""
-        os.close(self.descriptor)
-        self.path.unlink(missing_ok=True)
-
     def _cut_quietly(self) -> None:
         try:
             self.cut()

@@ -159,6 +159,8 @@ def _step(connection: sqlite3.Connection, folder: Path, process: str) -> int:
         connection.execute(insert, (process, numbers[0]))
         return _step(connection, folder, process)
     chain, segment, offset = row
+    # Listed before it is read: a segment with a successor gets no more records, so its end is really its end
+    later = [number for number in segments(folder) if number > segment]
     chunk = _read(folder / record_name(segment), offset)
     rows = _Rows(chain, segment)
     end = offset
@@ -167,7 +169,6 @@ def _step(connection: sqlite3.Connection, folder: Path, process: str) -> int:
         rows.add(line, at, end)
     following = segment
     if end == offset:
-        later = [number for number in segments(folder) if number > segment]
         if not later:
             return 0
         following, end = later[0], 0

@@ -72,7 +72,7 @@ class JournalStore:
         self._lock = threading.Lock()
         self._secrets: dict[str, str] = {}
         self._refusal = self._trouble = self._lag = ""
-        self._closed = False
+        self._closed = self._headless = False
         self._sequence = 0
         self._last = FIRST
         self._listed = 0
@@ -190,13 +190,13 @@ class JournalStore:
         if self._records.size >= self._segment_bytes:
             old = self._records
             self._records = self._segment(record_name, old.number + 1)
-            try:
-                self._note_head()
-            except LedgerUnavailable:
-                self._records.discard()
-                self._records = old
-                raise
+            self._headless = True
             self._retire(old)
+        if (
+            self._headless
+        ):  # for readers the old segment has ended: there is no way back to it, even if this fails
+            self._note_head()
+            self._headless = False
 
     def _segment(self, name: Callable[[int], str], number: int) -> Segment:
         path = self._folder / name(number)
@@ -260,6 +260,7 @@ class JournalStore:
         with self._lock:  # recorded first: a filler that no record accounts for would look like tampering
             if self._refusal:
                 raise LedgerUnavailable(self._refusal)
+            self._roll_if_full()
             touched = self._note("erased", run=run, time=self._clock())
         for segment in touched if self._group is not None else ():
             os.fdatasync(segment.descriptor)
@@ -284,6 +285,7 @@ class JournalStore:
             self._closed = True
             if not self._refusal:
                 try:
+                    self._roll_if_full()
                     self._note("closed", time=self._clock())
                     self._list(self._head())
                 except LedgerUnavailable as error:

@@ -126,7 +126,9 @@ def _refusal(
 ) -> LedgerCorrupt | LedgerUnavailable:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if damaged or code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+        told = str(error).splitlines()[-1]
         return LedgerCorrupt(
-            f"{path} is damaged ({error}): run `stretto runs reindex` to rebuild it from the journals"
+            f"{path} is damaged ({told}): run `stretto runs reindex` to rebuild it from the journals"
+            " and to take over what can still be read of its keys"
         )
     return LedgerUnavailable(f"{path} cannot be used ({error}): check its permissions and the disk")

