@@ -728,7 +728,7 @@ def test_cancelling_the_caller_closes_the_connection(run, answer: bytes) -> None
         async with upstream.listen() as origin, closing(HttpClient()) as client:
 
             async def call() -> None:
-                response = await client.send(post(origin, stream=True))
+                response = await client.send(post(origin, stream=True, deadline=None))
                 while True:
                     await response.next()
 
@@ -740,7 +740,8 @@ def test_cancelling_the_caller_closes_the_connection(run, answer: bytes) -> None
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            await upstream.left.wait()
+            async with asyncio.timeout(30):
+                await upstream.left.wait()
 
     run(main())
 

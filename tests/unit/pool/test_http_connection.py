@@ -212,6 +212,16 @@ def test_a_request_whose_deadline_has_passed_is_not_sent() -> None:
     assert not connection.open
 
 
+def test_the_upstreams_end_is_the_end_at_once() -> None:
+    """An upstream that stops sending is not waited for, though it may never close its side or read the rest of the request."""
+    for answer, outcome in ((b"", "send"), (CHUNKED, "closed"), (b"HTTP/1.1 200 OK\r\n\r\nall", None)):
+        connection, exchange = begun(Clock())
+        if answer:
+            connection.data_received(answer)
+        connection.eof_received()
+        assert (phase(exchange), connection.open) == (outcome, False)
+
+
 def test_an_unused_connection_is_retired() -> None:
     """Keep-alive counts from the end of the last answer."""
     clock = Clock()
