@@ -238,7 +238,7 @@ def content_at(folder: Path, record: Mapping[str, Any]) -> Mapping[str, Any] | N
     number, offset, length = kept
     path = folder / content_name(number)
     line = _bytes(path, offset, offset + length)
-    if line == erased_line(length):
+    if len(line) == length and line == erased_line(length):
         return None
     try:
         content: Mapping[str, Any] = orjson.loads(line)

@@ -272,9 +272,17 @@ def _checkpoints(
     for line, following in _ahead(lines):
         if links.take(line, following) and line.sequence != -1:
             marks[line.sequence] = line.hash
-            for process, sequence, hash_ in line.record.get("heads", ()):
-                heads.setdefault(process, {})[sequence] = hash_
+            for head in line.record.get("heads", ()):
+                if (told := _shaped(head, str, int, str)) is not None:
+                    heads.setdefault(told[0], {})[told[1]] = told[2]
     return heads, marks
+
+
+def _shaped(value: Any, *kinds: type) -> tuple[Any, ...] | None:
+    """A list of values of these types, or `None`: a line that was edited may say anything."""
+    if isinstance(value, list) and len(value) == len(kinds) and all(map(isinstance, value, kinds)):
+        return tuple(value)
+    return None
 
 
 # --- one process's chain, and what it keeps apart ------------------------------------------------------------------
@@ -353,9 +361,9 @@ class _Chain:
                 what = "the checkpoints are not those that were there when this was written"
                 self._anchors.append((Problem(self._process, line.file, line.number, what), mark[0], mark[1]))
         elif kind == "erased":
-            self._found.erasures.add(record.get("run", ""))
-        if "kept" in record:
-            self._contents.take(record)
+            self._found.erasures.add(str(record.get("run", "")))
+        if (kept := _shaped(record.get("kept"), int, int, int)) is not None and min(kept) >= 0:
+            self._contents.take(record, *kept)
 
     def _problem(self, line: _Line, what: str) -> None:
         run, at = str(line.record.get("run", "")), str(line.record.get("at", ""))
@@ -383,9 +391,8 @@ class _Contents:
         self._slipped = False  # the line before was at fault already
         self._where: dict[int, list[int]] | None = None
 
-    def take(self, record: dict[str, Any]) -> None:
-        """Check the content line of one record."""
-        number, offset, length = record["kept"]
+    def take(self, record: dict[str, Any], number: int, offset: int, length: int) -> None:
+        """Check the content line that one record says is at `offset` of segment `number`."""
         if number != self._number:
             self._leave(-1, False, False)
             self._open(number, record)
@@ -395,7 +402,7 @@ class _Contents:
         for shift in dict.fromkeys((self._shift, 0)):
             start = offset + shift
             line = self._data[start : start + length] if start >= 0 else b""
-            erased = line == erased_line(length)
+            erased = len(line) == length and line == erased_line(length)
             if erased or self._matches(line, record):
                 self._settle(start, length, shift)
                 if erased:
@@ -426,7 +433,7 @@ class _Contents:
             match is not None
             and line[-2:] == b"}\n"
             and int(match[1]) == record["seq"]
-            and match[2] == orjson.dumps(record["run"])
+            and match[2] == orjson.dumps(record.get("run"))
             and digest(line[match.end() : -2], match[3].decode()) == record.get("digest")
         )
 
@@ -440,7 +447,7 @@ class _Contents:
     def _erased(self, record: dict[str, Any], start: int) -> None:
         self._found.erased += 1
         problem = self._made(start, "this content was erased, and no record says so", record)
-        self._found.fillers.setdefault(record.get("run", ""), []).append(problem)
+        self._found.fillers.setdefault(str(record.get("run", "")), []).append(problem)
 
     def _open(self, number: int, record: dict[str, Any] | None) -> None:
         self._number, self._shift, self._covered = number, 0, 0
