@@ -27,7 +27,9 @@ class Mortal(sqlite3.Connection):
     def execute(self, *args: object) -> sqlite3.Cursor:  # type: ignore[override]
         """Like the original, while alive; a transaction that has begun still ends."""
         if self.dead and not self.in_transaction:
-            raise sqlite3.OperationalError("this process has been killed")
+            error = sqlite3.OperationalError("this process has been killed")
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+            raise error
         return super().execute(*args)  # type: ignore[arg-type]
 
 
@@ -47,13 +49,14 @@ class Folder:
         self.reader = connect(index_path(path))
         migrate(self.reader)
 
-    def open(self, process: str, *, tick: float = 3600.0, folder: str = "run") -> SqliteAccounts:
+    def open(
+        self, process: str, *, tick: float = 3600.0, folder: str = "run", patience: float = 5.0
+    ) -> SqliteAccounts:
         """The accounts as a process of that name has them."""
 
         def connection() -> sqlite3.Connection:
             made = sqlite3.connect(
                 index_path(self.path),
-                timeout=0.2,
                 isolation_level=None,
                 check_same_thread=False,
                 factory=Mortal,
@@ -69,6 +72,7 @@ class Folder:
             used=self.used,
             clock=lambda: self.clock[0],
             steady=lambda: self.steady,
+            patience=patience,
             tick=tick,
         )
         self.opened.append(accounts)

@@ -197,7 +197,7 @@ class SqliteAccounts:
     """Accounts shared by all processes on one data folder (`stretto.steps.Accounts`). For one event loop at a time.
 
     `open` is the usual way to make one. `connect` opens the database with its tables made; it is called once, and its connection
-    used on one thread only. `alive` and `used` are as in `ledger.book.Book`; `folder` is where the processes' bells hang.
+    used on one thread only. `folder` is where the processes' bells hang; the rest is as in `ledger.book.Book`.
     """
 
     def __init__(
@@ -210,6 +210,7 @@ class SqliteAccounts:
         used: Callable[[str], Mapping[str, SlabUse]],
         clock: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
+        patience: float = 5.0,
         tick: float = 1.0,
     ) -> None:
         self._clock = clock
@@ -228,7 +229,14 @@ class SqliteAccounts:
         try:
             self._book = self._thread.submit(
                 lambda: Book(
-                    connect(), process, self._bell.path, alive=alive, used=used, clock=clock, steady=steady
+                    connect(),
+                    process,
+                    self._bell.path,
+                    alive=alive,
+                    used=used,
+                    clock=clock,
+                    steady=steady,
+                    patience=patience,
                 )
             ).result()
             self._thread.submit(self._book.reap)  # reading journals of the dead need not hold up the start

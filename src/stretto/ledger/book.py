@@ -35,6 +35,7 @@ LEASE_SECONDS = 10.0
 _SCARCE_SECONDS = (
     2.0  # exact leases for this long after a recall, so that no new slab swallows what others gave back
 )
+_BUSY_SLEEP = 0.0003  # seconds
 _SHARE = 20  # a slab is at most one part in so many of what remains,
 _MOST = 1 << 62  # SQLite's integers have 63 bits
 _WORST_CASES = 10  # and at most so many times what is asked for now
@@ -168,7 +169,8 @@ class Book:
 
     `alive(process)` tells whether another process lives; `used(process)` reads from a dead one's journal, by slab, what its
     settled attempts cost and what was reserved for those whose outcome is unknown. `clock` says which day it is; `steady`,
-    which all processes of a machine share and nobody sets, how long ago something was.
+    which all processes of a machine share and nobody sets, how long ago something was. `patience` is how many seconds other
+    writers may keep this one waiting.
     """
 
     def __init__(
@@ -181,6 +183,7 @@ class Book:
         used: Callable[[str], Mapping[str, SlabUse]],
         clock: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
+        patience: float = 5.0,
     ) -> None:
         self._connection = connection
         self._process = process
@@ -189,7 +192,9 @@ class Book:
         self._used = used
         self._clock = clock
         self._steady = steady
+        self._patience = patience
         self._slabs = 0
+        connection.execute("PRAGMA busy_timeout = 0")
 
     # --- leasing ---
 
@@ -343,7 +348,9 @@ class Book:
 
     def statement(self, key: Key) -> Statement:
         """The money of a key."""
-        return statement(self._connection, key, self._clock())
+        with self._transaction():
+            day = _latest(self._connection, self._clock())
+            return _statement(key, day, *_standing(self._connection, key.id))
 
     def end(self) -> None:
         """Close the connection."""
@@ -354,7 +361,7 @@ class Book:
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
+            self._begin()
             try:
                 yield
                 self._connection.execute("COMMIT")
@@ -364,6 +371,18 @@ class Book:
                 raise
         except sqlite3.Error as error:
             raise LedgerUnavailable(f"the accounts cannot be written: {error}") from error
+
+    def _begin(self) -> None:
+        """Begin to write. SQLite's own patience sleeps up to a tenth of a second between looks; ours does not."""
+        until = time.monotonic() + self._patience
+        while True:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
+                    raise
+            time.sleep(_BUSY_SLEEP)
 
     def _advance(self, now: float) -> str:
         """Today, by this clock or by the latest day that anyone has seen: a window that has ended never opens again."""

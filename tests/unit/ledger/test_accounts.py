@@ -215,7 +215,7 @@ def test_a_deadline_ends_the_wait(folder: Folder) -> None:
 
 def test_a_locked_database_refuses_loudly_and_recovers(folder: Folder) -> None:
     """When no lease can be written, the caller hears so; when it can, all goes on."""
-    one, key = folder.open("one"), Key("k", total=100)
+    one, key = folder.open("one", patience=0.0), Key("k", total=100)
 
     async def scene() -> None:
         folder.reader.execute("BEGIN IMMEDIATE")
@@ -229,7 +229,7 @@ def test_a_locked_database_refuses_loudly_and_recovers(folder: Folder) -> None:
 
 def test_what_could_not_be_returned_is_returned_later(folder: Folder) -> None:
     """Money that comes free while the database is locked goes back with the next tick."""
-    one, key = folder.open("one", tick=0.001), Key("k", total=100)
+    one, key = folder.open("one", tick=0.001, patience=0.0), Key("k", total=100)
 
     async def scene() -> None:
         held = await take(one, key, 100)
