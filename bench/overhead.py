@@ -68,7 +68,7 @@ def stretto(name: str, port: int, scratch: Path, durability: str, content: str) 
         capture_output=True,
         text=True,
     )
-    secret = json.loads(made.stdout)["secret"]
+    secret = json.loads(made.stdout)["key"]
     return {
         "name": name,
         "port": port,

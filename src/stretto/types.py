@@ -46,7 +46,7 @@ def usd(pico: int) -> float:
     return pico / PICO
 
 
-def derive_seed(seed: int, *path: object) -> int:
+def derive_seed(seed: int | None, *path: object) -> int:
     """A 63-bit seed for one place in a run: equal inputs give equal seeds, different paths independent ones."""
     digest = hashlib.blake2b(repr((seed, path)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
@@ -248,7 +248,8 @@ class Request:
 
     `params` are sampling parameters by their Chat Completions names (temperature, top_p, stop, ...); `extra` are fields
     that Stretto does not interpret and passes on within one format. `pool` holds the cards of the workers that the
-    request's constraints leave, set before a plan starts. `max_tokens` bounds the final answer only.
+    request's constraints leave, set before a plan starts. `max_tokens` bounds the final answer only. `seed` is where every
+    random choice of the run comes from; without one the engine derives it from the run's id, and records it.
     """
 
     messages: tuple[Message, ...]
@@ -259,7 +260,7 @@ class Request:
     tool_choice: Any = None
     response_format: Mapping[str, Any] | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
-    seed: int = 0
+    seed: int | None = None
     dial: float = 0.5
     limits: Limits = _UNLIMITED
     require: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -279,8 +280,8 @@ class Request:
         """A generator of its own for one place in a plan: equal for equal seed and label."""
         return random.Random(derive_seed(self.seed, *label))
 
-    def admitted(self, pool: tuple[Card, ...], limits: Limits) -> "Request":
-        """The request as a plan sees it: with its pool and its effective limits. (Spelled out: `replace` costs 5 us.)"""
+    def admitted(self, pool: tuple[Card, ...], limits: Limits, seed: int | None) -> "Request":
+        """The request as a plan sees it: with its pool, effective limits and seed. (Spelled out: `replace` costs 5 us.)"""
         return Request(
             messages=self.messages,
             model=self.model,
@@ -290,7 +291,7 @@ class Request:
             tool_choice=self.tool_choice,
             response_format=self.response_format,
             extra=self.extra,
-            seed=self.seed,
+            seed=seed,
             dial=self.dial,
             limits=limits,
             require=self.require,

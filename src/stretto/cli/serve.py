@@ -104,10 +104,12 @@ async def _serve(
     """Serve on `listener` until a signal comes, or the pipe `parent` closes because the parent process is gone."""
     import uvicorn
 
+    from stretto.gateway.server import http_protocol
+
     async with open_world(settings, found) as world:
         config = uvicorn.Config(
             world.gateway(),
-            http="httptools",
+            http=http_protocol(),
             ws="none",
             interface="asgi3",
             lifespan="off",

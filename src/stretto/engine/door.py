@@ -9,6 +9,7 @@ nowhere else, so each attempt has its own reservation, intent and settlement, an
 import asyncio
 import os
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -237,7 +238,7 @@ class Door:
         loop = asyncio.get_running_loop()
         tape = course.tape
         number = 0 if tape is None else tape.attempts.get(at, 0)
-        begun, tries, tried = loop.time(), 0, set[str]()
+        begun, tries, tried = time.perf_counter(), 0, set[str]()
         usage, cost = Usage(), 0
         failed: Failure | None = None
         while True:
@@ -267,7 +268,7 @@ class Door:
                 at,
                 usage,
                 cost,
-                loop.time() - begun,
+                time.perf_counter() - begun,
                 number,
                 course.budget.left(loop.time()),
                 outcome.error,
@@ -322,8 +323,7 @@ class Door:
     async def _try(self, attempt: "_Attempt", emit: Emit | None) -> tuple[Outcome, int, float]:
         """Make the attempt and settle it. A caller who leaves is charged for what came until then, and that is recorded."""
         course, bound = attempt.course, attempt.bound
-        loop = asyncio.get_running_loop()
-        started = loop.time()
+        started = time.perf_counter()
         price = course.cards[bound.worker].price
         course.begin_call(started)
         try:
@@ -331,11 +331,11 @@ class Door:
                 bound, attempt.place, deadline=course.budget.deadline, tally=attempt.tally, emit=emit
             )
         except asyncio.CancelledError:
-            now = loop.time()
+            now = time.perf_counter()
             course.end_call(now)
             self._cancelled(attempt, now - started)
             raise
-        now = loop.time()
+        now = time.perf_counter()
         course.end_call(now)
         cost = price.of(outcome.usage)
         self._release(attempt, cost)

@@ -39,7 +39,7 @@ from stretto.steps import (
     Store,
     version,
 )
-from stretto.types import Answer, Card, Denied, Failure, Key, Limits, Request, Usage, new_run_id
+from stretto.types import Answer, Card, Denied, Failure, Key, Limits, Request, Usage, derive_seed, new_run_id
 
 __all__ = ["Engine", "Preview", "Run"]
 
@@ -130,9 +130,10 @@ class Engine:
         task is cancelled, the whole call tree is, and what it consumed is recorded before `CancelledError` goes on.
         """
         asked = request
-        request, denied = self._admitted(request, key)
-        begun = asyncio.get_running_loop().time()
-        course = Course(run_id or new_run_id(), request, Budget(request.limits, begun), key)
+        run_id = run_id or new_run_id()
+        request, denied = self._admitted(request, key, run_id)
+        begun = time.perf_counter()
+        course = Course(run_id, request, self._budget(request), key)
         self._note_pool(course)
         course.cards = self._by_id(request.pool)
         course.pending.append(
@@ -144,7 +145,7 @@ class Engine:
                 version=self._version(policy),
                 purpose=purpose,
                 key=key.id if key else "",
-                seed=request.seed,
+                seed=request.seed or 0,
                 limits=request.limits,
                 pool=self._pool_version,
                 denied=denied,
@@ -156,7 +157,7 @@ class Engine:
 
     def preview(self, policy: Policy, request: Request, *, key: Key | None = None) -> Preview:
         """A dry run: who may play, what would be chosen and asked first, and the outlook. Nothing is called or recorded."""
-        request, denied = self._admitted(request, key)
+        request, denied = self._admitted(request, key, "")
         choices: list[Choice] = []
         first: tuple[Ask, ...] = ()
         plan = policy.plan(request)
@@ -200,15 +201,15 @@ class Engine:
         tape, request = self._recorded(run_id)
         opened = tape.opened
         assert opened is not None
-        begun = asyncio.get_running_loop().time()
+        begun = time.perf_counter()
         same = self._version(policy) == opened.version
-        course = Course(run_id, request, Budget(Limits(), begun), None, opened.secret, live=False, tape=tape)
+        budget = Budget(Limits(), 0.0) if same else self._budget(request)
+        course = Course(run_id, request, budget, None, opened.secret, live=False, tape=tape)
         course.cards = self._by_id(request.pool)
         if same:
             course.usage, course.budget.spent, course.budget.calls = tape.usage, tape.spent, tape.calls
         else:
             course.recall = tape.recall(request)
-            course.budget = Budget(request.limits, begun)
         answer = await Drive(self._door, course, None).outermost(policy)
         return self._result(course, answer, name or opened.policy, begun)
 
@@ -228,13 +229,13 @@ class Engine:
                 f"run {run_id} was recorded under {opened.version}, the policy is {self._version(policy)} now: "
                 "it can be replayed under the new one, not resumed"
             )
-        begun = asyncio.get_running_loop().time()
+        begun = time.perf_counter()
         if tape.finished is not None and tape.finished.error is None:
             return await self.replay(run_id, policy, name=name)
         if key is not None and (key.require or key.exclude):
             require, exclude = with_key(request, key)
             request = replace(request, require=require, exclude=exclude)
-        budget = Budget(request.limits, begun, spent=tape.spent, calls=tape.calls)
+        budget = self._budget(request, spent=tape.spent, calls=tape.calls)
         course = Course(run_id, request, budget, key, opened.secret, tape=tape, usage=tape.usage)
         course.cards = self._by_id(request.pool)
         course.pending.append(
@@ -253,7 +254,11 @@ class Engine:
 
     # --- inside ---
 
-    def _admitted(self, request: Request, key: Key | None) -> tuple[Request, tuple[Denied, ...]]:
+    @staticmethod
+    def _budget(request: Request, spent: int = 0, calls: int = 0) -> Budget:
+        return Budget(request.limits, asyncio.get_running_loop().time(), spent=spent, calls=calls)
+
+    def _admitted(self, request: Request, key: Key | None, run_id: str) -> tuple[Request, tuple[Denied, ...]]:
         """The request with its pool and effective limits. Raises `NoCandidate` naming everyone who was denied."""
         if key is not None and (key.require or key.exclude):
             require, exclude = with_key(request, key)
@@ -262,7 +267,8 @@ class Engine:
         if not eligible:
             told = "; ".join(f"{d.worker}: {d.reason}" for d in denied) or "the pool is empty"
             raise NoCandidate(f"no worker satisfies this request ({told})")
-        return request.admitted(eligible, self._limits.tightened(request.limits)), denied
+        seed = derive_seed(None, run_id) if request.seed is None else request.seed
+        return request.admitted(eligible, self._limits.tightened(request.limits), seed), denied
 
     def _by_id(self, cards: tuple[Card, ...]) -> dict[str, Card]:
         """Cards by worker id; the whole pool's once, since nearly every run may use all of it."""
@@ -298,7 +304,7 @@ class Engine:
             raise ContentNotKept
         out = {d.worker for d in opened.denied}
         cards = tuple(c for c in self._store.cards(opened.pool) if c.id not in out)
-        return tape, opened.content.admitted(cards, opened.limits)
+        return tape, opened.content.admitted(cards, opened.limits, opened.seed)
 
     async def _complete(
         self, course: Course, policy: Policy, name: str, emit: Emit | None, begun: float
@@ -353,7 +359,7 @@ class Engine:
             task.add_done_callback(lambda t: t.cancelled() or t.exception())
 
     def _result(self, course: Course, answer: Answer, name: str, begun: float) -> Run:
-        seconds = asyncio.get_running_loop().time() - begun
+        seconds = time.perf_counter() - begun
         source = course.replies.get(answer.at)
         served = source.usage if source is not None else Usage()
         return Run(

@@ -63,7 +63,7 @@ def joined(request: Request, body: Options, headers: Options) -> Request:
             label: (*request.exclude.get(label, ()), *headers.exclude.get(label, ()))
             for label in {**request.exclude, **headers.exclude}
         },
-        seed=headers.seed if body.seed is None and headers.seed is not None else request.seed,
+        seed=request.seed if body.seed is not None else headers.seed,
         dial=headers.dial if body.dial is None and headers.dial is not None else request.dial,
     )
 

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from stretto.steps import Want
 from stretto.types import Card, Denied, Failure, Left, Limits, Message, Request, TokenLogprob, Usage
 
 __all__ = [
@@ -116,7 +117,7 @@ class Asked:
     role: str
     reason: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
-    want: str = "text"
+    want: Want = "text"
     max_tokens: int | None = None
     reserved: int = 0
     key: str = ""

@@ -83,8 +83,8 @@ class Options:
 class Incoming:
     """A caller's request, parsed. `ignored` names fields that were left out on purpose.
 
-    `request` has the options' limits, constraints, dial and seed in it already. Without an own seed it has seed 0:
-    `options.seed is None` says so.
+    `request` has the options' limits, constraints, dial and seed in it already. Without an own seed it has none:
+    the engine draws one.
     """
 
     request: Request

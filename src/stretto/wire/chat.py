@@ -90,7 +90,7 @@ def parse_request(body: bytes) -> Incoming:
         tool_choice=_tool_choice(rest["tool_choice"]) if "tool_choice" in rest else None,
         response_format=_response_format(rest["response_format"]) if "response_format" in rest else None,
         extra=extra,
-        seed=options.seed or 0,
+        seed=options.seed,
         dial=0.5 if options.dial is None else options.dial,
         limits=options.limits,
         require=options.require,
