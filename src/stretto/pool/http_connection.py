@@ -160,7 +160,8 @@ class Exchange:
     def headers(self) -> dict[bytes, bytes]:
         """The header fields: names in lower case, the values of repeated fields joined by a comma."""
         if self.fields is None:
-            self.fields = fields = {}
+            fields: dict[bytes, bytes] = {}
+            self.fields = fields
             for line in self.raw.split(b"\r\n")[1:]:
                 name, _, value = line.partition(b":")
                 name, value = name.lower(), value.strip(b" \t")
