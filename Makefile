@@ -4,8 +4,10 @@ PYTHON ?= python3
 PORT ?= 8700
 VENV := .venv
 BIN := $(VENV)/bin
+TRAIN := .venv-train
+TORCH_CPU := https://download.pytorch.org/whl/cpu
 
-.PHONY: serve test check bench sparring clean help
+.PHONY: serve test check bench sparring help
 
 help:            ## what can be made here
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
@@ -25,7 +27,19 @@ serve: $(VENV)/.core  ## the endpoint on http://127.0.0.1:$(PORT)/v1, no key nee
 test: $(VENV)/.dev  ## the whole test suite
 	$(BIN)/python -m pytest
 
-check: $(VENV)/.dev  ## lint, format, types, layers
+check: $(VENV)/.dev  ## lint, format, types, layers, exports, import cost, sizes, docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_layers.py tests/test_exports.py tests/test_import_cost.py tests/test_sizes.py tests/test_docs.py
+
+bench: $(VENV)/.dev  ## what a call through Stretto costs, beside nginx and LiteLLM where they are installed
+	$(BIN)/python bench/overhead.py
+
+$(TRAIN)/.train: pyproject.toml
+	$(PYTHON) -m venv $(TRAIN)
+	$(TRAIN)/bin/python -m pip install --quiet --disable-pip-version-check --extra-index-url $(TORCH_CPU) -e '.[train]'
+	@touch $@
+
+sparring: $(TRAIN)/.train  ## train the sparring models anew from their seeds (about 15 CPU-minutes), and ship them
+	$(TRAIN)/bin/stretto sparring train --all

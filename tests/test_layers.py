@@ -78,7 +78,7 @@ ONLY_IN: dict[str, set[str]] = {
     "xllamacpp": {"pool"},
     "sqlite3": {"ledger", "app", "cli"},
     "click": {"cli"},
-    "rich": {"cli", "learning"},
+    "rich": {"cli"},
     "uvicorn": {"app", "cli", "gateway"},
 }
 """Libraries that belong to some folders alone."""

@@ -17,7 +17,6 @@ A `[policy.NAME]` of the same name replaces a built-in one. Other packages offer
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -216,6 +215,8 @@ class _Builder:
         return Fuse(panel, **options)
 
     def _third_party(self, own: PolicySettings) -> Policy:
+        from importlib import metadata  # late: it loads the e-mail parser
+
         found = {point.name: point for point in metadata.entry_points(group=ENTRY_POINTS)}
         if own.type not in found:
             known = ("solo", "route", "cascade", "fuse", "fallback", *found)

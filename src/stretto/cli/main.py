@@ -28,13 +28,13 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
 """Command -> where it is, and the line that the list of commands shows for it."""
 
 
-class Failed(click.ClickException):
+class _Failed(click.ClickException):
     """An error that was foreseen: one line on stderr, exit code 2."""
 
     exit_code = 2
 
 
-class Commands(click.Group):
+class _Commands(click.Group):
     """A group whose commands are imported when they are used, so that `--help` is quick."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -70,11 +70,11 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except StrettoError as error:
-            raise Failed(str(error)) from error
+            raise _Failed(str(error)) from error
 
 
 @click.group(
-    cls=Commands,
+    cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="\b\nFor a start, without any key:\n"
     '  stretto ask "Spell the word planet backward."\n'
