@@ -315,6 +315,7 @@ class Book:
         """
         where, args = ("WHERE key = ?", (key,)) if key is not None else ("", ())
         rows = self._connection.execute(f"SELECT DISTINCT process FROM slabs {where}", args).fetchall()
+        having = {row[0] for row in rows}
         if key is None:
             rows += self._connection.execute("SELECT process FROM lessees").fetchall()
         found = False
@@ -322,7 +323,7 @@ class Book:
             if self._alive(process):
                 continue
             try:
-                used = self._used(process)
+                used = self._used(process) if process in having else {}
             except (LedgerError, OSError):
                 with self._transaction():  # nobody will answer there
                     self._connection.execute("DELETE FROM lessees WHERE process = ?", (process,))
