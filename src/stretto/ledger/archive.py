@@ -106,6 +106,8 @@ class Archive:
             if value is not None:
                 where.append(f"r.{column} {sign} ?")
                 values.append(value)
+        if key:
+            where.append("r.key <> ''")  # lets SQLite use the index over keys
         rows = self._index().execute(
             f"""
             SELECT r.*, c.process, (SELECT sum(a.cost) FROM attempts a WHERE a.run = r.run) AS spent,

@@ -111,7 +111,7 @@ class JournalStore:
             try:
                 self._roll_if_full()
                 lines = self._encode(batch)
-                touched = self._put(lines.records, lines.contents)
+                touched = self._put(lines)
             except LedgerUnavailable as error:
                 self._trouble = str(error)
                 raise
@@ -128,19 +128,18 @@ class JournalStore:
         sequence, last = self._sequence, self._last
         contents = self._contents
         at = contents.size if contents is not None else 0
-        lines = _Lines([], [], last, {}, [])
+        lines = _Lines()
         for event in batch:
             kind: Any = type(event)
             form = shape(kind)
-            record: dict[str, Any] = {"seq": sequence, "prev": last, "kind": form.kind}
-            form.write(event, record)
+            record = form.write(event, sequence, last)
             if form.content or form.secret:
                 content = getattr(event, "content", None)
-                secret: str = getattr(event, "secret", "")
+                secret: str = event.secret if form.secret else ""  # type: ignore[union-attr]
                 if secret:
                     lines.secrets[event.run] = secret
                 if content is not None or secret:
-                    key = lines.secrets.get(event.run) or self._secrets.get(event.run)
+                    key = secret or lines.secrets.get(event.run) or self._secrets.get(event.run)
                     if key is None:  # feedback on a run that another process made, or that ended
                         key = "" if form.secret else os.urandom(16).hex()
                     text = dumps(content)
@@ -159,27 +158,27 @@ class JournalStore:
         lines.last = last
         return lines
 
-    def _put(self, records: list[bytes], contents: list[bytes]) -> tuple[Segment, ...]:
+    def _put(self, lines: "_Lines") -> tuple[Segment, ...]:
         """Write the lines, contents first; both or neither."""
-        if not contents or self._contents is None:
-            self._records.append(b"\n".join((*records, b"")))
+        records = b"\n".join(lines.records) + b"\n"
+        if not lines.contents or self._contents is None:
+            self._records.append(records)
             return (self._records,)
         before = self._contents.size
-        self._contents.append(b"".join(contents))
+        self._contents.append(b"".join(lines.contents))
         try:
-            self._records.append(b"\n".join((*records, b"")))
+            self._records.append(records)
         except LedgerUnavailable:
             self._contents.back(before)
             raise
         return (self._contents, self._records)
 
-    def _note(self, kind: str, **fields: Any) -> tuple[Segment, ...]:
+    def _note(self, kind: str, **fields: Any) -> None:
         """Append a record of the journal's own."""
         line = dumps({"seq": self._sequence, "prev": self._last, "kind": kind, **fields})
-        touched = self._put([line], [])
+        self._records.append(line + b"\n")
         self._sequence += 1
         self._last = hashlib.sha256(line).hexdigest()
-        return touched
 
     def _roll_if_full(self) -> None:
         """Begin new segments where the old ones are full; the chain goes on."""
@@ -261,9 +260,9 @@ class JournalStore:
             if self._refusal:
                 raise LedgerUnavailable(self._refusal)
             self._roll_if_full()
-            touched = self._note("erased", run=run, time=self._clock())
-        for segment in touched if self._group is not None else ():
-            os.fdatasync(segment.descriptor)
+            self._note("erased", run=run, time=self._clock())
+            if self._group is not None:
+                os.fdatasync(self._records.descriptor)
         erased = 0
         for place in places:
             if (kept := place.record.get("kept")) is not None:
@@ -397,15 +396,17 @@ class JournalStore:
             os.close(descriptor)
 
 
-@dataclass(slots=True)
 class _Lines:
     """A batch as it is written: its lines, the hash of the last record, and the secrets of runs that begin and end with it."""
 
-    records: list[bytes]
-    contents: list[bytes]
-    last: str
-    secrets: dict[str, str]
-    ended: list[str]
+    __slots__ = ("contents", "ended", "last", "records", "secrets")
+
+    def __init__(self) -> None:
+        self.records: list[bytes] = []
+        self.contents: list[bytes] = []
+        self.last = FIRST
+        self.secrets: dict[str, str] = {}
+        self.ended: list[str] = []
 
 
 def _overwrite(path: Path, offset: int, length: int) -> int:

@@ -189,7 +189,7 @@ def event_json(event: Event, *, include_content: bool = True) -> dict[str, Any]:
     found: dict[str, Any] = {"kind": event.kind}
     kind: Any = type(event)
     form = shape(kind)
-    found |= {name: _plain(value) for name, value in zip(form.names, form.values(event), strict=True)}
+    found |= {name: _plain(getattr(event, name)) for name in form.names}
     if form.content and include_content:
         found["content"] = _plain(getattr(event, "content", None))
     return found

@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS runs (
     seconds REAL,
     score   REAL
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS runs_by_key ON runs (key, run);
+CREATE INDEX IF NOT EXISTS runs_by_key ON runs (key, run) WHERE key <> '';
 
 CREATE TABLE IF NOT EXISTS attempts (
     run       TEXT    NOT NULL,
