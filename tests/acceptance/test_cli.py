@@ -270,7 +270,7 @@ def test_problems_are_made_from_a_seed(home: Home) -> None:
     assert [entry["id"] for entry in home.json("sparring", "list")] == ["string-s", "number-s", "general-xs"]
 
 
-@pytest.mark.parametrize("command", ["", "serve", "ask", "plan", "runs", "pool", "keys", "sparring"])
+@pytest.mark.parametrize("command", ["", "serve", "ask", "plan", "runs", "pool", "keys", "eval", "sparring"])
 def test_help_teaches_by_example(home: Home, command: str) -> None:
     """Every command explains itself and shows how it is used."""
     told = home.run(*command.split(), "--help").stdout

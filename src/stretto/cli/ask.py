@@ -33,7 +33,7 @@ __all__ = ["ask"]
 @request_options
 @click.option("--stream", is_flag=True, help="Print the answer as it comes.")
 @click.option("--url", help="Ask a running gateway (its /v1 address) instead of this process.")
-@click.option("--key", envvar="STRETTO_API_KEY", help="The gateway's key (environment STRETTO_API_KEY).")
+@click.option("--key", envvar="STRETTO_KEY", help="The gateway's key (environment STRETTO_KEY).")
 @folder_options
 @json_option
 def ask(
