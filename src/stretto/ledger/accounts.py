@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from stretto.errors import LedgerUnavailable
-from stretto.ledger.book import Book, Give, Lease, Slab, Statement, Want, Window, day_of, end_of
+from stretto.ledger.book import WORST_CASES, Book, Give, Lease, Slab, Statement, Want, Window, day_of, end_of
 from stretto.ledger.doorbell import Doorbell
 from stretto.ledger.journal import SlabUse, slab_use
 from stretto.ledger.process import alive
@@ -35,6 +35,8 @@ T = TypeVar("T")
 
 _PATIENCE = 2.0  # seconds that others have to answer a recall
 _DEAREST = 10**18  # pico-dollars; sums of such costs still fit SQLite's integers
+_HURRY = 1.0  # a slab that lasts for less than this many seconds is too small for the traffic,
+_MOST_CASES = 10_000  # and the next one twice as large, up to so many worst cases
 _LOOK_AGAIN = 0.05  # seconds after which to look without a ring: rings may get lost
 
 
@@ -141,7 +143,19 @@ class _Waiter:
 class _Account:
     """What this process knows of one key."""
 
-    __slots__ = ("callers", "key", "leasing", "left", "pump", "recall", "slabs", "waiters", "wake")
+    __slots__ = (
+        "callers",
+        "cases",
+        "key",
+        "leased",
+        "leasing",
+        "left",
+        "pump",
+        "recall",
+        "slabs",
+        "waiters",
+        "wake",
+    )
 
     def __init__(self, key: Key) -> None:
         self.key = key
@@ -150,6 +164,8 @@ class _Account:
         self.pump: asyncio.Task[None] | None = None
         self.wake = asyncio.Event()
         self.leasing = False
+        self.leased = -_HURRY  # when the last lease was taken,
+        self.cases = WORST_CASES  # and for how many worst cases: a slab that did not last is followed by a larger one
         self.left: int | None = None  # what no process had leased, when last looked
         self.recall = 0  # the latest recall heard of
         self.callers: set[str] = set()  # whom to tell when it is answered
@@ -476,9 +492,12 @@ class SqliteAccounts:
             current.free -= pot
             slab = Slab(current.id, current.day, pot)
         account.leasing = True
-        key = account.key
+        key, now = account.key, self._loop.time() if self._loop else 0.0
+        lasted = now - account.leased
+        account.cases = min(account.cases * 2, _MOST_CASES) if lasted < _HURRY else WORST_CASES
+        account.leased, cases = now, account.cases
         try:
-            lease = await self._run(lambda: self._book.lease(key, slab, gives, wants))
+            lease = await self._run(lambda: self._book.lease(key, slab, gives, wants, cases))
         except LedgerUnavailable:
             if current is not None:
                 current.free += pot

@@ -17,6 +17,7 @@ from stretto.ledger.journal import SlabUse
 from stretto.types import Key
 
 __all__ = [
+    "WORST_CASES",
     "Book",
     "Give",
     "Lease",
@@ -38,7 +39,7 @@ _SCARCE_SECONDS = (
 _BUSY_SLEEP = 0.0003  # seconds
 _SHARE = 20  # a slab is at most one part in so many of what remains,
 _MOST = 1 << 62  # SQLite's integers have 63 bits
-_WORST_CASES = 10  # and at most so many times what is asked for now
+WORST_CASES = 10  # and for a start at most so many times what is asked for now
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,9 +199,17 @@ class Book:
 
     # --- leasing ---
 
-    def lease(self, key: Key, current: Slab | None, gives: Sequence[Give], wants: Sequence[Want]) -> Lease:
+    def lease(
+        self,
+        key: Key,
+        current: Slab | None,
+        gives: Sequence[Give],
+        wants: Sequence[Want],
+        cases: int = WORST_CASES,
+    ) -> Lease:
         """Lease money of `key` for `wants`, in their order, after taking note of `gives`; asks others to give back when short.
 
+        While there is plenty, up to `cases` times what is wanted is leased, and at most a twentieth of what remains.
         The pot of `current` counts as available, if its day is still open; else it is returned.
         """
         with self._transaction():
@@ -231,7 +240,7 @@ class Book:
                 )
             size = taken
             if all(served) and not 0 < scarce - now <= _SCARCE_SECONDS:
-                size = max(taken, min(room // _SHARE, max(taken, 1) * _WORST_CASES))
+                size = max(taken, min(room // _SHARE, max(taken, 1) * cases))
             granted = min(max(0, size - pot), room)
             slab = current.id if current is not None else ""
             if granted or (any(served) and not slab):
