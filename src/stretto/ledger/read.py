@@ -77,7 +77,10 @@ class Reader:
 
     def events(self, run: str, key: str | None = None) -> Sequence[Event]:
         """The events of a run. Raises `RunNotFound` when there is none, or when it is not this key's."""
-        events: Sequence[Event] = self._source.events(run)
+        try:
+            events: Sequence[Event] = self._source.events(run)
+        except RunNotFound:
+            raise RunNotFound from None  # in the same words as for a run of somebody else
         if key is not None and next((e.key for e in events if isinstance(e, Opened)), None) != key:
             raise RunNotFound
         return events
