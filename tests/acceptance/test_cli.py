@@ -222,7 +222,7 @@ def test_the_pool_is_listed_and_really_asked(home: Home) -> None:
         (("ask", "--url", "http://127.0.0.1:9/v1", "x"), "is a gateway running there?"),
         (("ask", "--config", "none.toml", "x"), "none.toml: cannot be read"),
         (("runs", "show"), "nothing has been recorded yet"),
-        (("runs", "show", "run_x"), "there is no run run_x"),
+        (("runs", "show", "run_x"), "no such run"),
         (("keys", "revoke", "key_x"), "there is no key 'key_x'"),
         (("sparring", "problems", "--family", "adition"), 'did you mean "addition"?'),
         (("sreve",), 'There is no command "sreve"; did you mean "serve"?'),
