@@ -102,6 +102,25 @@ class Ask:
     response_format: Mapping[str, Any] | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
+    def capped(self, max_tokens: int) -> "Ask":
+        """The same ask with an output cap. (Spelled out: `replace` costs 5 us, and the hot path does this.)"""
+        return Ask(
+            self.worker,
+            self.messages,
+            self.role,
+            self.reason,
+            self.want,
+            self.speaks,
+            max_tokens,
+            self.params,
+            self.seed,
+            self.otherwise,
+            self.tools,
+            self.tool_choice,
+            self.response_format,
+            self.extra,
+        )
+
     def bound(self, request: Request, at: str) -> "Ask":
         """This ask with nothing left to look up: messages, parameters, tools and seed filled in for the step at `at`."""
         messages = self.messages if self.messages is not None else request.messages

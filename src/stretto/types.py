@@ -33,6 +33,7 @@ __all__ = [
     "ToolCall",
     "Usage",
     "derive_seed",
+    "fresh_bytes",
     "new_run_id",
     "usd",
 ]
@@ -52,9 +53,36 @@ def derive_seed(seed: int | None, *path: object) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
+class _Entropy:
+    """The operating system's randomness, fetched a page at a time: one system call a number costs several microseconds."""
+
+    def __init__(self) -> None:
+        self._page = b""
+        self._at = 0
+        self._forks = False
+
+    def take(self, count: int) -> bytes:
+        """`count` (at most a page) fresh random bytes. A forked process starts with a page of its own."""
+        at = self._at
+        if at + count > len(self._page):
+            if not self._forks:
+                os.register_at_fork(after_in_child=self._forget)
+                self._forks = True
+            self._page, at = os.urandom(4096), 0
+        self._at = at + count
+        return self._page[at : at + count]
+
+    def _forget(self) -> None:
+        self._page = b""
+
+
+fresh_bytes: Final = _Entropy().take
+"""`fresh_bytes(count)`: unpredictable bytes for ids and secrets."""
+
+
 def new_run_id() -> str:
     """A new run id: `run_` and 32 hexadecimal digits that sort by time (48 bits of milliseconds, 80 random)."""
-    return f"run_{int(time.time() * 1000):012x}{os.urandom(10).hex()}"
+    return f"run_{int(time.time() * 1000):012x}{fresh_bytes(10).hex()}"
 
 
 # --- conversation ------------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ nowhere else, so each attempt has its own reservation, intent and settlement, an
 """
 
 import asyncio
-import os
 import random
 import time
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from stretto.engine.tape import Recall, Tape, fingerprint, not_recorded
 from stretto.errors import LedgerUnavailable
 from stretto.ledger.events import Answered, Asked, Event, Refused, Said
 from stretto.steps import Accounts, Ask, Emit, Endpoint, Hold, Outcome, Pool, Quote, Store, Tally
-from stretto.types import Card, Failure, Key, Message, Reply, Request, Usage
+from stretto.types import Card, Failure, Key, Message, Reply, Request, Usage, fresh_bytes
 
 __all__ = ["Course", "Door"]
 
@@ -37,7 +36,7 @@ class Course:
     request: Request
     budget: Budget
     key: Key | None = None
-    secret: str = field(default_factory=lambda: os.urandom(16).hex())
+    secret: str = field(default_factory=lambda: fresh_bytes(16).hex())
     live: bool = True
     tape: Tape | None = None
     recall: Recall | None = None
@@ -198,15 +197,13 @@ class Door:
         if error is not None and bound.max_tokens is None and quote.priced:
             price = course.cards[bound.worker].price.output
             if (fits := budget.fitting(quote, price)) is not None:
-                bound = replace(bound, max_tokens=fits)
+                bound = bound.capped(fits)
                 quote = self._pool.quote(bound)
                 error = budget.refuse(quote, now)
         if error is not None:
             return error
         if bound.max_tokens is None and (metered or budget.limits.usd is not None):
-            bound = replace(
-                bound, max_tokens=quote.max_tokens
-            )  # what is reserved for is also what may be written
+            bound = bound.capped(quote.max_tokens)  # what is reserved for is also what may be written
         hold: Hold | None = None
         budget.hold(quote.worst)
         if metered and key is not None and self._accounts is not None:
@@ -220,7 +217,7 @@ class Door:
             if hold is None:
                 try:
                     got = await self._accounts.reserve(key, quote.worst, budget.deadline)
-                except asyncio.CancelledError:
+                except (asyncio.CancelledError, LedgerUnavailable):
                     budget.settle(quote.worst, 0)
                     raise
                 if isinstance(got, Failure):
@@ -238,7 +235,8 @@ class Door:
         loop = asyncio.get_running_loop()
         tape = course.tape
         number = 0 if tape is None else tape.attempts.get(at, 0)
-        begun, tries, tried = time.perf_counter(), 0, set[str]()
+        begun, tries = time.perf_counter(), 0
+        tried: set[str] = set()
         usage, cost = Usage(), 0
         failed: Failure | None = None
         while True:
@@ -403,7 +401,7 @@ class Door:
         await asyncio.sleep(pause)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Attempt:
     """One try on its way: what the plan proposed (`ask`), what is really asked (`bound`), where, and the money held for it."""
 
