@@ -76,10 +76,13 @@ def check_access(settings: Settings, keys: Keys) -> None:
 
 
 def needs_key(settings: Settings, keys: Keys) -> bool:
-    """Whether callers must show a key: as the configuration says, else everywhere but on loopback while there are no keys."""
+    """Whether callers must show a key: as the configuration says, else everywhere but on loopback while there are no keys.
+
+    A revoked key counts: taking the last one away must not open the door.
+    """
     if settings.server.anonymous is not None:
         return not settings.server.anonymous
-    return not loopback(settings.server.host) or any(key.revoked is None for key in keys.list())
+    return not loopback(settings.server.host) or bool(keys.list())
 
 
 async def find_workers(settings: Settings, environ: Mapping[str, str] | None = None) -> Found:
@@ -115,10 +118,13 @@ async def find_workers(settings: Settings, environ: Mapping[str, str] | None = N
 
 
 def learned(data: Path, workers: Iterable[str]) -> Learned:
-    """What was learned about these workers: in the data folder's `artifacts`, else what ships with the sparring models."""
+    """What was learned about these workers: in the data folder's `artifacts`, else what ships with the sparring models.
+
+    The shipped ones serve a pool of sparring models only: they know nothing of others, so others would never be chosen.
+    """
     shipped = Path(sparring.__file__).parent / "artifacts"
     known = {entry.id for entry in sparring.entries()} if (shipped / "route-table.json").exists() else set()
-    use_shipped = bool(known & set(workers))
+    use_shipped = set(workers) <= known
 
     def find(name: str, schema: str) -> Artifact | None:
         for folder, usable in ((data / "artifacts", True), (shipped, use_shipped)):
