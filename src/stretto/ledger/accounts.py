@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from stretto.errors import LedgerUnavailable
-from stretto.ledger.book import WORST_CASES, Book, Give, Lease, Slab, Statement, Want, Window, day_of, end_of
+from stretto.ledger.book import Book, Give, Lease, Slab, Statement, Want, Window, day_of
 from stretto.ledger.doorbell import Doorbell
 from stretto.ledger.journal import SlabUse, slab_use
 from stretto.ledger.process import alive
+from stretto.ledger.slabs import Account, Held, Waiter
 from stretto.ledger.sqlite import connect, index_path, migrate
 from stretto.steps import Hold
 from stretto.types import Failure, Key
@@ -35,8 +36,6 @@ T = TypeVar("T")
 
 _PATIENCE = 2.0  # seconds that others have to answer a recall
 _DEAREST = 10**18  # pico-dollars; sums of such costs still fit SQLite's integers
-_HURRY = 1.0  # a slab that lasts for less than this many seconds is too small for the traffic,
-_MOST_CASES = 10_000  # and the next one twice as large, up to so many worst cases
 _LOOK_AGAIN = 0.05  # seconds after which to look without a ring: rings may get lost
 
 
@@ -96,113 +95,12 @@ def _periods(day: str) -> tuple[str, str, str]:
     return ("total", day[:7], day)
 
 
-class _Held:
-    """A slab in the hands of this process. What it was granted is `free + held + spent`; `back` is on its way out."""
-
-    __slots__ = ("account", "back", "day", "eager", "free", "held", "id", "idle", "spent", "until", "written")
-
-    def __init__(self, account: "_Account", id: str, day: str) -> None:
-        self.account = account
-        self.id = id
-        self.day = day
-        self.until = end_of(day)
-        self.free = 0
-        self.held = 0
-        self.spent = 0
-        self.back = 0
-        self.written = 0  # the `spent` that the database knows
-        self.eager = False  # what becomes free is returned at once
-        self.idle = -1  # what was free a tick ago, while nothing was held
-
-    def part(self) -> None:
-        """Send what is unused on its way back; what is missing (a call cost more than its hold) is fetched instead."""
-        self.back += self.free
-        if self.account.left is not None:
-            self.account.left += self.free
-        self.free = 0
-
-    def give(self, answered: int = 0, close: bool = False) -> Give:
-        """What the database is to be told; afterwards it is taken to know."""
-        give = Give(self.id, self.back, self.spent, answered, close)
-        self.back, self.written = 0, self.spent
-        return give
-
-
-class _Waiter:
-    """A reservation that waits for money."""
-
-    __slots__ = ("amount", "future", "patience", "recall")
-
-    def __init__(self, amount: int, future: "asyncio.Future[Hold | Failure]", patience: float) -> None:
-        self.amount = amount
-        self.future = future
-        self.patience = patience  # loop time until which a recall may take
-        self.recall = 0
-
-
-class _Account:
-    """What this process knows of one key."""
-
-    __slots__ = (
-        "callers",
-        "cases",
-        "key",
-        "leased",
-        "leasing",
-        "left",
-        "pump",
-        "recall",
-        "slabs",
-        "waiters",
-        "wake",
-    )
-
-    def __init__(self, key: Key) -> None:
-        self.key = key
-        self.slabs: list[_Held] = []  # the current one, and those of ended days whose attempts still run
-        self.waiters: list[_Waiter] = []
-        self.pump: asyncio.Task[None] | None = None
-        self.wake = asyncio.Event()
-        self.leasing = False
-        self.leased = -_HURRY  # when the last lease was taken,
-        self.cases = WORST_CASES  # and for how many worst cases: a slab that did not last is followed by a larger one
-        self.left: int | None = None  # what no process had leased, when last looked
-        self.recall = 0  # the latest recall heard of
-        self.callers: set[str] = set()  # whom to tell when it is answered
-
-    def news(self) -> list[Give]:
-        """What the slabs have spent since the database was told, and what is on its way back already."""
-        gives = []
-        for slab in self.slabs:
-            if slab.free < 0:
-                slab.part()
-            if slab.back or slab.spent != slab.written:
-                gives.append(slab.give())
-        return gives
-
-    def returns(self, current: _Held | None) -> list[Give]:
-        """`news`, with what eager slabs hold unused, the answer to a recall, and an end to slabs that are done.
-
-        While a lease is under way a recall stays unanswered: what the lease brings may turn out to be unused.
-        """
-        answered = 0 if self.leasing else self.recall
-        self.recall -= answered
-        gives = []
-        for slab in self.slabs:
-            done = slab is not current and not slab.held
-            if slab.eager or answered or done or slab.free < 0:
-                slab.part()
-            if slab.back or slab.spent != slab.written or answered or done:
-                gives.append(slab.give(answered, done))
-        return gives
-
-
-def _refuse(account: _Account, waiter: _Waiter, lease: Lease, remark: str = "") -> None:
+def _refuse(account: Account, waiter: Waiter, lease: Lease, remark: str = "") -> None:
     message = lease.statement.refusal(account.key, waiter.amount) + remark
     waiter.future.set_result(Failure("limit", message))
 
 
-def _fail(waiters: list[_Waiter], error: LedgerUnavailable) -> None:
+def _fail(waiters: list[Waiter], error: LedgerUnavailable) -> None:
     for waiter in waiters:
         if not waiter.future.done():
             waiter.future.set_exception(error)
@@ -231,13 +129,13 @@ class SqliteAccounts:
     ) -> None:
         self._clock = clock
         self._tick_seconds = tick
-        self._accounts: dict[str, _Account] = {}
-        self._current: dict[str, _Held] = {}  # by key
-        self._slabs: dict[str, _Held] = {}  # by slab
+        self._accounts: dict[str, Account] = {}
+        self._current: dict[str, Held] = {}  # by key
+        self._slabs: dict[str, Held] = {}  # by slab
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Task[None] | None = None
-        self._dirty: set[_Account] = set()
+        self._dirty: set[Account] = set()
         self._renew = False
         self._closed = False
         self._bell = Doorbell(folder, process)
@@ -343,9 +241,9 @@ class SqliteAccounts:
         loop = self._attach()
         account = self._accounts.get(key.id)
         if account is None:
-            account = self._accounts[key.id] = _Account(key)
+            account = self._accounts[key.id] = Account(key)
         account.key = key
-        waiter = _Waiter(amount, loop.create_future(), loop.time() + _PATIENCE)
+        waiter = Waiter(amount, loop.create_future(), loop.time() + _PATIENCE)
         account.waiters.append(waiter)
         account.wake.set()
         if account.pump is None:
@@ -426,7 +324,7 @@ class SqliteAccounts:
 
     # --- leasing ---
 
-    async def _pump(self, account: _Account) -> None:
+    async def _pump(self, account: Account) -> None:
         """Serve those who wait for one key, until nobody does."""
         try:
             while account.waiters:
@@ -437,7 +335,7 @@ class SqliteAccounts:
             account.pump = None
             _fail(account.waiters, LedgerUnavailable("the accounts stopped while money was being leased"))
 
-    async def _round(self, account: _Account) -> None:
+    async def _round(self, account: Account) -> None:
         assert self._loop is not None
         account.wake.clear()
         account.waiters = [waiter for waiter in account.waiters if not waiter.future.done()]
@@ -479,7 +377,7 @@ class SqliteAccounts:
             except TimeoutError:
                 return
 
-    async def _lease(self, account: _Account, waiters: list[_Waiter]) -> Lease:
+    async def _lease(self, account: Account, waiters: list[Waiter]) -> Lease:
         """One transaction for all `waiters`. Meanwhile the unused part of the slab is in its hands, so nobody jumps the queue."""
         if account.recall:
             await self._write_once({account})  # or one lease after the other would keep it unanswered
@@ -492,10 +390,7 @@ class SqliteAccounts:
             current.free -= pot
             slab = Slab(current.id, current.day, pot)
         account.leasing = True
-        key, now = account.key, self._loop.time() if self._loop else 0.0
-        lasted = now - account.leased
-        account.cases = min(account.cases * 2, _MOST_CASES) if lasted < _HURRY else WORST_CASES
-        account.leased, cases = now, account.cases
+        key, cases = account.key, account.appetite(time.monotonic())
         try:
             lease = await self._run(lambda: self._book.lease(key, slab, gives, wants, cases))
         except LedgerUnavailable:
@@ -513,7 +408,7 @@ class SqliteAccounts:
         elif current is not None:
             current.free += pot
         if current is None and lease.slab:
-            current = _Held(account, lease.slab, lease.day)
+            current = Held(account, lease.slab, lease.day)
             account.slabs.append(current)
             self._slabs[current.id] = self._current[key.id] = current
         if current is not None:
@@ -534,7 +429,7 @@ class SqliteAccounts:
                 slab.back, slab.written = slab.back + give.back, -1
                 slab.account.recall = max(slab.account.recall, give.answered)
 
-    def _write_soon(self, account: _Account) -> None:
+    def _write_soon(self, account: Account) -> None:
         self._dirty.add(account)
         if self._writing is None and self._loop is not None and not (self._closed or self._loop.is_closed()):
             self._writing = self._loop.create_task(self._write())
@@ -550,7 +445,7 @@ class SqliteAccounts:
         finally:
             self._writing = None
 
-    async def _write_once(self, accounts: set[_Account]) -> bool:
+    async def _write_once(self, accounts: set[Account]) -> bool:
         callers = [(account, account.callers) for account in accounts if not account.leasing]
         gives = [give for account in accounts for give in account.returns(self._current.get(account.key.id))]
         for account, _ in callers:
