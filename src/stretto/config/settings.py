@@ -26,7 +26,7 @@ class ServerSettings:
     """Where the gateway listens and keeps its data.
 
     `workers` is the number of gateway processes, `grace` the seconds that open calls have when it stops. `anonymous` lets callers
-    in without a key; `None`: only on loopback and while there are no keys.
+    in without a key; `None`: only on loopback and as long as no key was ever made.
     """
 
     host: str = "127.0.0.1"
