@@ -7,8 +7,10 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +233,69 @@ def test_the_pool_is_listed_and_really_asked(home: Home) -> None:
 def test_what_cannot_be_done_is_said_in_one_line(home: Home, arguments: tuple[str, ...], says: str) -> None:
     """Every foreseen error ends with 2 and a line that names what to do, never with a traceback."""
     assert says in home.run(*arguments, code=2).stderr
+
+
+class Upstream(ThreadingHTTPServer):
+    """A model server that holds back its first answer until `released`."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        self.asked, self.released = threading.Event(), threading.Event()
+        super().__init__(("127.0.0.1", 0), Answering)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Callers that are killed leave: no reason to complain."""
+
+
+class Answering(BaseHTTPRequestHandler):
+    """Answers every question with `late`."""
+
+    server: Upstream
+
+    def do_POST(self) -> None:
+        """One chat completion."""
+        self.rfile.read(int(self.headers["content-length"]))
+        self.server.asked.set()
+        self.server.released.wait(60)
+        message = {"role": "assistant", "content": "late"}
+        usage = {"prompt_tokens": 3, "completion_tokens": 1}
+        body = json.dumps(
+            {"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage}
+        ).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
+def test_a_run_that_was_killed_is_finished_later(home: Home) -> None:
+    """After kill -9 the run is listed as interrupted, its call as unknown, and `runs resume` brings the answer."""
+    upstream = Upstream()
+    home.config.write_text(
+        f'[[worker]]\nid = "slow"\nendpoints = [{{ base_url = "http://127.0.0.1:{upstream.server_port}/v1" }}]\n'
+        "price = { input = 1.0, output = 2.0 }\n"
+    )
+    asking = subprocess.Popen([*COMMAND, "ask", "-m", "slow", "x"], env=home.environ, cwd=home.folder)
+    assert upstream.asked.wait(60)
+    asking.kill()
+    asking.wait()
+    (cut,) = home.json("runs", "list")
+    assert (cut["status"], cut["calls"]) == ("interrupted", 1)
+    assert home.json("runs", "show")["attempts"][0]["outcome"] == "unknown"
+    upstream.released.set()
+    resumed = home.json("runs", "resume", cut["run"])
+    assert (resumed["answer"], resumed["calls"]) == ("late", 2)
+    shown = home.json("runs", "show", cut["run"])
+    assert (shown["status"], shown["resumed"], shown["consistent"]) == ("finished", 1, True)
+    assert home.json("runs", "verify")["ok"]
+    upstream.shutdown()
+    upstream.server_close()
 
 
 def test_a_mistake_in_the_configuration_is_named(home: Home) -> None:
