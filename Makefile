@@ -5,7 +5,8 @@ PORT ?= 8700
 VENV := .venv
 BIN := $(VENV)/bin
 TRAIN := .venv-train
-TORCH_CPU := https://download.pytorch.org/whl/cpu
+# The index of torch's CPU builds, from the install page of PyTorch; without it pip may take the CUDA build and several GB
+TORCH_INDEX ?=
 
 .PHONY: serve test check bench sparring help
 
@@ -38,7 +39,7 @@ bench: $(VENV)/.dev  ## what a call through Stretto costs, beside nginx and Lite
 
 $(TRAIN)/.train: pyproject.toml
 	$(PYTHON) -m venv $(TRAIN)
-	$(TRAIN)/bin/python -m pip install --quiet --disable-pip-version-check --extra-index-url $(TORCH_CPU) -e '.[train]'
+	$(TRAIN)/bin/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -e '.[train]'
 	@touch $@
 
 sparring: $(TRAIN)/.train  ## train the sparring models anew from their seeds (about 15 CPU-minutes), and ship them

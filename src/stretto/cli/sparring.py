@@ -122,7 +122,7 @@ def train(names: tuple[str, ...], everything: bool, out: Path, minutes: float | 
     except ModuleNotFoundError as error:
         raise StrettoError(
             f"training needs {error.name}, which is not installed: pip install 'stretto[train]' "
-            "(add --extra-index-url https://download.pytorch.org/whl/cpu for the small CPU build of torch)"
+            "(take the CPU build of torch: its default build brings several GB of CUDA packages)"
         ) from None
     import stretto.sparring
 
