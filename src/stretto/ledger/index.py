@@ -5,8 +5,9 @@ be made anew.
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,16 @@ from stretto.ledger.sqlite import connect, index_path, migrate
 __all__ = ["Reindexed", "catch_up", "lines", "reindex"]
 
 _CHUNK = 1 << 20
+_MORSEL = 1 << 17
 _NEAR = 1 << 16
+_PATIENCE = 32
 
 # A run belongs to the chain that took it up last (`taken`: 1 opened it, 2 resumed it). How it ended is for that chain to say,
 # whatever the clocks are and whichever chain is indexed first.
 _OWN = "excluded.taken = 2 OR runs.chain IS NULL OR runs.chain = excluded.chain"
 _RUN = f"""
 INSERT INTO runs (run, chain, taken, time, model, policy, version, purpose, key, status, worker, cost, calls, seconds, score)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES (?)
 ON CONFLICT (run) DO UPDATE SET
     chain = CASE WHEN {_OWN} THEN coalesce(excluded.chain, chain) ELSE chain END,
     taken = max(taken, excluded.taken),
@@ -43,7 +46,7 @@ ON CONFLICT (run) DO UPDATE SET
 """
 _ATTEMPT = """
 INSERT INTO attempts (run, at, attempt, time, worker, endpoint, role, reserved, outcome, cost, input, output, seconds)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES (?)
 ON CONFLICT (run, at, attempt) DO UPDATE SET
     time = coalesce(excluded.time, time), worker = coalesce(excluded.worker, worker),
     endpoint = coalesce(excluded.endpoint, endpoint), role = coalesce(excluded.role, role),
@@ -51,8 +54,8 @@ ON CONFLICT (run, at, attempt) DO UPDATE SET
     cost = coalesce(excluded.cost, cost), input = coalesce(excluded.input, input),
     output = coalesce(excluded.output, output), seconds = coalesce(excluded.seconds, seconds)
 """
-_PLACE = "INSERT OR REPLACE INTO places (run, chain, segment, first, past) VALUES (?, ?, ?, ?, ?)"
-_POOL = "INSERT OR IGNORE INTO pools (version, chain, segment, first, past) VALUES (?, ?, ?, ?, ?)"
+_PLACE = "INSERT OR REPLACE INTO places (run, chain, segment, first, past) VALUES (?)"
+_POOL = "INSERT OR IGNORE INTO pools (version, chain, segment, first, past) VALUES (?)"
 _MOVE = "UPDATE chains SET segment = ?, offset = ? WHERE id = ? AND segment = ? AND offset = ?"
 
 # Positions in the parameter lists of _RUN and _ATTEMPT
@@ -84,28 +87,41 @@ def catch_up(
     data: str | os.PathLike[str],
     process: str | None = None,
     progress: Callable[[int], None] | None = None,
+    pause: float = 0.0,
 ) -> int:
     """Index what the journals hold beyond the index, of one process or of all; returns the number of records.
 
+    With a `pause` (seconds) it goes in small pieces and rests after each, so that other threads hardly wait for it, unless it has
+    fallen far behind.
     Several processes may do so at once, and be killed at any point. Raises `sqlite3.OperationalError` when another process
     keeps the file locked; what was indexed until then stays.
     """
+
+    def greedy(steps: int) -> bool:
+        return not pause or steps >= _PATIENCE
+
     known = {
         row["process"]: bool(row["ended"]) for row in connection.execute("SELECT process, ended FROM chains")
     }
-    done = 0
+    folder, done = Path(data) / "ledger", 0
     for name in [process] if process is not None else processes(data):
         if known.get(name):
             continue
-        died = process is None and not alive(
-            data, name
-        )  # looked up first: what it wrote is all there by then
-        while found := _step(connection, Path(data) / "ledger" / name, name):
+        # Looked up first: what a dead process wrote is all there by then
+        died = process is None and not alive(data, name)
+        steps = 0
+        while found := _step(connection, folder / name, name, _CHUNK if greedy(steps) else _MORSEL):
             done += found
+            steps += 1
             if progress is not None:
                 progress(found)
-        if died:
-            connection.execute("UPDATE chains SET ended = 1 WHERE process = ?", (name,))
+            if not greedy(steps):
+                time.sleep(pause)
+            elif pause and steps >= 4 * _PATIENCE:
+                break  # the caller has other things to do, too, and comes again
+        else:
+            if died:
+                connection.execute("UPDATE chains SET ended = 1 WHERE process = ?", (name,))
     return done
 
 
@@ -146,7 +162,7 @@ def reindex(data: str | os.PathLike[str], progress: Callable[[int], None] | None
 # --- one stretch of one chain -------------------------------------------------------------------------------------
 
 
-def _step(connection: sqlite3.Connection, folder: Path, process: str) -> int:
+def _step(connection: sqlite3.Connection, folder: Path, process: str, size: int) -> int:
     """Index at most one chunk of a chain; returns how many records that were (0: it is all indexed)."""
     row = connection.execute(
         "SELECT id, segment, offset FROM chains WHERE process = ?", (process,)
@@ -157,12 +173,12 @@ def _step(connection: sqlite3.Connection, folder: Path, process: str) -> int:
             return 0
         insert = "INSERT OR IGNORE INTO chains (process, segment, offset) VALUES (?, ?, 0)"
         connection.execute(insert, (process, numbers[0]))
-        return _step(connection, folder, process)
-    chain, segment, offset = row
+        return _step(connection, folder, process, size)
+    number, segment, offset = row
     # Listed before it is read: a segment with a successor gets no more records, so its end is really its end
-    later = [number for number in segments(folder) if number > segment]
-    chunk = _read(folder / record_name(segment), offset)
-    rows = _Rows(chain, segment)
+    later = [another for another in segments(folder) if another > segment]
+    chunk = _read(folder / record_name(segment), offset, size)
+    rows = _Rows(number, segment)
     end = offset
     for at, line in lines(chunk, offset):
         end = at + len(line) + 1
@@ -174,21 +190,21 @@ def _step(connection: sqlite3.Connection, folder: Path, process: str) -> int:
         following, end = later[0], 0
     connection.execute("BEGIN IMMEDIATE")
     try:
-        if connection.execute(_MOVE, (following, end, chain, segment, offset)).rowcount:
+        if connection.execute(_MOVE, (following, end, number, segment, offset)).rowcount:
             rows.write(connection)
         connection.execute("COMMIT")
     except sqlite3.Error:
         connection.execute("ROLLBACK")
         raise
-    return rows.count if following == segment else _step(connection, folder, process)
+    return rows.count if following == segment else _step(connection, folder, process, size)
 
 
-def _read(path: Path, offset: int) -> bytes:
+def _read(path: Path, offset: int, size: int) -> bytes:
     """A chunk of whole lines from `offset`; longer than usual when one line is."""
     try:
         with open(path, "rb") as file:
             file.seek(offset)
-            chunk = file.read(_CHUNK)
+            chunk = file.read(size)
             while chunk and b"\n" not in chunk and (more := file.read(_CHUNK)):
                 chunk += more
     except FileNotFoundError:
@@ -233,16 +249,15 @@ class _Rows:
 
     def write(self, connection: sqlite3.Connection) -> None:
         """Put the rows into the index."""
-        connection.executemany(_RUN, self._runs.values())
-        connection.executemany(_ATTEMPT, self._attempts.values())
-        places = (
+        _insert(connection, _RUN, list(self._runs.values()))
+        _insert(connection, _ATTEMPT, list(self._attempts.values()))
+        places = [
             (run, self._chain, self._segment, first, past)
             for run, several in self._places.items()
             for first, past in several
-        )
-        connection.executemany(_PLACE, places)
-        if self._pools:
-            connection.executemany(_POOL, self._pools)
+        ]
+        _insert(connection, _PLACE, places)
+        _insert(connection, _POOL, self._pools)
 
     def _run(self, run: str) -> list[Any]:
         row = self._runs.get(run)
@@ -314,6 +329,20 @@ _KINDS: dict[str, Callable[[_Rows, str, Mapping[str, Any]], None]] = {
     "asked": _Rows._asked,
     "answered": _Rows._answered,
 }
+
+
+def _insert(connection: sqlite3.Connection, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+    """Insert rows, many with each statement: SQLite then works without the interpreter lock, instead of fighting for it at every
+    row with a busy event loop.
+    """
+    done = 0
+    for size in (64, 8, 1):
+        while len(rows) - done >= size:
+            some = rows[done : done + size]
+            row = f"({', '.join('?' * len(some[0]))})"
+            statement = sql.replace("(?)", ", ".join([row] * size))
+            connection.execute(statement, list(chain.from_iterable(some)))
+            done += size
 
 
 # --- a damaged file -----------------------------------------------------------------------------------------------

@@ -367,7 +367,7 @@ class JournalStore:
 
     def _catch_up(self, process: str | None) -> None:
         try:
-            catch_up(self._connection, self.data, process)
+            catch_up(self._connection, self.data, process, pause=0.0 if self._stop.is_set() else 0.001)
             self._lag = ""
         except sqlite3.OperationalError:
             pass  # somebody keeps the file locked, or the disk is full: the next turn goes on from here
