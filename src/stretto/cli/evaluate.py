@@ -87,7 +87,6 @@ async def _local(
     from stretto.app import learned, open_world
     from stretto.evaluation.sparring import by_engine
     from stretto.evaluation.sparring import evaluate as compare
-    from stretto.policies.route import Uniform
     from stretto.sparring import entries
 
     async with open_world(settings_of(config, data)) as world:
@@ -96,13 +95,11 @@ async def _local(
         if not workers:
             raise ConfigError("this pool has no sparring model; set `sparring = true` under [pool]")
         contenders = {name: world.catalog.resolve(name) for name in (*workers, *policies)}
-        contenders["random"] = Uniform(tuple(workers))
-        names = ("random", *policies)
-        with progress(n * (len(workers) + len(names)), "evaluating") as tick:
+        with progress(n * (len(workers) + len(policies)), "evaluating") as tick:
             return await compare(
                 by_engine(world.engine, contenders, seed=seed),
                 workers,
-                names,
+                policies,
                 n=n,
                 seed=seed,
                 chosen=_best_single(workers, learned(world.settings.data, there).table),

@@ -5,6 +5,7 @@ In process through the engine, or as a client of a running gateway: the same pro
 
 import asyncio
 import json
+import random
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -183,8 +184,9 @@ async def evaluate(
 ) -> tuple[Report, dict[str, list[Item]]]:
     """Let every contender answer the same `n` problems. `tick(name)` is called once an item, for a progress bar.
 
-    `chosen` is the best single worker and what it was chosen on; without it, it is chosen on the odd items and the
-    comparison says so. Returns the report and all items by contender.
+    Without a policy named `random`, that control is drawn by lot from the workers' answers. `chosen` is the best single worker
+    and what it was chosen on; without it, it is chosen on the odd items and the comparison says so. Returns the report and
+    all items by contender.
     """
     begun = time.monotonic()
     asked = problems(FAMILIES, split, n, seed)
@@ -202,6 +204,9 @@ async def evaluate(
     best, chosen_on = chosen or (_best_on_odd(items, workers), "the odd items of this very set")
     baseline = [i.score for i in items[best]]
     rows = [_contender(name, "worker", items[name], baseline, seed) for name in workers]
+    if "random" not in items:
+        items["random"] = _by_lot(items, workers, seed)
+        rows.append(_contender("random", "control", items["random"], baseline, seed))
     rows += [_contender(name, "policy", items[name], baseline, seed) for name in policies]
     rows.append(_contender("oracle", "bound", _oracle(items, workers), baseline, seed))
     report = Report(
@@ -219,6 +224,12 @@ async def evaluate(
 
 def _best_on_odd(items: Mapping[str, Sequence[Item]], workers: Sequence[str]) -> str:
     return max(workers, key=lambda w: sum(i.score for i in items[w][1::2]))
+
+
+def _by_lot(items: Mapping[str, Sequence[Item]], workers: Sequence[str], seed: int) -> list[Item]:
+    """Per problem the answer of a worker drawn by lot, from the workers' own answers: what a random choice came to."""
+    draws = zip(*(items[w] for w in workers), strict=True)
+    return [random.Random(derive_seed(seed, answers[0].problem)).choice(answers) for answers in draws]
 
 
 def _oracle(items: Mapping[str, Sequence[Item]], workers: Sequence[str]) -> list[Item]:

@@ -48,6 +48,7 @@ def test_the_report_compares_everybody_on_the_same_items_with_intervals():
     assert rows["route"].gain.above_zero
     assert not rows["coin"].gain.above_zero
     assert rows["oracle"].accuracy.value == 1.0
+    assert 0.25 < rows["random"].accuracy.value < 0.75
     assert rows["oracle"].usd_per_thousand < rows["dear"].usd_per_thousand
     assert "Better than the best single worker: route." in markdown(report)
 
@@ -70,4 +71,4 @@ def test_everything_is_saved_for_others_to_check(tmp_path):
 
     assert json.loads((tmp_path / "summary.json").read_text())["n"] == 8
     assert (tmp_path / "table.md").read_text() == markdown(report)
-    assert len((tmp_path / "items.jsonl").read_text().splitlines()) == 24
+    assert len((tmp_path / "items.jsonl").read_text().splitlines()) == 32
