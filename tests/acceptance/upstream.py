@@ -45,7 +45,7 @@ class Does:
 
 @dataclass
 class Upstream:
-    """`script` says what to do with a request. `told`: what it has answered in full. `left`: when callers left drips (monotonic)."""
+    """`script` says what to do with a request. `told`: what it has answered in full. `left`: when callers left drips."""
 
     script: Callable[[Body], Does]
     keep: bool = False
