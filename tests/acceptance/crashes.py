@@ -77,7 +77,6 @@ class Storm:
     acknowledged: int = 0
     failures_told: int = 0
     lost: int = 0
-    retold: int = 0
     ready: list[float] = field(default_factory=list)
     chains: int = 0
     attempts: int = 0
@@ -142,7 +141,7 @@ async def _load(
     await asyncio.gather(*loops)
     if number % 5 == 4:
         gateway.start()
-        await asyncio.sleep(chance.uniform(0, 0.16))
+        await asyncio.sleep(chance.uniform(0, 0.25))
         gateway.kill()
         found.early_kills += 1
     found.acknowledged += len(told)
