@@ -71,7 +71,7 @@ def list_(
                 run.run,
                 when(run.time),
                 run.model,
-                run.worker or "-",
+                (run.worker if run.status == "finished" else "") or "-",
                 run.status,
                 str(run.calls),
                 money(run.cost),
@@ -144,7 +144,7 @@ def verify(witness: str | None, config: Path | None, data: Path | None, as_json:
             click.secho(str(problem), fg="red")
         click.echo(
             f"{report.records} records and {report.contents} contents ({report.erased} erased) in {report.chains} chains: "
-            f"{'all as written' if report.ok else f'{len(report.problems)} problems'}, {duration(report.seconds)}"
+            f"{'all as written' if report.ok else _problems(len(report.problems))}, {duration(report.seconds)}"
         )
         click.echo(f"last checkpoint {report.mark.number}:{report.mark.hash}")
     if not report.ok:
@@ -207,6 +207,10 @@ def erase(run_id: str, yes: bool, config: Path | None, data: Path | None) -> Non
     finally:
         store.close()
     click.echo(f"{count} texts of {run_id} are erased.")
+
+
+def _problems(count: int) -> str:
+    return "1 problem" if count == 1 else f"{count} problems"
 
 
 # --- inside ------------------------------------------------------------------------------------------------------

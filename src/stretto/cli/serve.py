@@ -4,6 +4,8 @@ import asyncio
 import gc
 import logging
 import os
+import shlex
+import shutil
 import signal
 import socket
 import sys
@@ -32,6 +34,8 @@ __all__ = ["serve"]
 _CONFIG_EXIT: Final = 2
 """A process that ends with this must not be started again: it would end the same way."""
 _SHOWN: Final = 12
+_REACHABLE: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
+"""Where a gateway that listens everywhere is reached from its own machine."""
 _PAUSE: Final = 5.0
 
 _log = logging.getLogger("stretto.serve")
@@ -93,7 +97,8 @@ def _listen(settings: Settings) -> socket.socket:
         return socket.create_server((host, server.port), family=family, backlog=2048)
     except OSError as error:
         raise ConfigError(
-            f"cannot listen on {server.host}:{server.port} ({error.strerror or error}); is another gateway running there? "
+            f"cannot listen on {server.host}:{server.port} ({os.strerror(error.errno) if error.errno else error}); "
+            "is another gateway running there? "
             "Choose another address with --host and --port, or under [server]"
         ) from None
 
@@ -233,6 +238,7 @@ def _banner(world: World, address: Sequence[Any]) -> str:
     settings = world.settings
     host = f"[{address[0]}]" if ":" in address[0] else address[0]
     url = f"http://{host}:{address[1]}/v1"
+    here = f"http://{_REACHABLE.get(host, host)}:{address[1]}/v1"
     keyed = needs_key(settings, world.keys)
     entry = "callers need a key" if keyed else "no key needed"
     processes = f", {settings.server.workers} processes" if settings.server.workers > 1 else ""
@@ -240,12 +246,17 @@ def _banner(world: World, address: Sequence[Any]) -> str:
     policies.sort(key=lambda name: name not in BUILT_IN)
     lines = [
         f"Stretto {__version__} on {url} ({entry}{processes}), data in {settings.data}",
+        *(
+            []
+            if settings.keeps_content
+            else ['  texts of runs are not kept: [ledger] content = "full" keeps them']
+        ),
         *(f"  {line}" for line in world.found.announcements),
         "",
         *columns(_row(worker) for worker in world.found.workers[:_SHOWN]),
     ]
     if (more := len(world.found.workers) - _SHOWN) > 0:
-        lines.append(f"  and {more} more: stretto pool list")
+        lines.append(f"  and {more} more: {_typed()} pool list")
     header = " -H 'authorization: Bearer sk-stretto-...'" if keyed else ""
     question = (
         '{"model": "stretto", "messages": [{"role": "user", "content": "Spell the word planet backward."}]}'
@@ -254,11 +265,24 @@ def _banner(world: World, address: Sequence[Any]) -> str:
         f"  policies: {', '.join(policies)}",
         "",
         "Try it:",
-        f"  curl {url}/chat/completions -H 'content-type: application/json'{header} \\",
+        f"  curl {here}/chat/completions -H 'content-type: application/json'{header} \\",
         f"    -d '{question}'",
-        "Then see how the answer came about:  stretto runs show",
+        f"Then see how the answer came about:  {_typed()} runs show{_folder(settings)}",
     ]
     return "\n".join(lines)
+
+
+def _typed() -> str:
+    """How this program was called, if typing `stretto` would not find it."""
+    return "stretto" if shutil.which("stretto") or not sys.argv[0].endswith("stretto") else sys.argv[0]
+
+
+def _folder(settings: Settings) -> str:
+    """The option by which other commands find the same data folder, if they would not find it by themselves."""
+    with suppress(ConfigError):
+        if load(needs_keys=False).data == settings.data:
+            return ""
+    return f" --data {shlex.quote(str(settings.data))}"
 
 
 def _row(worker: Worker) -> tuple[str, ...]:

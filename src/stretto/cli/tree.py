@@ -78,7 +78,7 @@ def _tail(receipt: Receipt, root: "Tree") -> None:
     if not receipt["consistent"]:
         root.add(_line(("the attempts do not add up to what was settled", "bold red")))
     if not receipt["content_kept"]:
-        root.add(_line(("texts were not kept", "dim")))
+        root.add(_line(("texts were not kept, or are erased", "dim")))
 
 
 def _places(receipt: Receipt) -> list[str]:
