@@ -23,7 +23,6 @@ from stretto.ledger.events import Event
 __all__ = [
     "Shape",
     "content_line",
-    "decode",
     "digest",
     "dumps",
     "erased_line",
@@ -116,11 +115,6 @@ def from_record(record: Mapping[str, Any], kept: Mapping[str, Any] | None = None
             values[name] = found[name](kept[name])
     made: Event = event(**values)
     return made
-
-
-def decode(kind: Any, value: Any) -> Any:
-    """A value of type `kind` from its JSON data. Raises `TypeError` for types that none of our dataclasses has."""
-    return _decoder(kind)(value)
 
 
 @cache

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from stretto.errors import LedgerCorrupt
+from stretto.errors import LedgerBusy, LedgerCorrupt
 from stretto.ledger.files import record_name, segments
 from stretto.ledger.process import alive, processes
 from stretto.ledger.sqlite import connect, index_path, migrate
@@ -129,7 +129,7 @@ def reindex(data: str | os.PathLike[str], progress: Callable[[int], None] | None
     """Make the whole index anew from the journals; accounts in the same file stay. `progress` is told of records as it goes.
 
     A file that SQLite cannot read is put aside, and what can be read of its accounts is taken over. Raises `LedgerCorrupt` when
-    there are no journals to build from, `LedgerUnavailable` when the file is in use or cannot be written.
+    there are no journals to build from, `LedgerBusy` when the damaged file is in use.
     """
     begun = time.monotonic()
     path, rescued, aside = index_path(data), dict[str, int](), ""
@@ -138,6 +138,10 @@ def reindex(data: str | os.PathLike[str], progress: Callable[[int], None] | None
             f"{Path(data) / 'ledger'} holds no journals: there is nothing to build an index from"
         )
     if path.exists() and _damaged(path):
+        if living := [process for process in processes(data) if alive(data, process)]:
+            raise LedgerBusy(
+                f"{path} is damaged and in use by {living[0]}: stop every gateway on this folder first"
+            )
         damaged = path.with_name(f"{path.name}.damaged-{int(time.time())}")
         for suffix in ("", "-wal", "-shm"):
             if (part := path.with_name(path.name + suffix)).exists():

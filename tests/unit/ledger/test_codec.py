@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from types import MappingProxyType
 
 import orjson
@@ -6,9 +7,9 @@ import pytest
 from hypothesis import given
 
 from stretto.errors import LedgerError
-from stretto.ledger.codec import content_line, decode, digest, dumps, erased_line, from_record, shape, text_of
-from stretto.ledger.events import Asked, Event, Opened, Scored
-from stretto.types import Request, TokenLogprob
+from stretto.ledger.codec import content_line, digest, dumps, erased_line, from_record, shape, text_of
+from stretto.ledger.events import Answered, Asked, Event, Opened, Said, Scored
+from stretto.types import Message, Request, TokenLogprob
 from tests.ledger_events import EVENTS, SECRET, bare, story
 
 
@@ -63,8 +64,13 @@ def test_mappings_of_any_type_are_written_as_objects() -> None:
 
 def test_a_float_that_json_cannot_say_is_not_a_number() -> None:
     """An infinite log-probability comes back as not a number, and breaks nothing."""
-    data = orjson.loads(dumps(TokenLogprob("a", -math.inf)))
-    assert math.isnan(decode(TokenLogprob, data).logprob)
+    event = story("run_a")[3]
+    assert isinstance(event, Answered)
+    infinite = replace(event, content=Said(Message("assistant"), logprobs=(TokenLogprob("a", -math.inf),)))
+    read = from_record(*written(infinite))
+    assert isinstance(read, Answered)
+    assert read.content is not None
+    assert math.isnan(read.content.logprobs[0].logprob)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stretto.errors import LedgerCorrupt, LedgerUnavailable, RunNotFound
+from stretto.errors import LedgerBusy, LedgerCorrupt, LedgerUnavailable, RunNotFound
 from stretto.ledger.archive import Archive
 from stretto.ledger.index import catch_up, reindex
 from stretto.ledger.journal import JournalStore
@@ -230,6 +230,16 @@ def test_rebuilding_a_damaged_file_rescues_what_it_can_of_accounts(data: Path) -
     assert reindex(data).rescued["spending"] == 1
     with opened(data) as connection:
         assert connection.execute("SELECT spent FROM spending").fetchone()[0] == 5
+
+
+def test_a_damaged_file_in_use_is_not_put_aside(data: Path) -> None:
+    """While a process still works with the damaged file, its accounts must not go on without it."""
+    store = JournalStore(data, index_seconds=NEVER)
+    damage(index_path(data), "text")
+    with pytest.raises(LedgerBusy, match="stop every gateway"):
+        reindex(data)
+    store.close()
+    assert index_path(data).exists()
 
 
 def test_a_file_of_a_newer_version_is_left_alone(data: Path) -> None:
