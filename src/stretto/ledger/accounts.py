@@ -362,7 +362,7 @@ class SqliteAccounts:
                 self._write_soon(account)
         if not short or await self._run(lambda: self._book.reap(account.key.id)):
             return
-        for waiter in short:
+        for waiter in (w for w in short if not w.future.done()):  # callers may have left meanwhile
             if lease.answered is None or 0 < waiter.recall <= lease.answered:
                 _refuse(account, waiter, lease)
             elif self._loop.time() >= waiter.patience:

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -196,6 +197,36 @@ def test_a_caller_cancelled_after_the_grant_takes_no_money_along(folder: Folder)
         await until(lambda: one.left(key) == 50 or tasks[1].done())
         held = 50 * sum(not task.cancelled() for task in tasks)
         await take(one, key, 100 - held)
+
+    asyncio.run(scene())
+
+
+def test_a_caller_who_leaves_while_the_dead_are_looked_for_harms_nobody(folder: Folder) -> None:
+    """One of two callers for whom there is too little leaves at an awkward moment; the other still gets its refusal."""
+    one, two, key = folder.open("one"), folder.open("two"), Key("k", total=100)
+
+    async def scene() -> None:
+        loop = asyncio.get_running_loop()
+        held = await take(two, key, 60)
+        leaver, stayer = (asyncio.create_task(one.reserve(key, 60, None)) for _ in range(2))
+        gone = threading.Event()
+        leaver.add_done_callback(lambda _: gone.set())
+
+        class Looked:
+            """Looked at in the thread of the accounts, while their reservations wait."""
+
+            @property
+            def dead(self) -> bool:
+                loop.call_soon_threadsafe(leaver.cancel)
+                return not gone.wait(10)
+
+        folder.connections["two"] = Looked()  # type: ignore[assignment]
+        refused = await stayer
+        assert isinstance(refused, Failure)
+        assert refused.kind == "limit"
+        assert leaver.cancelled()
+        two.settle(held, 0)
+        await take(one, key, 60)
 
     asyncio.run(scene())
 
