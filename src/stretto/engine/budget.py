@@ -54,6 +54,11 @@ class Budget:
         self.held += amount
         self.calls += 1
 
+    def withdraw(self, amount: int) -> None:
+        """End the hold of a call that was not made, and does not count."""
+        self.held -= amount
+        self.calls -= 1
+
     def settle(self, held: int, cost: int) -> None:
         """End a hold at its true cost."""
         self.held -= held

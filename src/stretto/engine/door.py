@@ -30,7 +30,10 @@ _SILENT = Message("assistant", "")
 
 @dataclass(slots=True)
 class Course:
-    """The state of one run while it is under way. `live=False` is a replay: nothing is called, nothing recorded."""
+    """The state of one run while it is under way. `live=False` is a replay: nothing is called, nothing recorded.
+
+    `torn`: the store has refused a part of its record, so nothing may follow.
+    """
 
     run: str
     request: Request
@@ -46,6 +49,7 @@ class Course:
     replies: dict[str, Reply] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     streamed: bool = False
+    torn: bool = False
     under_way: int = 0
     busy_since: float = 0.0
     busy: float = 0.0
@@ -107,8 +111,12 @@ class Door:
     async def flush(self, course: Course) -> None:
         """Hand what is pending to the store, and wait until it is as durable as the store promises."""
         batch, course.pending = course.pending, []
-        if batch and (wait := self._store.append(batch)) is not None:
-            await wait
+        try:
+            if batch and (wait := self._store.append(batch)) is not None:
+                await wait
+        except LedgerUnavailable:
+            course.torn = True
+            raise
 
     def refused(self, course: Course, ask: Ask, at: str, error: Failure) -> Reply:
         """Refuse an ask for a reason found outside the door (an earlier refusal, depth, fan-out); recorded like any other."""
@@ -208,8 +216,7 @@ class Door:
         budget.hold(quote.worst)
         if metered and key is not None and self._accounts is not None:
             if not quote.priced:
-                budget.settle(quote.worst, 0)
-                budget.calls -= 1
+                budget.withdraw(quote.worst)
                 return Failure(
                     "limit", f"this key has a ceiling, and the price of {bound.worker} is not known"
                 )
@@ -218,11 +225,10 @@ class Door:
                 try:
                     got = await self._accounts.reserve(key, quote.worst, budget.deadline)
                 except (asyncio.CancelledError, LedgerUnavailable):
-                    budget.settle(quote.worst, 0)
+                    budget.withdraw(quote.worst)
                     raise
                 if isinstance(got, Failure):
-                    budget.settle(quote.worst, 0)
-                    budget.calls -= 1
+                    budget.withdraw(quote.worst)
                     return got
                 hold = got
         return bound, quote, hold

@@ -314,6 +314,12 @@ class Engine:
         except asyncio.CancelledError:
             self._finish(course, Answer(error=Failure("cancelled", "the caller left")), begun)
             raise
+        except LedgerUnavailable as error:
+            if (
+                not course.torn
+            ):  # the accounts failed: what was done in other branches can be recorded all the same
+                self._finish(course, Answer(error=Failure("unavailable", str(error))), begun)
+            raise
         except PolicyError as error:
             answer = Answer(error=Failure("policy", str(error)))
         run = self._finish(course, answer, begun, name or type(policy).__name__.lower())
@@ -321,7 +327,7 @@ class Engine:
         return run
 
     def _finish(self, course: Course, answer: Answer, begun: float, name: str = "") -> Run:
-        """Append the end of the run. After a cancellation it is written at once, without waiting: nobody is there to wait."""
+        """Append the end of the run. Without a `name` nobody waits for it: it is written at once, if it can be."""
         run = self._result(course, answer, name, begun)
         source = course.replies.get(answer.at)
         course.pending.append(

@@ -336,6 +336,76 @@ def test_a_keys_money_is_held_for_each_attempt_and_settled_at_the_true_cost():
     assert (first.cost, second.answer.error.kind, purse.held, purse.free) == (10, "limit", [], 10)
 
 
+class Waiting(Purse):
+    """Accounts that let the first caller through and keep the others waiting, until `broken` is set."""
+
+    def __init__(self):
+        super().__init__(1000)
+        self.broken = asyncio.Event()
+
+    async def reserve(self, key, amount, deadline):
+        if self.slow:
+            self.slow += 1
+            await self.broken.wait()
+            raise LedgerUnavailable("the accounts are gone")
+        return await super().reserve(key, amount, deadline)
+
+
+def test_a_call_that_was_cancelled_before_its_money_was_there_does_not_count():
+    """The end of a run counts attempts that were made; one that still waited for the key's money is none."""
+    store = ListStore()
+
+    async def attempt(ask, endpoint, number):
+        await asyncio.Event().wait()
+
+    async def leave():
+        purse = Waiting()
+        running = engine(attempt, store, purse).run(Fuse(("a", "b")), ask(), key=Key("k", total=1000))
+        task = asyncio.create_task(running)
+        while purse.slow < 2 or [e.kind for e in store.written][-1:] != ["asked"]:
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return purse
+
+    purse = asyncio.run(leave())
+
+    assert [e.kind for e in store.written].count("asked") == 1
+    assert (store.written[-1].kind, store.written[-1].calls) == ("finished", 1)
+    assert purse.held == []
+
+
+def test_accounts_that_fail_leave_no_run_without_an_end():
+    """When the money of one branch cannot be had, the other's outcome and the end are recorded before the error goes on."""
+    store = ListStore()
+
+    async def attempt(ask, endpoint, number):
+        await asyncio.Event().wait()
+
+    async def fail():
+        purse = Waiting()
+        running = engine(attempt, store, purse).run(Fuse(("a", "b")), ask(), key=Key("k", total=1000))
+        task = asyncio.create_task(running)
+        while purse.slow < 2 or [e.kind for e in store.written][-1:] != ["asked"]:
+            await asyncio.sleep(0)
+        purse.broken.set()
+        with pytest.raises(LedgerUnavailable):
+            await task
+        return purse
+
+    purse = asyncio.run(fail())
+
+    answered, finished = store.written[-2:]
+    assert (answered.kind, answered.error.kind, answered.cost) == ("answered", "cancelled", 5)
+    assert (finished.kind, finished.error.kind, finished.calls, finished.cost) == (
+        "finished",
+        "unavailable",
+        1,
+        5,
+    )
+    assert purse.held == []
+
+
 # --- place ---
 
 
