@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -16,6 +17,9 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 STRETTO = [sys.executable, "-c", "from stretto.cli import main; main()"]
 README_URL = "http://127.0.0.1:8700/v1"
+
+
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed here")
 
 
 def run(command: list[str], home: Path, **environ: str) -> str:
@@ -70,6 +74,7 @@ def receipt(url: str, home: Path, run_id: str) -> Any:
     return json.loads(run(["curl", "-sS", f"{url}/runs/{run_id}"], home))
 
 
+@needs_curl
 def test_the_curl_of_the_readme_gets_the_answer_it_shows(url: str, home: Path) -> None:
     """The README's command, with this gateway's address, gives `tenalp` and names a run whose receipt can be read."""
     command = readme("sh", "curl").replace(README_URL, url)
@@ -101,6 +106,7 @@ def test_a_script_that_asks_a_gateway_prints_the_right_answer(
     assert expected in run([sys.executable, str(EXAMPLES / script)], home, STRETTO_URL=url)
 
 
+@needs_curl
 def test_the_shell_example_shows_an_answer_and_its_receipt(url: str, home: Path) -> None:
     """ask.sh prints two JSON objects that speak of the same run."""
     answer, told = map(
