@@ -221,6 +221,7 @@ def test_a_caller_who_leaves_while_the_dead_are_looked_for_harms_nobody(folder: 
                 return not gone.wait(10)
 
         folder.connections["two"] = Looked()  # type: ignore[assignment]
+        folder.steady += 1000  # two has not shown up for so long that nobody waits for its answer
         refused = await stayer
         assert isinstance(refused, Failure)
         assert refused.kind == "limit"
