@@ -207,7 +207,7 @@ def test_a_caller_who_leaves_while_the_dead_are_looked_for_harms_nobody(folder: 
 
     async def scene() -> None:
         loop = asyncio.get_running_loop()
-        held = await take(two, key, 60)
+        await take(two, key, 60)
         leaver, stayer = (asyncio.create_task(one.reserve(key, 60, None)) for _ in range(2))
         gone = threading.Event()
         leaver.add_done_callback(lambda _: gone.set())
@@ -226,8 +226,7 @@ def test_a_caller_who_leaves_while_the_dead_are_looked_for_harms_nobody(folder: 
         assert isinstance(refused, Failure)
         assert refused.kind == "limit"
         assert leaver.cancelled()
-        two.settle(held, 0)
-        await take(one, key, 60)
+        await take(one, key, 40)
 
     asyncio.run(scene())
 
