@@ -43,11 +43,14 @@ class Pressure:
     seed: int
     ceiling: int
     callers: int
+    leaving: float = 0.0
     kills: int = 0
     answered: int = 0
     failed: dict[str, int] = field(default_factory=dict)
     refused: int = 0
     lost: int = 0
+    departed: int = 0
+    runs: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     samples: int = 0
     most: int = 0
@@ -67,6 +70,8 @@ def _script(chance: random.Random) -> Callable[[Body], Does]:
     def decide(body: Body) -> Does:
         roll = chance.random()
         kind: Any = "refuse" if roll < 0.05 else "cut" if roll < 0.08 else "answer"
+        if "drip" in body["messages"][0]["content"] and body.get("stream"):
+            return Does("drip", beat=0.01)
         delay = chance.uniform(0.2, 0.6) if roll > 0.97 else chance.uniform(0, 0.05)
         return Does(kind, "four", 15, chance.randint(1, body["max_tokens"]), delay)
 
@@ -80,10 +85,14 @@ async def pressure(
     ceiling: float,
     kills: int,
     seed: int,
+    leaving: float = 0.0,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Pressure:
-    """Spend a key's ceiling (USD) down to nothing with many callers at once, and account for every pico-dollar."""
-    found = Pressure(seed, round(ceiling * PICO), callers)
+    """Spend a key's ceiling (USD) down to nothing with many callers at once, and account for every pico-dollar.
+
+    A share of the callers, `leaving`, hang up in the middle of their calls.
+    """
+    found = Pressure(seed, round(ceiling * PICO), callers, leaving)
     async with upstream(_script(random.Random(f"{seed}/upstream"))) as up:
         config = CONFIG.format(url=up.base_url)
         with served(home, config, name="first") as first, served(home, config, name="second") as second:
@@ -94,6 +103,7 @@ async def pressure(
             connection = _look(first.data)
             await _clear(connection, key, found)
             await _last(second, secret, connection, key, found)
+            await _check_runs(first, secret, found)
             connection.close()
             for gateway in (first, second):
                 if (code := gateway.stop()) != 0:
@@ -173,6 +183,10 @@ async def _caller(gateway: Served, secret: str, chance: random.Random, found: Pr
     """Ask until three calls in a row have been refused for want of money; wait for a gateway that is down."""
     caller, refusals = Caller(gateway.port, secret), 0
     while refusals < 3:
+        if chance.random() < found.leaving:
+            await _depart(caller, chance)
+            found.departed += 1
+            continue
         try:
             reply = await caller.call("POST", "/v1/chat/completions", _body(chance))
         except Lost:
@@ -194,6 +208,16 @@ async def _caller(gateway: Served, secret: str, chance: random.Random, found: Pr
     caller.close()
 
 
+async def _depart(caller: Caller, chance: random.Random) -> None:
+    """Ask for something that may never end, and hang up at some moment."""
+    body = _body(chance) | {"messages": [{"role": "user", "content": "drip"}]}
+    call = asyncio.create_task(caller.call("POST", "/v1/chat/completions", body))
+    await asyncio.wait((call,), timeout=chance.uniform(0, 0.15))
+    call.cancel()
+    await asyncio.gather(call, return_exceptions=True)
+    caller.close()
+
+
 def _check_refusal(reply: Reply, found: Pressure) -> None:
     error = reply.json["error"]
     final = reply.headers.get(b"x-should-retry")
@@ -212,6 +236,20 @@ async def _clear(connection: sqlite3.Connection, key: str, found: Pressure) -> N
             return
         await asyncio.sleep(0.02)
     found.clear_seconds = time.monotonic() - begun
+
+
+async def _check_runs(gateway: Served, secret: str, found: Pressure) -> None:
+    """No run is left under way, and the attempts of each add up to what its end says."""
+    caller, before = Caller(gateway.port, secret), ""
+    while page := (await caller.call("GET", f"/v1/runs?limit=500{before}")).json["data"]:
+        for summary in page:
+            receipt = (await caller.call("GET", f"/v1/runs/{summary['run']}")).json
+            status = receipt["status"]
+            found.runs[status] = found.runs.get(status, 0) + 1
+            if not receipt["consistent"] or status == "running":
+                found.violations.append(f"{summary['run']} is {status}, its attempts do not add up")
+        before = f"&before={page[-1]['run']}"
+    caller.close()
 
 
 async def _last(
@@ -248,5 +286,5 @@ def _account(data: Path, key: str, up: Upstream, found: Pressure) -> None:
         found.violations.append(
             f"{known}, but the journals say {ledger.settled} and {ledger.unknown} unknown"
         )
-    if found.billed > known.spent:
+    if found.billed > known.spent and not found.leaving:  # who leaves pays for what came, by an estimate
         found.violations.append(f"the upstream has billed {found.billed}, the key has spent {known.spent}")

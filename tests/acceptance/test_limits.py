@@ -24,6 +24,15 @@ def test_a_ceiling_holds_for_200_callers_over_two_gateways_with_faults_and_a_kil
     assert found.left < found.smallest
 
 
+def test_a_ceiling_holds_while_callers_hang_up(tmp_path: Path) -> None:
+    """Callers who leave at any moment, waiting for money or in the middle of an answer, upset neither the sums nor each other."""
+    found = asyncio.run(pressure(tmp_path, callers=100, ceiling=0.2, kills=0, seed=3, leaving=0.4))
+    print(found)
+    assert found.violations == []
+    assert found.departed > 50
+    assert set(found.failed) <= {"upstream_cut", "upstream_overloaded", "upstream_unavailable"}
+
+
 JUDGED = """
 [pool]
 discover = false
