@@ -350,13 +350,13 @@ class JournalStore:
         turn = indexed = 0
         while True:
             sequence = self._sequence
-            if turn % _OTHERS_EVERY == 0:
-                self._catch_up(None)
-            elif sequence != indexed:
-                self._catch_up(self.process)
-            indexed = sequence
+            everyone = turn % _OTHERS_EVERY == 0
+            if (everyone or sequence != indexed) and self._catch_up(None if everyone else self.process):
+                indexed = sequence
             turn += 1
-            if self._records.gone() and not self._stop.is_set():
+            with self._lock:  # nobody closes the segment meanwhile
+                gone = not self._closed and self._records.gone()
+            if gone:
                 self._refusal = (
                     f"{self._records.path} has been deleted or replaced: restart to begin a new journal"
                 )
@@ -365,14 +365,20 @@ class JournalStore:
             if self._stop.wait(seconds):
                 return
 
-    def _catch_up(self, process: str | None) -> None:
+    def _catch_up(self, process: str | None) -> bool:
+        """Index what is new; returns whether nothing was left to do."""
+        pause = 0.0 if self._stop.is_set() else 0.001
         try:
-            catch_up(self._connection, self.data, process, pause=0.0 if self._stop.is_set() else 0.001)
+            found = catch_up(self._connection, self.data, process, pause=pause)
             self._lag = ""
+            return found == 0
         except sqlite3.OperationalError:
             pass  # somebody keeps the file locked, or the disk is full: the next turn goes on from here
+        except OSError as error:
+            self._lag = f"the journals cannot be read ({error})"
         except sqlite3.DatabaseError as error:
             self._lag = f"{index_path(self.data)} is damaged ({error}): run `stretto runs reindex`"
+        return False
 
     def _head(self) -> Head:
         return Head(self.process, self._sequence - 1, self._last)

@@ -399,6 +399,8 @@ class _Contents:
         self._found.contents += 1
         if self._gone:
             return
+        if offset + length > len(self._data):
+            self._reload()
         for shift in dict.fromkeys((self._shift, 0)):
             start = offset + shift
             line = self._data[start : start + length] if start >= 0 else b""
@@ -457,6 +459,14 @@ class _Contents:
         except FileNotFoundError:
             self._data, self._gone = b"", True
             self._problem(0, "the whole file is gone", record)
+
+    def _reload(self) -> None:
+        """What has been added since the file was read, by a process that lives."""
+        with open(self._folder / content_name(self._number), "rb") as file:
+            file.seek(len(self._data))
+            if more := file.read():
+                self._data += more
+                self._where = None
 
     def _leave(self, following: int, open_ended: bool, living: bool) -> None:
         """What is left of a file after its last record: of a process that lives or was killed, a batch under way."""

@@ -230,6 +230,22 @@ def test_a_problem_names_run_and_step(data: Path) -> None:
     assert str(problem) == f"a/000001.jsonl:{at + 1}: this line was edited (run run_a_0, step 1)"
 
 
+def test_a_folder_can_be_verified_while_it_is_written(tmp_path: Path) -> None:
+    """Records and contents that come while others are checked, also in files that were looked at before, are no problem."""
+    store = JournalStore(tmp_path, process="p", segment_bytes=400_000, index_seconds=9)
+    for number in range(230):
+        store.append(story(f"run_{number}"))
+
+    def go_on(checked: int) -> None:
+        store.append(story(f"run_later_{checked}"))
+
+    report = verify(tmp_path, progress=go_on)
+    assert report.ok, report.problems
+    assert report.notes == ()
+    assert report.records == 230 * 5 + 2 + 5
+    store.close()
+
+
 def test_a_folder_without_a_ledger_cannot_be_verified(tmp_path: Path) -> None:
     """There is nothing to verify, and that is said, not taken for success."""
     with pytest.raises(LedgerCorrupt, match="no ledger"):
