@@ -76,10 +76,11 @@ class Reindexed:
 
 def lines(chunk: bytes, start: int) -> Iterator[tuple[int, bytes]]:
     """The whole lines of `chunk`, which begins at byte `start` of its file: (offset, line without its newline)."""
-    at = 0
-    while (end := chunk.find(b"\n", at)) >= 0:
-        yield start + at, chunk[at:end]
-        at = end + 1
+    parts = chunk.split(b"\n")
+    parts.pop()  # what follows the last newline is no line yet
+    for line in parts:
+        yield start, line
+        start += len(line) + 1
 
 
 def catch_up(
