@@ -1,15 +1,17 @@
 """Drives one run's plan and its sub-plans: sends results back, runs forks side by side, keeps begun asks."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from stretto.engine.door import Course, Door
-from stretto.errors import PolicyError, StrettoError
+from stretto.errors import PolicyError
 from stretto.ledger.events import Arrived, Chose, Joined
 from stretto.steps import Arrival, Ask, Begin, Emit, Fork, Next, Note, Plan, Policy, Step
-from stretto.types import Answer, Failure, Reply
+from stretto.types import Answer, Failure, Reply, Request
 
 __all__ = ["Drive"]
 
@@ -27,7 +29,7 @@ class Drive:
 
     async def outermost(self, policy: Policy) -> Answer:
         """The run's answer. Raises `PolicyError` when the plan breaks a rule, `Diverged` when it leaves its tape."""
-        return await self._drive(policy.plan(self._course.request), "", 0)
+        return await self._drive(_planned(policy, self._course.request), "", 0)
 
     async def _drive(self, plan: Plan, prefix: str, depth: int) -> Answer:
         begun: _Begun | None = None
@@ -41,26 +43,28 @@ class Drive:
                     return await self._tail(step.value, at, depth, refused)
                 if isinstance(step, Ask):
                     sent = await self._ask(step, at, refused)
-                    if sent.error is not None and sent.error.kind == "limit":
-                        refused = refused or sent.error
+                    refused = refused or _limit(sent)
                 elif isinstance(step, Fork):
+                    refused = refused or self._too_wide(len(step.plans)) or self._too_deep(depth + 1)
                     sent = await self._fork(step, at, depth, refused)
                 elif isinstance(step, Note):
                     self._note(step, at)
                     sent = None
                 elif isinstance(step, Begin):
                     begun = begun or _Begun()
-                    begun.start(at, self._ask(step.ask, at, refused))
+                    barred = refused or self._too_wide(begun.count + 1)
+                    begun.start(at, partial(self._ask, step.ask, at, barred))
                     sent = at
                 elif isinstance(step, Next):
                     sent = await self._next(step, at, begun or _Begun())
+                    refused = refused or (_limit(sent.reply) if sent is not None else None)
                 else:
                     raise PolicyError(
                         f"at step {at} the plan yielded {type(step).__name__}, which is not a step"
                     )
             raise PolicyError(f"the plan at {prefix or 'the root'} made {STEPS} steps without an answer")
         finally:
-            plan.close()
+            _close(plan)
             if begun is not None:
                 await begun.drop()
 
@@ -83,21 +87,27 @@ class Drive:
         why = f"{last.worker} as {last.role} gave no answer ({reply.error.kind}: {reply.error.message})"
         return replace(last.otherwise, why="; ".join(w for w in (last.otherwise.why, why) if w))
 
+    def _too_wide(self, count: int) -> Failure | None:
+        most = self._course.request.limits.fanout
+        return Failure("limit", f"fanout: {count} side by side, at most {most}") if count > most else None
+
+    def _too_deep(self, depth: int) -> Failure | None:
+        most = self._course.request.limits.depth
+        return Failure("limit", f"depth: forks are nested deeper than {most}") if depth > most else None
+
     # --- forks ---
 
     async def _fork(self, fork: Fork, at: str, depth: int, refused: Failure | None) -> tuple[Answer, ...]:
         course = self._course
-        limits = course.request.limits
-        barred = refused
-        if depth + 1 > limits.depth:
-            barred = Failure("limit", f"depth: forks are nested deeper than {limits.depth}")
-        elif len(fork.plans) > limits.fanout:
-            barred = Failure("limit", f"fanout: {len(fork.plans)} branches, at most {limits.fanout}")
-        if barred is not None:
+        for plan in fork.plans:
+            if not isinstance(plan, Ask | Generator):
+                raise PolicyError(
+                    f"at step {at} a branch is {type(plan).__name__}, neither a plan nor an ask"
+                )
+        if refused is not None:
             for plan in fork.plans:
-                if not isinstance(plan, Ask):
-                    plan.close()
-            return tuple(Answer(error=barred) for _ in fork.plans)
+                _close(plan)
+            return tuple(Answer(error=refused) for _ in fork.plans)
         joined = course.tape.joined.get(at) if course.tape and not course.recall else None
         wanted = range(len(fork.plans)) if joined is None else joined.arrived
         tasks = {
@@ -113,8 +123,8 @@ class Drive:
                 task.cancel()
             await asyncio.gather(*tasks.values(), return_exceptions=True)
         for k, plan in enumerate(fork.plans):
-            if k not in tasks and not isinstance(plan, Ask):
-                plan.close()
+            if k not in tasks:
+                _close(plan)
         answers = []
         for k in range(len(fork.plans)):
             if k not in tasks or tasks[k].cancelled():
@@ -175,12 +185,17 @@ class _Begun:
         self._tasks: dict[str, asyncio.Future[Reply]] = {}
         self._back: list[str] = []
 
-    def start(self, ticket: str, asking: Coroutine[Any, Any, Reply]) -> None:
+    @property
+    def count(self) -> int:
+        """How many have been begun and not fetched."""
+        return len(self._tasks)
+
+    def start(self, ticket: str, asking: Callable[[], Awaitable[Reply]]) -> None:
         self._tasks[ticket] = asyncio.ensure_future(self._noted(ticket, asking))
 
-    async def _noted(self, ticket: str, asking: Coroutine[Any, Any, Reply]) -> Reply:
+    async def _noted(self, ticket: str, asking: Callable[[], Awaitable[Reply]]) -> Reply:
         try:
-            return await asking
+            return await asking()
         finally:
             self._back.append(ticket)
 
@@ -212,8 +227,35 @@ class _Returned:
         self.value = value
 
 
+def _limit(reply: Reply) -> Failure | None:
+    """The refusal by a limit that a reply is, if it is one."""
+    return reply.error if reply.error is not None and reply.error.kind == "limit" else None
+
+
+# --- the boundary to policy code: whatever it raises becomes a `PolicyError` ---
+
+
+def _planned(policy: Policy, request: Request) -> Plan:
+    try:
+        plan = policy.plan(request)
+    except Exception as error:
+        raise PolicyError(f"the plan could not be started: {type(error).__name__}: {error}") from error
+    if not isinstance(plan, Generator):
+        raise PolicyError(
+            f"`plan` of {type(policy).__name__} is no generator: it gave {type(plan).__name__}; let it yield its steps"
+        )
+    return plan
+
+
+def _close(plan: Plan | Ask) -> None:
+    """Let a plan clean up. What it raises now, or still wants, has come too late to matter."""
+    if not isinstance(plan, Ask):
+        with suppress(Exception):
+            plan.close()
+
+
 def _advance(plan: Plan, sent: Any, at: str) -> Step | _Returned:
-    """One resumption of a plan. The boundary to policy code: whatever it raises becomes a `PolicyError`."""
+    """One resumption of a plan."""
     try:
         return plan.send(sent)
     except StopIteration as stop:
@@ -222,8 +264,6 @@ def _advance(plan: Plan, sent: Any, at: str) -> Step | _Returned:
         raise PolicyError(
             f"the plan ended at step {at} with {type(stop.value).__name__}; it must return an Answer or an Ask"
         ) from None
-    except StrettoError:
-        raise
     except Exception as error:
         raise PolicyError(f"the plan failed at step {at}: {type(error).__name__}: {error}") from error
 
