@@ -16,7 +16,18 @@ from typing import Any
 import httptools
 import orjson
 
-__all__ = ["COMMAND", "Caller", "Lost", "Reply", "Served", "command", "free_port", "make_key", "served"]
+__all__ = [
+    "COMMAND",
+    "Caller",
+    "Lost",
+    "Reply",
+    "Served",
+    "command",
+    "free_port",
+    "make_key",
+    "refused",
+    "served",
+]
 
 COMMAND = [sys.executable, "-c", "from stretto.cli import main; main()"]
 
@@ -114,6 +125,19 @@ def served(home: Path, config: str, *, name: str = "gateway") -> Iterator[Served
 
 def command(gateway: Served, *arguments: str) -> Any:
     """What a `stretto` command prints as JSON about the gateway's data; it may end with 0 or 1."""
+    done = _run(gateway, *arguments)
+    assert done.returncode in (0, 1), done.stderr
+    return json.loads(done.stdout)
+
+
+def refused(gateway: Served, *arguments: str) -> str:
+    """What a `stretto` command says that cannot do what it is told."""
+    done = _run(gateway, *arguments)
+    assert done.returncode == 2
+    return done.stderr
+
+
+def _run(gateway: Served, *arguments: str) -> "subprocess.CompletedProcess[str]":
     done = subprocess.run(
         [*COMMAND, *arguments, "--config", str(gateway.config), "--json"],
         capture_output=True,
@@ -122,9 +146,8 @@ def command(gateway: Served, *arguments: str) -> Any:
         env=_environ(gateway.home),
         timeout=120,
     )
-    assert done.returncode in (0, 1), done.stderr
     assert "Traceback" not in done.stderr, done.stderr
-    return json.loads(done.stdout)
+    return done
 
 
 def make_key(gateway: Served, name: str, *options: str) -> tuple[str, str]:

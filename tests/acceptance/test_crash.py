@@ -3,10 +3,15 @@
 import asyncio
 import os
 import select
+import sqlite3
 from pathlib import Path
 
+import pytest
+
 from tests.acceptance.crashes import storm
-from tests.acceptance.served import Caller, Served, served
+from tests.acceptance.records import Money, books, money
+from tests.acceptance.served import Caller, Lost, Served, command, make_key, refused, served
+from tests.acceptance.upstream import Body, Does, upstream
 
 KILLS = 20
 SEED = 20_261_120
@@ -68,5 +73,71 @@ def test_a_killed_gateway_leaves_no_model_process_and_no_socket(tmp_path: Path) 
             assert gateway.stop() == 0
             assert [str(path) for path in gateway.data.rglob("*") if path.is_socket()] == []
             assert "Traceback" not in gateway.told()
+
+    asyncio.run(run())
+
+
+KEYED = """
+[pool]
+discover = false
+sparring = false
+
+[[worker]]
+id = "one"
+endpoints = [{{ base_url = "{url}" }}]
+price = {{ input = 1.0, output = 4.0 }}
+abilities = ["text"]
+
+[policy.panel]
+type = "fuse"
+panel = ["one", "one", "one"]
+"""
+
+
+def test_a_run_that_was_cut_is_resumed_at_its_keys_expense(tmp_path: Path) -> None:
+    """`runs resume` asks only what is missing and charges the key of the run; a run that is under way is left alone."""
+
+    async def run() -> None:
+        answered = asyncio.Semaphore(0)
+
+        def script(body: Body) -> Does:
+            if len(up.bodies) == 3:  # the third member never comes to an end
+                return Does("hang")
+            answered.release()
+            return Does(input=10, output=5)
+
+        async with upstream(script, keep=True) as up:
+            with served(tmp_path, KEYED.format(url=up.base_url)) as gateway:
+                key, secret = make_key(gateway, "alice", "--total", "1")
+                await gateway.started()
+                caller = Caller(gateway.port, secret)
+                body = {
+                    "model": "panel",
+                    "messages": [{"role": "user", "content": "2 + 2?"}],
+                    "max_tokens": 9,
+                }
+                asking = asyncio.create_task(caller.call("POST", "/v1/chat/completions", body))
+                await answered.acquire()
+                await answered.acquire()
+                looker = Caller(gateway.port, secret)
+                while not (data := (await looker.call("GET", "/v1/runs")).json["data"]):
+                    await asyncio.sleep(0.01)
+                name, path = data[0]["run"], f"/v1/runs/{data[0]['run']}"
+                while [a["outcome"] for a in (await looker.call("GET", path)).json["attempts"]].count(
+                    "answered"
+                ) < 2:
+                    await asyncio.sleep(0.01)
+                assert "still under way" in refused(gateway, "runs", "resume", name)
+                gateway.kill()
+                with pytest.raises(Lost):
+                    await asking
+                looker.close()
+                assert (await asyncio.to_thread(command, gateway, "runs", "resume", name))["answer"] == "four"
+                assert len(up.bodies) == 4
+                books_ = books(gateway.data)
+                assert len(books_.open) == 1
+                connection = sqlite3.connect(gateway.data / "index.sqlite3", isolation_level=None)
+                assert money(connection, key) == Money(books_.settled + books_.unknown, 0)
+                connection.close()
 
     asyncio.run(run())

@@ -20,11 +20,11 @@ class Does:
     """What it does with one request.
 
     `answer`: whole, with this usage. `refuse`: `status`. `cut`: half an answer, then the connection ends. `drip`: one token
-    every `beat` seconds until the caller leaves. `delay` seconds pass before the first byte, `beat` between a stream's pieces.
+    every `beat` seconds until the caller leaves. `hang`: nothing, until then. `delay` seconds pass before the first byte, `beat` between a stream's pieces.
     `message` replaces the message of a whole answer.
     """
 
-    kind: Literal["answer", "refuse", "cut", "drip"] = "answer"
+    kind: Literal["answer", "refuse", "cut", "drip", "hang"] = "answer"
     text: str = "four"
     input: int = 7
     output: int = 3
@@ -84,6 +84,9 @@ class Upstream:
         if self.keep:
             self.bodies.append(body)
         does = self.script(body)
+        if does.kind == "hang":
+            await reader.read(1)
+            return False
         if does.delay:
             await asyncio.sleep(does.delay)
         if does.kind == "refuse":

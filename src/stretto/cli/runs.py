@@ -12,7 +12,7 @@ import click
 from stretto.cli.options import folder_options, json_option, settings_of
 from stretto.cli.terminal import console, dump, duration, money, table, when
 from stretto.config import load
-from stretto.errors import RunNotFound
+from stretto.errors import RunError, RunNotFound
 from stretto.types import usd
 
 if TYPE_CHECKING:
@@ -243,10 +243,15 @@ async def _again(
 
     async with open_world(load(config, data=data, needs_keys=resume)) as world:
         run_id = run_id or _latest(world.store)
-        recorded = next(e.policy for e in world.store.events(run_id) if isinstance(e, Opened))
-        name = policy or recorded
-        again = world.engine.resume if resume else world.engine.replay
-        return recorded, await again(run_id, world.catalog.resolve(name), name=name)
+        opened = next(e for e in world.store.events(run_id) if isinstance(e, Opened))
+        name = policy or opened.policy
+        again = world.catalog.resolve(name)
+        if not resume:
+            return opened.policy, await world.engine.replay(run_id, again, name=name)
+        if world.reader.receipt(run_id)["status"] == "running":
+            raise RunError(f"run {run_id} is still under way; it can be resumed once its process has ended")
+        key = world.keys.get(opened.key) if opened.key else None  # whose ceilings hold, also for the rest
+        return opened.policy, await world.engine.resume(run_id, again, name=name, key=key)
 
 
 def _tell(run: "Run", recorded: str, as_json: bool) -> None:
