@@ -20,8 +20,8 @@ class Does:
     """What it does with one request.
 
     `answer`: whole, with this usage. `refuse`: `status`. `cut`: half an answer, then the connection ends. `drip`: one token
-    every `beat` seconds until the caller leaves. `hang`: nothing, until then. `delay` seconds pass before the first byte, `beat` between a stream's pieces.
-    `message` replaces the message of a whole answer.
+    every `beat` seconds until the caller leaves. `hang`: nothing, until then. `delay` seconds pass before the first byte,
+    `beat` between a stream's pieces. `message` replaces the message of a whole answer.
     """
 
     kind: Literal["answer", "refuse", "cut", "drip", "hang"] = "answer"
