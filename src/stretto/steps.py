@@ -177,7 +177,8 @@ class Fork:
     """Sub-plans (or plain asks) side by side.
 
     With `quorum`, the fork ends when that many have answered without error; with `within`, when so many seconds have passed.
-    What is still under way then is cancelled and comes back as an answer with error kind `dropped`.
+    What is still under way then is cancelled and comes back as an answer with error kind `dropped`. A branch that a limit refuses
+    ends with that failure; the plan that forked may go on, since what the other branches held is free again.
     """
 
     plans: tuple["Plan | Ask", ...]

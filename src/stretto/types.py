@@ -164,9 +164,9 @@ class Price:
         return cls(round(input * 1e6), round(output * 1e6), None if cached is None else round(cached * 1e6))
 
     def of(self, usage: Usage) -> int:
-        """The cost of `usage` in pico-dollars."""
-        cached = self.input if self.cached is None else self.cached
-        return (usage.input - usage.cached) * self.input + usage.cached * cached + usage.output * self.output
+        """The cost of `usage` in pico-dollars. Never negative, since more cannot be cached than was put in."""
+        cached, price = min(usage.cached, usage.input), self.input if self.cached is None else self.cached
+        return (usage.input - cached) * self.input + cached * price + usage.output * self.output
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 
 from stretto.engine.budget import Budget, RetryBudget
 from stretto.engine.sieve import forbidden
-from stretto.engine.tape import Recall, Tape, fingerprint, not_recorded
-from stretto.errors import LedgerUnavailable
+from stretto.engine.tape import NOTHING_YET, Recall, Sums, Tape, fingerprint, not_recorded
+from stretto.errors import LedgerError, LedgerUnavailable
 from stretto.ledger.events import Answered, Asked, Event, Refused, Said
 from stretto.steps import Accounts, Ask, Emit, Endpoint, Hold, Outcome, Pool, Quote, Store, Tally
 from stretto.types import Card, Failure, Key, Message, Reply, Request, Usage, fresh_bytes
@@ -32,7 +32,8 @@ _SILENT = Message("assistant", "")
 class Course:
     """The state of one run while it is under way. `live=False` is a replay: nothing is called, nothing recorded.
 
-    `torn`: the store has refused a part of its record, so nothing may follow.
+    `torn`: the store has refused a part of its record, so nothing may follow. `served`: by address, the usage of the attempt that
+    ended the ask.
     """
 
     run: str
@@ -47,6 +48,7 @@ class Course:
     pending: list[Event] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
     replies: dict[str, Reply] = field(default_factory=dict)
+    served: dict[str, Usage] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     streamed: bool = False
     torn: bool = False
@@ -114,7 +116,7 @@ class Door:
         try:
             if batch and (wait := self._store.append(batch)) is not None:
                 await wait
-        except LedgerUnavailable:
+        except LedgerError:
             course.torn = True
             raise
 
@@ -133,12 +135,14 @@ class Door:
             reply = course.recall.take(bound)
             if reply is not None:
                 course.usage += reply.usage
+                course.served[at] = reply.usage
                 course.budget.settle(0, reply.cost)
                 course.budget.calls += reply.attempts
                 return replace(reply, at=at, left=course.budget.left(asyncio.get_running_loop().time()))
         else:
             reply = course.tape.reply(ask, at, course.secret)
             if reply is not None:
+                course.served[at] = course.tape.served.get(at, Usage())
                 return reply
             if not course.live and (reply := course.tape.abandoned.get(at)) is not None:
                 return reply
@@ -154,7 +158,10 @@ class Door:
             return Failure("denied", f"worker {bound.worker!r} is not among those this request may use")
         return None
 
-    def _refuse(self, course: Course, bound: Ask, at: str, error: Failure) -> Reply:
+    def _refuse(
+        self, course: Course, bound: Ask, at: str, error: Failure, sums: Sums = NOTHING_YET, attempts: int = 0
+    ) -> Reply:
+        """The reply to an ask that goes no further; `sums` and `attempts` are of the attempts that were made before."""
         left = course.budget.left(asyncio.get_running_loop().time())
         if course.live:
             course.pending.append(
@@ -168,7 +175,17 @@ class Door:
                     left=left,
                 )
             )
-        return Reply(worker=bound.worker, at=at, error=error, left=left)
+        usage, cost, seconds = sums
+        return Reply(
+            worker=bound.worker,
+            at=at,
+            usage=usage,
+            cost=cost,
+            seconds=seconds,
+            attempts=attempts,
+            left=left,
+            error=error,
+        )
 
     def _place(self, course: Course, bound: Ask, tried: set[str]) -> Endpoint | Failure:
         """The endpoint to try: allowed by the request's constraints, not cooling down, an untried one first."""
@@ -241,18 +258,18 @@ class Door:
         loop = asyncio.get_running_loop()
         tape = course.tape
         number = 0 if tape is None else tape.attempts.get(at, 0)
-        begun, tries = time.perf_counter(), 0
+        usage, cost, taken = NOTHING_YET if tape is None else tape.sums.get(at, NOTHING_YET)
+        tries = 0
         tried: set[str] = set()
-        usage, cost = Usage(), 0
         failed: Failure | None = None
         while True:
             now = loop.time()
             place = self._place(course, bound, tried)
             if isinstance(place, Failure):
-                return self._refuse(course, bound, at, failed or place)
+                return self._refuse(course, bound, at, failed or place, (usage, cost, taken), number)
             reserved = await self._reserve(course, bound, now)
             if isinstance(reserved, Failure):
-                return self._refuse(course, bound, at, failed or reserved)
+                return self._refuse(course, bound, at, failed or reserved, (usage, cost, taken), number)
             capped, quote, hold = reserved
             number, tries = number + 1, tries + 1
             tried.add(place.name)
@@ -263,6 +280,7 @@ class Door:
             outcome, spent, seconds = await self._try(attempt, emit)
             usage += outcome.usage
             cost += spent
+            taken += seconds
             failed = outcome.error
             again = self._again(course, outcome, attempt, tries, loop.time())
             reply = Reply(
@@ -272,7 +290,7 @@ class Door:
                 at,
                 usage,
                 cost,
-                time.perf_counter() - begun,
+                taken,
                 number,
                 course.budget.left(loop.time()),
                 outcome.error,
@@ -285,7 +303,7 @@ class Door:
                 await self.flush(course)  # the run's last outcome is written together with its end
             if not again:
                 return reply
-            await self._back_off(place, tried, bound, outcome, tries)
+            await self._back_off(course, tried, bound, outcome, tries)
 
     async def _intend(self, attempt: "_Attempt") -> None:
         course, bound, place = attempt.course, attempt.bound, attempt.place
@@ -315,7 +333,7 @@ class Door:
         except asyncio.CancelledError:
             self._cancelled(attempt, 0.0)
             raise
-        except LedgerUnavailable:
+        except LedgerError:
             self._release(attempt)
             raise
 
@@ -325,22 +343,23 @@ class Door:
             self._accounts.settle(attempt.hold, cost)
 
     async def _try(self, attempt: "_Attempt", emit: Emit | None) -> tuple[Outcome, int, float]:
-        """Make the attempt and settle it. A caller who leaves is charged for what came until then, and that is recorded."""
+        """Make the attempt and settle it. What ends it from outside (the caller leaves, or can be written to no more) is recorded
+        and charged with what came until then.
+        """
         course, bound = attempt.course, attempt.bound
         started = time.perf_counter()
         price = course.cards[bound.worker].price
         course.begin_call(started)
+        outcome: Outcome | None = None
         try:
             outcome = await self._pool.attempt(
                 bound, attempt.place, deadline=course.budget.deadline, tally=attempt.tally, emit=emit
             )
-        except asyncio.CancelledError:
+        finally:
             now = time.perf_counter()
             course.end_call(now)
-            self._cancelled(attempt, now - started)
-            raise
-        now = time.perf_counter()
-        course.end_call(now)
+            if outcome is None:
+                self._cancelled(attempt, now - started)
         cost = price.of(outcome.usage)
         self._release(attempt, cost)
         return outcome, cost, now - started
@@ -358,6 +377,8 @@ class Door:
     ) -> None:
         course = attempt.course
         course.usage += outcome.usage
+        if final:
+            course.served[attempt.at] = outcome.usage
         course.streamed = course.streamed or attempt.tally.emitted
         course.pending.append(
             Answered(
@@ -396,14 +417,19 @@ class Door:
         return self._retries.spend(attempt.bound.worker, now)
 
     async def _back_off(
-        self, place: Endpoint, tried: set[str], bound: Ask, outcome: Outcome, tries: int
+        self, course: Course, tried: set[str], bound: Ask, outcome: Outcome, tries: int
     ) -> None:
-        """Another endpoint is tried at once; the same one after a jittered pause (full jitter, 50 ms doubling)."""
+        """Another endpoint is tried at once; the same one after a jittered pause (full jitter, 50 ms doubling), which ends with
+        the run's time.
+        """
         if any(e.name not in tried for e in self._pool.candidates(bound).endpoints):
             return
         pause = self._jitter.uniform(0, 0.05 * 2**tries)
         if outcome.error is not None and outcome.error.retry_after is not None:
             pause = max(pause, min(outcome.error.retry_after, 1.0))
+        deadline = course.budget.deadline
+        if deadline is not None:
+            pause = max(0.0, min(pause, deadline - asyncio.get_running_loop().time()))
         await asyncio.sleep(pause)
 
 

@@ -17,10 +17,12 @@ from stretto.engine.sieve import sieve, with_key
 from stretto.engine.tape import Tape
 from stretto.errors import (
     ContentNotKept,
-    LedgerUnavailable,
+    Diverged,
+    LedgerError,
     NoCandidate,
     PolicyError,
     RunNotFound,
+    StrettoError,
     VersionChanged,
 )
 from stretto.ledger.events import Finished, Opened, Pooled, Resumed, Scored
@@ -210,7 +212,11 @@ class Engine:
             course.usage, course.budget.spent, course.budget.calls = tape.usage, tape.spent, tape.calls
         else:
             course.recall = tape.recall(request)
-        answer = await Drive(self._door, course, None).outermost(policy)
+        ended = tape.finished.error if same and tape.finished is not None else None
+        if ended is not None and ended.kind == "cancelled":
+            answer = Answer(error=ended)  # how the plan would have gone on is not on record
+        else:
+            answer = await self._answer(course, policy, None)
         return self._result(course, answer, name or opened.policy, begun)
 
     async def resume(
@@ -237,7 +243,9 @@ class Engine:
             request = replace(request, require=require, exclude=exclude)
         budget = self._budget(request, spent=tape.spent, calls=tape.calls)
         course = Course(run_id, request, budget, key, opened.secret, tape=tape, usage=tape.usage)
-        course.cards = self._by_id(request.pool)
+        then = {card.id for card in request.pool}
+        usable, _ = sieve(self._pool.cards(), request)  # the plan sees the recorded pool, the door today's
+        course.cards = {card.id: card for card in usable if card.id in then}
         course.pending.append(
             Resumed(run=run_id, time=self._clock(), process=self._process, secret=opened.secret)
         )
@@ -285,6 +293,10 @@ class Engine:
             self._cards, self._pool_version = cards, digest
             self._cards_by_id = {card.id: card for card in cards}
 
+    def _forget_pool(self) -> None:
+        """The record of the pool may have been lost with a run's; the next run notes it again."""
+        self._cards, self._pool_version = (), ""
+
     def _version(self, policy: Policy) -> str:
         known = self._versions.get(id(policy))
         if known is not None and known[0] is policy:
@@ -309,25 +321,34 @@ class Engine:
     async def _complete(
         self, course: Course, policy: Policy, name: str, emit: Emit | None, begun: float
     ) -> Run:
+        answer: Answer | None = None
+        failure = Failure("cancelled", "the caller left")
         try:
-            answer = await Drive(self._door, course, emit).outermost(policy)
-        except asyncio.CancelledError:
-            self._finish(course, Answer(error=Failure("cancelled", "the caller left")), begun)
+            answer = await self._answer(course, policy, emit)
+        except StrettoError as error:  # the accounts or the store failed, or the plan has left its tape
+            failure = Failure("policy" if isinstance(error, Diverged) else "unavailable", str(error))
             raise
-        except LedgerUnavailable as error:
-            if (
-                not course.torn
-            ):  # the accounts failed: what was done in other branches can be recorded all the same
-                self._finish(course, Answer(error=Failure("unavailable", str(error))), begun)
-            raise
-        except PolicyError as error:
-            answer = Answer(error=Failure("policy", str(error)))
+        finally:
+            if answer is None:
+                self._finish(course, Answer(error=failure), begun, "")
+                self._leave(course)
         run = self._finish(course, answer, begun, name or type(policy).__name__.lower())
-        await self._door.flush(course)
+        try:
+            await self._door.flush(course)
+        except LedgerError:
+            self._forget_pool()
+            raise
         return run
 
-    def _finish(self, course: Course, answer: Answer, begun: float, name: str = "") -> Run:
-        """Append the end of the run. Without a `name` nobody waits for it: it is written at once, if it can be."""
+    async def _answer(self, course: Course, policy: Policy, emit: Emit | None) -> Answer:
+        """What the plan comes to; a plan that breaks has an answer too, which says so."""
+        try:
+            return await Drive(self._door, course, emit).outermost(policy)
+        except PolicyError as error:
+            return Answer(error=Failure("policy", str(error)))
+
+    def _finish(self, course: Course, answer: Answer, begun: float, name: str) -> Run:
+        """The end of the run, ready to be written."""
         run = self._result(course, answer, name, begun)
         source = course.replies.get(answer.at)
         course.pending.append(
@@ -350,15 +371,18 @@ class Engine:
                 else answer.message,
             )
         )
-        if not name:
-            self._leave(course)
         return run
 
     def _leave(self, course: Course) -> None:
+        """Write the end of a run that broke off, at once, if it can be written: nobody waits for it."""
+        if course.torn:
+            self._forget_pool()
+            return
         batch, course.pending = course.pending, []
         try:
             wait = self._store.append(batch)
-        except LedgerUnavailable:
+        except LedgerError:
+            self._forget_pool()
             return  # the intents are on disk: what has no outcome there stays charged as unknown
         if wait is not None:
             task = asyncio.ensure_future(_awaited(wait))
@@ -366,13 +390,11 @@ class Engine:
 
     def _result(self, course: Course, answer: Answer, name: str, begun: float) -> Run:
         seconds = time.perf_counter() - begun
-        source = course.replies.get(answer.at)
-        served = source.usage if source is not None else Usage()
         return Run(
             course.run,
             answer,
             course.usage,
-            served,
+            course.served.get(answer.at, Usage()),
             course.budget.spent,
             course.budget.calls,
             seconds,

@@ -8,7 +8,13 @@ from stretto.ledger.events import Answered, Arrived, Asked, Chose, Event, Finish
 from stretto.steps import Ask, Want
 from stretto.types import Failure, Message, Reply, Request, Usage
 
-__all__ = ["Recall", "Tape", "fingerprint", "not_recorded"]
+__all__ = ["NOTHING_YET", "Recall", "Sums", "Tape", "fingerprint", "not_recorded"]
+
+Sums = tuple[Usage, int, float]
+"""Usage, cost and seconds of the attempts of an ask."""
+
+NOTHING_YET: Sums = (Usage(), 0, 0.0)
+"""Those of an ask that has not been attempted."""
 
 
 def fingerprint(ask: Ask, secret: str) -> str:
@@ -75,7 +81,8 @@ class Tape:
         self.usage = Usage()
         self.spent = 0
         self.calls = 0
-        self._sums: dict[str, tuple[Usage, int, float]] = {}
+        self.sums: dict[str, Sums] = {}
+        self.served: dict[str, Usage] = {}
         pending: dict[tuple[str, int], int] = {}
         for event in events:
             if isinstance(event, Asked):
@@ -87,8 +94,16 @@ class Tape:
                 pending.pop((event.at, event.attempt), None)
                 self._answered(event)
             elif isinstance(event, Refused):
+                usage, cost, seconds = self.sums.get(event.at, NOTHING_YET)
                 self.replies[event.at] = Reply(
-                    worker=event.worker, at=event.at, left=event.left, error=event.error
+                    worker=event.worker,
+                    at=event.at,
+                    usage=usage,
+                    cost=cost,
+                    seconds=seconds,
+                    attempts=self.attempts.get(event.at, 0),
+                    left=event.left,
+                    error=event.error,
                 )
             elif isinstance(event, Chose):
                 self.chose.add(event.at)
@@ -100,16 +115,16 @@ class Tape:
                 self.opened = event
             elif isinstance(event, Finished):
                 self.finished = event
-        self.unknown = dict(pending)
         self.spent += sum(pending.values())
 
     def _answered(self, event: Answered) -> None:
-        usage, cost, seconds = self._sums.get(event.at, (Usage(), 0, 0.0))
-        sums = self._sums[event.at] = (usage + event.usage, cost + event.cost, seconds + event.seconds)
+        usage, cost, seconds = self.sums.get(event.at, NOTHING_YET)
+        sums = self.sums[event.at] = (usage + event.usage, cost + event.cost, seconds + event.seconds)
         self.usage += event.usage
         self.spent += event.cost
         if not event.final:
             return
+        self.served[event.at] = event.usage
         said = event.content
         if said is None and event.error is None:
             raise ContentNotKept
