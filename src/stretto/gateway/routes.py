@@ -1,5 +1,6 @@
 """The routes beside inference: names, plans, runs and their receipts, replay, feedback, and what operations look at."""
 
+import re
 import time
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -119,7 +120,7 @@ class Routes:
         """The caller's recent runs, newest first: `?limit=` (50), `?before=` a run id, `?purpose=`."""
         query = dict(parse_qsl(call.query.decode("latin-1")))
         text = query.get("limit", "50")
-        if not text.isdigit() or not 0 < int(text) <= _LIST_LIMIT:
+        if re.fullmatch("[0-9]{1,6}", text) is None or not 0 < int(text) <= _LIST_LIMIT:
             raise RequestError(f"`limit` must be a whole number from 1 to {_LIST_LIMIT}.", param="limit")
         found = self._reader.runs(int(text), query.get("before"), _owner(call.key), query.get("purpose"))
         return json_response({"object": "list", "data": found})
