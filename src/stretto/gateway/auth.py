@@ -1,6 +1,7 @@
 """Who is calling, and what that key may do. Everything is refused that is not allowed."""
 
 import ipaddress
+import re
 import time
 from collections.abc import Mapping
 from typing import Final, Protocol
@@ -11,6 +12,7 @@ from stretto.types import Key
 __all__ = ["Gate", "Keys", "check_listen", "is_loopback", "may_use"]
 
 _KNOWN_HOSTS: Final = 1024
+_AUTHORITY: Final = re.compile(r"(\[[^\]]*\]|[^:]*)(?::[0-9]*)?")
 
 
 class Keys(Protocol):
@@ -95,8 +97,8 @@ def _names_loopback(value: bytes, has_scheme: bool) -> bool:
         scheme, found, text = text.partition("://")
         if not found or scheme not in ("http", "https"):
             return False
-    host = text[: text.find("]") + 1] if text.startswith("[") else text.partition(":")[0]
-    return is_loopback(host)
+    authority = _AUTHORITY.fullmatch(text)
+    return authority is not None and is_loopback(authority[1])
 
 
 def may_use(key: Key | None, name: str) -> bool:
