@@ -62,8 +62,15 @@ def http_protocol(head_seconds: float = 10.0) -> type[asyncio.Protocol]:
             # RFC 9112, 3.2: a target that names another place, or no host at all, could be read in two ways
             if self.url[:1] != b"/" and self.url != b"*":
                 raise HttpParserError("the request target is not a path")
-            if self.parser.get_http_version() == "1.1" and not any(n == b"host" for n, _ in self.headers):
-                raise HttpParserError("the host header is missing")
+            version, named = self.parser.get_http_version(), False
+            for name, value in self.headers:
+                if name == b"host":
+                    named = True
+                # 6.1: other codings than chunked are not undone here, and HTTP/1.0 knows none
+                elif name == b"transfer-encoding" and (version != "1.1" or value.lower() != b"chunked"):
+                    raise HttpParserError("the transfer coding is not served")
+            if version != "1.0" and not (version == "1.1" and named):
+                raise HttpParserError("the version is not served, or the host header is missing")
             super().on_headers_complete()
 
         def _unset_head_timer(self) -> None:
