@@ -164,7 +164,7 @@ def test_a_worker_without_a_usable_endpoint_is_a_refusal_with_a_time_to_come_bac
 
     run = asyncio.run(world.run(Solo("a"), ask()))
 
-    assert (run.answer.error.kind, run.answer.error.retry_after, run.calls) == ("unavailable", 7.0, 0)
+    assert (run.answer.error.kind, run.answer.error.retry_after, run.calls) == ("rate_limited", 7.0, 0)
 
 
 # --- limits ---
