@@ -113,8 +113,8 @@ FAILURES: Final[Mapping[FailureKind, tuple[int, str, str, str]]] = {
 }
 """Failure kind -> status, type, code, text. A failed run was retried as far as that is sensible: all are final."""
 
-_OURS: Final = frozenset(FAILURES) - {"upstream_auth", "bad_request"}
-"""Kinds whose `Failure.message` may follow the text. The other two are about what an upstream said: the text stands alone."""
+_THEIRS: Final = frozenset({"upstream_auth", "bad_request", "rate_limited", "overloaded", "upstream_error"})
+"""Kinds whose `Failure.message` may hold an upstream's words: our text stands alone, the receipt has theirs."""
 
 INTERNAL: Final = Problem(
     500, _SERVER, "internal_error", "Something is wrong inside the gateway; its log says what."
@@ -134,7 +134,7 @@ _LEDGER: Final = "The ledger cannot be written or read now, so no paid call is m
 def of_failure(failure: Failure) -> Problem:
     """The problem a failed run is."""
     status, kind, code, text = FAILURES[failure.kind]
-    if failure.message and failure.kind in _OURS:
+    if failure.message and failure.kind not in _THEIRS:
         text = f"{text[:-1]}: {failure.message[:_TEXT_LIMIT]}"
     wait = failure.retry_after
     if wait is None and status == 503:

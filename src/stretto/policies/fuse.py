@@ -159,8 +159,11 @@ class Fuse:
         panel = beside(of_ask(quotes(m)) for m in members)
         if self.how == "vote" or not members:
             return panel
-        answers = [Answer()] * len(members)
-        return then(panel, maybe(of_ask(quotes(self._judging(request, answers))), 0.5))
+        short, long = (
+            quotes(self._judging(request, [answer] * len(members)))
+            for answer in (Answer(), judging.longest())
+        )
+        return then(panel, maybe(of_ask(short, long), 0.5))
 
 
 def _because(answer: Answer, why: str, lost: str) -> Answer:
@@ -168,9 +171,12 @@ def _because(answer: Answer, why: str, lost: str) -> Answer:
 
 
 def _nobody(members: Sequence[Ask], answers: Sequence[Answer]) -> Answer:
-    """One failure that names each cause; a limit if that is what stopped them all."""
+    """One failure that names each cause; a limit if that is what stopped them all. What upstreams said stays with their replies."""
     errors = [a.error for a in answers if a.error is not None]
-    told = "; ".join(f"{m.worker}: {e.kind}: {e.message}" for m, e in zip(members, errors, strict=True))
+    told = "; ".join(
+        f"{m.worker}: {e.kind}" + (f": {e.message}" if e.kind in ("limit", "denied") else "")
+        for m, e in zip(members, errors, strict=True)
+    )
     kinds = {e.kind for e in errors}
     kind = errors[0].kind if len(kinds) == 1 else "unavailable"
     return Answer(error=Failure(kind, f"nobody of the panel answered ({told})"))

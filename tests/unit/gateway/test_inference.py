@@ -167,14 +167,20 @@ def test_a_failed_run_is_an_http_error_that_is_not_to_be_retried(
     assert got.headers["x-stretto-run-id"] == world.only_run()
 
 
-def test_what_an_upstream_said_about_a_bad_request_stays_inside() -> None:
-    """Upstream words about the request or our credentials never become the error's text."""
+@pytest.mark.parametrize(
+    "kind", ["bad_request", "upstream_auth", "rate_limited", "overloaded", "upstream_error"]
+)
+@pytest.mark.parametrize("model", ["a", "panel"])
+def test_what_an_upstream_said_stays_inside(kind: str, model: str) -> None:
+    """Upstream words never become the error's text, of one worker or of a panel; the receipt has them."""
 
     async def attempt(ask: Any, emit: Any, tally: Any) -> Any:
-        return fails("bad_request", "canary from upstream")
+        return fails(kind, "canary from upstream")
 
-    got = asyncio.run(call(World(attempt).app, "POST", CHAT, hello()))
+    world = World(attempt)
+    got = asyncio.run(call(world.app, "POST", CHAT, hello(model)))
     assert "canary" not in got.body.decode()
+    assert "canary" in asyncio.run(call(world.app, "GET", f"/v1/runs/{world.only_run()}")).body.decode()
 
 
 def test_when_everybody_fails_the_error_names_each_cause() -> None:
