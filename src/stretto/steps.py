@@ -18,7 +18,7 @@ level further down.
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import field, fields, is_dataclass, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from stretto.types import (
@@ -33,6 +33,7 @@ from stretto.types import (
     TokenLogprob,
     Usage,
     derive_seed,
+    record,
 )
 
 __all__ = [
@@ -76,7 +77,7 @@ Want = Literal["text", "logprobs", "embedding", "state"]
 # --- steps -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ask:
     """One question to one worker.
 
@@ -149,7 +150,7 @@ class Ask:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Option:
     """One thing a choice could have picked: its estimates (named numbers), and why it was passed over."""
 
@@ -158,7 +159,7 @@ class Option:
     rejected: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Choice:
     """A decision, as it is recorded: what there was, what was picked with which probability, why, and by what knowledge.
 
@@ -172,7 +173,7 @@ class Choice:
     by: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Fork:
     """Sub-plans (or plain asks) side by side.
 
@@ -186,28 +187,28 @@ class Fork:
     within: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Note:
     """Record a choice."""
 
     choice: Choice
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Begin:
     """Start an ask and go on; its reply is fetched with `Next`. What was begun and never fetched is cancelled at the end."""
 
     ask: Ask
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Next:
     """Wait for the next begun ask of this plan, at most `within` seconds."""
 
     within: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Arrival:
     """A begun ask that has come back: the ticket `Begin` gave, and its reply."""
 
@@ -228,7 +229,7 @@ def put(ask: Ask) -> Generator[Step, Any, Reply]:
 # --- policies ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Span:
     """The least, the expected and the most of something."""
 
@@ -240,7 +241,7 @@ class Span:
         return Span(self.least + other.least, self.expected + other.expected, self.most + other.most)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Outlook:
     """What a plan would take before anything is called: calls, money (pico-dollars) and time (seconds)."""
 
@@ -249,7 +250,7 @@ class Outlook:
     seconds: Span = Span()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Quote:
     """What one ask would cost: expected and at worst (pico-dollars), the tokens behind it, and expected seconds.
 
@@ -304,7 +305,7 @@ def version(policy: Any) -> str:
 # --- the pool ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Endpoint:
     """One place where a worker can be asked. `name` is unique in the pool; `labels` hold where it is."""
 
@@ -313,7 +314,7 @@ class Endpoint:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ready:
     """The endpoints of a worker that may be tried now, best first; if none, how long until one may, and why."""
 
@@ -322,7 +323,7 @@ class Ready:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Outcome:
     """What one attempt brought. `dropped` names parameters that the worker lacks; `model` is the upstream's own name."""
 
@@ -400,7 +401,7 @@ class Store(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Hold:
     """Money of a key set aside for one attempt: `amount` pico-dollars out of `slab`."""
 

@@ -41,7 +41,19 @@ from stretto.steps import (
     Store,
     version,
 )
-from stretto.types import Answer, Card, Denied, Failure, Key, Limits, Request, Usage, derive_seed, new_run_id
+from stretto.types import (
+    Answer,
+    Card,
+    Denied,
+    Failure,
+    Key,
+    Limits,
+    Request,
+    Usage,
+    derive_seed,
+    new_run_id,
+    record,
+)
 
 __all__ = ["Engine", "Preview", "Run"]
 
@@ -49,7 +61,7 @@ __all__ = ["Engine", "Preview", "Run"]
 _NO_LIMITS = Limits()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Run:
     """A settled run. `usage` and `cost` cover all its attempts, `served` the attempt that wrote the answer.
 

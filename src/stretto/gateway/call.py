@@ -2,14 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 
 from stretto.errors import TooLarge
 from stretto.gateway.errors import Problem
-from stretto.types import Key
+from stretto.types import Key, record
 
 __all__ = [
     "Call",
@@ -32,7 +31,7 @@ _JSON: Final = (b"content-type", b"application/json")
 _SINGLE: Final = frozenset((b"authorization", b"x-api-key", b"content-length", b"host", b"origin"))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Response:
     """A whole answer: `headers` are those besides content type and length, `kind` is the content type."""
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, TypeVar, dataclass_transform
 
 from stretto.steps import Want
-from stretto.types import Card, Denied, Failure, Left, Limits, Message, Request, TokenLogprob, Usage
+from stretto.types import Card, Denied, Failure, Left, Limits, Message, Request, TokenLogprob, Usage, record
 
 __all__ = [
     "SCHEMA",
@@ -49,7 +49,7 @@ SCHEMA = 1
 """Version of these shapes, written at the head of every journal segment."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Said:
     """What an attempt said: the content of an `Answered`."""
 

@@ -29,6 +29,7 @@ from stretto.types import (
     Request,
     TokenLogprob,
     Usage,
+    record,
 )
 
 __all__ = [
@@ -61,7 +62,7 @@ MAX_DEPTH: Final = 64
 # --- what a format turns requests and answers into ---------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Options:
     """The request's `stretto` object (or `x-stretto-*` headers): what the caller allows and wishes.
 
@@ -79,7 +80,7 @@ class Options:
     score_with: Any = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Incoming:
     """A caller's request, parsed. `ignored` names fields that were left out on purpose.
 
@@ -138,7 +139,7 @@ class Question(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Rendered:
     """A request for an upstream: `path` is appended to the base URL, `dropped` names parameters the worker lacks."""
 
