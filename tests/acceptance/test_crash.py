@@ -3,6 +3,7 @@
 import asyncio
 import os
 import select
+import signal
 import sqlite3
 from pathlib import Path
 
@@ -73,6 +74,43 @@ def test_a_killed_gateway_leaves_no_model_process_and_no_socket(tmp_path: Path) 
             assert gateway.stop() == 0
             assert [str(path) for path in gateway.data.rglob("*") if path.is_socket()] == []
             assert "Traceback" not in gateway.told()
+
+    asyncio.run(run())
+
+
+def test_a_killed_model_process_costs_no_call(tmp_path: Path) -> None:
+    """kill -9 of the llama.cpp child under load: it is replaced, and every call in its hands is answered, by the same attempt."""
+
+    async def run() -> None:
+        with served(tmp_path, "[pool]\ndiscover = false\n") as gateway:
+            await gateway.started()
+            assert gateway.process is not None
+            answered = 0
+
+            async def ask_on() -> None:
+                nonlocal answered
+                caller = Caller(gateway.port)
+                message = {"role": "user", "content": "Spell the word planet backward."}
+                while len(killed) < 2 or answered < total:
+                    body = {"model": "string-s", "messages": [message], "temperature": 0}
+                    reply = await caller.call("POST", "/v1/chat/completions", body)
+                    assert reply.status == 200, reply.body
+                    assert reply.json["choices"][0]["message"]["content"] == "tenalp"
+                    answered += 1
+                caller.close()
+
+            killed: set[int] = set()
+            total = 0
+            asking = asyncio.gather(*(ask_on() for _ in range(16)))
+            while len(killed) < 2 and not asking.done():
+                await asyncio.sleep(0.01)
+                children = [child for child in children_of(gateway.process.pid) if child not in killed]
+                if children and answered > total:
+                    os.kill(children[0], signal.SIGKILL)
+                    killed.add(children[0])
+                    total = answered + 50
+            await asking
+            assert gateway.stop() == 0
 
     asyncio.run(run())
 

@@ -32,6 +32,7 @@ _ERROR_BODY: Final = 64 * 1024
 _AFTER_FINISH: Final = 5.0
 _AFTER_DONE: Final = 0.25
 _LONGEST_RETRY_AFTER: Final = 86_400.0
+_LOCAL_SENDS: Final = 3
 _LATE: Final = 10.0
 """A caller's deadline that cut off a silent upstream counts against the upstream only if it was at least this long."""
 
@@ -231,7 +232,7 @@ class _Try:
         self.sent = True
         response: HttpResponse | None = None
         try:
-            response = await transport.send(call)
+            response = await self._send(transport, call)
             if 200 <= response.status < 300:
                 found_ = await (self._stream(response) if streaming else self._whole(response))
                 outcome = self._answer(found_, response, request.dropped)
@@ -244,6 +245,25 @@ class _Try:
                 response.cancel()
         self.tally.usage = outcome.usage
         return outcome
+
+    async def _send(self, transport: Transport, call: HttpRequest) -> HttpResponse:
+        """Send it. A local model's process that ended meanwhile is replaced by its runtime, so there the call is sent again."""
+        for _ in range(_LOCAL_SENDS - 1 if self.lane.gguf is not None else 0):
+            try:
+                return await transport.send(call)
+            except TransportError as error:
+                if error.phase not in ("connect", "send", "closed"):
+                    raise
+                self._forget()
+                origin = await self._local_origin(call.deadline)
+                if isinstance(origin, Failure):
+                    raise
+                call = call._replace(origin=origin)
+        return await transport.send(call)
+
+    def _forget(self) -> None:
+        if self.local is not None and self.lane.gguf is not None:
+            self.local.forget(self.lane.gguf, purpose=self._purpose)
 
     async def _local_origin(self, deadline: float | None) -> Origin | Failure:
         lane, local = self.lane, self.local
@@ -379,8 +399,7 @@ class _Try:
         match error.phase:
             case "connect" | "tls" | "send":
                 kind, self.sent = "unavailable", False
-                if self.local is not None and self.lane.gguf is not None:
-                    self.local.forget(self.lane.gguf, purpose=self._purpose)
+                self._forget()
             case "first_byte" | "idle":
                 kind = "timeout"
             case "total":

@@ -483,7 +483,29 @@ def test_local_socket_that_is_gone(tmp_path: Path) -> None:
     outcome, _, _ = at_file(local)
     assert outcome.error is not None
     assert (outcome.error.kind, outcome.retryable) == ("unavailable", True)
-    assert local.forgotten == [Path("m.gguf")]
+    assert set(local.forgotten) == {Path("m.gguf")}
+
+
+def test_local_process_that_was_replaced(tmp_path: Path) -> None:
+    """A call that met the end of the model's process is sent to the next one, within the same attempt."""
+
+    async def run() -> tuple[Outcome, int]:
+        it = Upstream((Says(b"", "close"), answer(completion())))
+        path = str(tmp_path / "s")
+        server = await asyncio.start_unix_server(it.serve, path)
+        client = HttpClient()
+        sockets = iter((str(tmp_path / "gone"), path, path))
+        local = Local(lambda: next(sockets))
+        pool = WorkerPool([worker(Place("here", gguf=Path("m.gguf")))], client, local=local)
+        outcome, _, _ = await attempt(pool)
+        await client.close()
+        server.close()
+        return outcome, len(it.requests)
+
+    outcome, asked = asyncio.run(run())
+    assert outcome.error is None
+    assert outcome.usage == Usage(7, 3)
+    assert asked == 2
 
 
 def test_usage_after_finish_is_waited_for() -> None:
