@@ -66,7 +66,8 @@ class Drive:
         finally:
             _close(plan)
             if begun is not None:
-                await begun.drop()
+                unwanted = await begun.drop()
+                self._course.missing = [at for at in self._course.missing if at not in unwanted]
 
     async def _ask(self, ask: Ask, at: str, refused: Failure | None) -> Reply:
         """After a refusal by a limit a plan may only return an answer: what it still asks is refused unseen."""
@@ -213,11 +214,13 @@ class _Begun:
         self._back.remove(ticket)
         return reply
 
-    async def drop(self) -> None:
+    async def drop(self) -> set[str]:
+        """Cancel what was never fetched; returns its tickets."""
         for task in self._tasks.values():
             task.cancel()
         if self._tasks:
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        return set(self._tasks)
 
 
 class _Returned:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from stretto.artifacts import Artifact
 from stretto.policies import judging
-from stretto.policies.outlooks import maybe, of_ask, then
+from stretto.policies.outlooks import beside, maybe, of_ask, then
 from stretto.policies.settle import settle, with_otherwise
 from stretto.policies.signals import confidence, same
 from stretto.policies.solo import Solo
@@ -59,7 +59,7 @@ class Cascade:
     def plan(self, request: Request) -> Plan:
         """Rung by rung; each verdict is a recorded choice between accepting and escalating."""
         best: Answer | None = None
-        rungs = [r for r in self.rungs if not r.worker or request.card(r.worker)]
+        rungs = self._able(request)
         if not rungs:
             names = ", ".join(r.name for r in self.rungs)
             return Answer(
@@ -93,6 +93,9 @@ class Cascade:
             last, best, f"{rungs[-1].name} gave no answer; the best of the cheaper rungs, not accepted"
         )
 
+    def _able(self, request: Request) -> list[Rung]:
+        return [r for r in self.rungs if not r.worker or request.card(r.worker)]
+
     def _score(
         self, request: Request, rung: Rung, answer: Answer
     ) -> Generator[Step, Any, tuple[float | None, str]]:
@@ -102,7 +105,16 @@ class Cascade:
             return score, "no log-probabilities came with it" if score is None else "its least certain token"
         if self.check == "agreement":
             return (yield from self._agreement(request, rung, answer))
-        ask = Ask(
+        reply = yield from put(self._verifying(request, rung, answer))
+        if reply.error is not None:
+            return None, f"{reply.error.kind}: {reply.error.message}"
+        said = judging.verdict(reply.text)
+        if said is None:
+            return None, f"{self.verifier} said neither yes nor no"
+        return float(said), f"{self.verifier} said {'yes' if said else 'no'}"
+
+    def _verifying(self, request: Request, rung: Rung, answer: Answer) -> Ask:
+        return Ask(
             self.verifier,
             judging.verify_messages(request, answer),
             role="verifier",
@@ -110,13 +122,6 @@ class Cascade:
             params={"temperature": 0},
             reason=f"checks the answer of {rung.name}",
         )
-        reply = yield from put(ask)
-        if reply.error is not None:
-            return None, f"{reply.error.kind}: {reply.error.message}"
-        said = judging.verdict(reply.text)
-        if said is None:
-            return None, f"{self.verifier} said neither yes nor no"
-        return float(said), f"{self.verifier} said {'yes' if said else 'no'}"
 
     def _agreement(
         self, request: Request, rung: Rung, answer: Answer
@@ -154,14 +159,17 @@ class Cascade:
     def outlook(self, request: Request, quotes: Quotes) -> Outlook:
         """The first rung for certain; each further one at even odds. The odds are a guess until outcomes are recorded."""
         total, chance = Outlook(), 1.0
-        for number, rung in enumerate(self.rungs):
+        rungs = self._able(request)
+        for number, rung in enumerate(rungs):
             part = rung.policy.outlook(request, quotes)
-            last = number == len(self.rungs) - 1
+            last = number == len(rungs) - 1
             if not last and self.check == "agreement":
-                part = then(part, *[rung.policy.outlook(request, quotes)] * self.samples)
+                part = then(part, beside([part] * self.samples))
             if not last and self.check == "verifier":
-                messages = judging.verify_messages(request, Answer())
-                part = then(part, of_ask(quotes(Ask(self.verifier, messages, role="verifier", max_tokens=4))))
+                short, long = (
+                    quotes(self._verifying(request, rung, answer)) for answer in (Answer(), judging.longest())
+                )
+                part = then(part, of_ask(short, long))
             total = then(total, part if number == 0 else maybe(part, chance))
             chance *= 0.5
         return total

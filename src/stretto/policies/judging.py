@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from stretto.types import Answer, Message, Request
 
-__all__ = ["WORDING", "pick", "select_messages", "verdict", "verify_messages"]
+__all__ = ["WORDING", "longest", "pick", "select_messages", "verdict", "verify_messages"]
 
 WORDING = "judging/1"
 """Version of the wordings below; part of the version of every policy that uses them."""
@@ -41,6 +41,11 @@ def select_messages(request: Request, answers: Sequence[Answer]) -> tuple[Messag
         f'<candidate number="{n}">\n{_quoted(a.text)}\n</candidate>' for n, a in enumerate(answers, 1)
     )
     return (Message("user", _SELECT.format(question=request.prompt, candidates=candidates)),)
+
+
+def longest() -> Answer:
+    """The answer that makes a judge's question as long as an answer can: what a worst case is reckoned with."""
+    return Answer(Message("assistant", "\N{GRINNING FACE}" * (CANDIDATE_CHARS + 1)))
 
 
 def pick(text: str, count: int) -> int | None:

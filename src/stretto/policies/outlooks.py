@@ -7,11 +7,16 @@ from stretto.steps import Outlook, Quote, Span
 __all__ = ["beside", "maybe", "of_ask", "then"]
 
 
-def of_ask(quote: Quote) -> Outlook:
-    """One ask: one call if it goes well; at worst the door's three attempts, of which each may cost its worst case."""
+def of_ask(quote: Quote, longest: Quote | None = None) -> Outlook:
+    """One ask: one call if it goes well; at worst the door's three attempts, of which each may cost its worst case.
+
+    `longest` is the quote of the same ask with the longest texts that may come to stand in it. The most seconds are three times
+    the expected ones: only a limit bounds how long a call may take.
+    """
+    worst = quote.worst if longest is None else max(quote.worst, longest.worst)
     return Outlook(
         Span(1, 1, 3),
-        Span(0, quote.expected, 3 * quote.worst),
+        Span(0, quote.expected, 3 * worst),
         Span(0, quote.seconds, 3 * quote.seconds),
     )
 

@@ -125,17 +125,9 @@ class Route:
     def plan(self, request: Request) -> Plan:
         """One recorded choice, then the chosen policy's plan, or a tail ask to the chosen worker."""
         passed: list[Option] = []
-        for number, rule in enumerate(self.rules, 1):
-            why = rule.when.holds(request)
-            if not why:
-                continue
-            if isinstance(rule.policy, Solo) and request.card(rule.policy.worker) is None:
-                why = f"rule {number} holds, but {rule.policy.worker} is not eligible"
-                passed.append(Option(rule.use, rejected=why))
-                continue
-            yield Note(
-                Choice(rule.use, (*passed, Option(rule.use)), reason=f"rule {number}: {why}", by="rules")
-            )
+        if (ruled := self._ruled(request, passed)) is not None:
+            rule, why = ruled
+            yield Note(Choice(rule.use, (*passed, Option(rule.use)), reason=why, by="rules"))
             return (yield from rule.policy.plan(request))
         choice = self._choose(request, passed)
         if choice is None:
@@ -144,6 +136,17 @@ class Route:
             )
         yield Note(choice)
         return Ask(choice.picked, speaks=True, reason=choice.reason)
+
+    def _ruled(self, request: Request, passed: list[Option]) -> tuple[Rule, str] | None:
+        """The first rule that holds and can be followed, and why; adds to `passed` those that hold and cannot."""
+        for number, rule in enumerate(self.rules, 1):
+            why = rule.when.holds(request)
+            if why and isinstance(rule.policy, Solo) and request.card(rule.policy.worker) is None:
+                why = f"rule {number} holds, but {rule.policy.worker} is not eligible"
+                passed.append(Option(rule.use, rejected=why))
+            elif why:
+                return rule, f"rule {number}: {why}"
+        return None
 
     def _choose(self, request: Request, passed: list[Option]) -> Choice | None:
         cards = [c for c in request.pool if not self.among or c.id in self.among]
@@ -182,9 +185,8 @@ class Route:
 
     def outlook(self, request: Request, quotes: Quotes) -> Outlook:
         """The chosen worker's, since the choice is free."""
-        for rule in self.rules:
-            if rule.when.holds(request):
-                return rule.policy.outlook(request, quotes)
+        if (ruled := self._ruled(request, [])) is not None:
+            return ruled[0].policy.outlook(request, quotes)
         choice = self._choose(request, [])
         return of_ask(quotes(Ask(choice.picked, speaks=True))) if choice else Outlook()
 

@@ -347,3 +347,33 @@ def test_a_request_message_may_be_multimodal_and_still_have_a_prompt():
 
     assert request.prompt == "first"
     assert question("x", "a").messages == (Message("user", "x"),)
+
+
+def by_length(ask):
+    """A quote that counts signs in, at one pico-dollar each."""
+    return Quote(1, sum(len(m.text) for m in ask.messages or ()), 1, 1)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        Fuse(("a", "b"), how="select", judge="a"),
+        Cascade((Rung("a", Solo("a")), Rung("b", Solo("b"))), check="verifier", verifier="a"),
+    ],
+)
+def test_an_outlook_reckons_with_the_longest_text_a_judge_may_read(policy):
+    """What is judged is part of what judging costs, and it is not yet written when the outlook is asked for."""
+    outlook = policy.outlook(question("q", "a", "b"), by_length)
+
+    assert outlook.usd.most >= 3 * 8000
+
+
+def test_an_outlook_follows_the_rule_that_can_be_followed():
+    """A rule whose worker may not be used is passed over by the outlook as by the plan; so are such rungs."""
+    rules = (Rule(When(), "gone", Solo("gone")), Rule(When(), "panel", Fuse(("a", "b"))))
+    rungs = (Rung.of_worker("gone", "confidence"), Rung.of_worker("a", "confidence"))
+
+    ruled = Route(rules=rules).outlook(question("q", "a", "b"), by_length)
+    climbed = Cascade(rungs).outlook(question("q", "a"), by_length)
+
+    assert (ruled.calls.most, climbed.calls) == (6, Solo("a").outlook(question("q", "a"), by_length).calls)
