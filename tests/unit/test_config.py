@@ -191,6 +191,23 @@ def test_a_missing_provider_key_names_worker_and_variable() -> None:
     assert read(text, X_KEY="k").workers[0].endpoints[0].api_key_env == "X_KEY"
 
 
+@pytest.mark.parametrize("key", ["sk-canary-1234", "gsk_canary1234"])
+def test_a_key_in_place_of_its_variable_is_not_repeated(key: str) -> None:
+    """Whoever writes a key into the file is told what belongs there; the message, which may be logged, does not hold it."""
+    message = refused(
+        f'[[worker]]\nid = "a"\nendpoints = [{{ base_url = "https://x.example/v1", api_key_env = "{key}" }}]\n'
+    )
+    assert "never the key itself" in message
+    assert key not in message
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
+    """Editors that begin a file with one are forgiven."""
+    file = tmp_path / "my.toml"
+    file.write_text("[server]\nport = 3\n", encoding="utf-8-sig")
+    assert load(file, environ={}).server.port == 3
+
+
 def test_a_flag_beats_the_environment_beats_the_file_beats_the_default(tmp_path: Path) -> None:
     """Precedence of port and data folder."""
     file = tmp_path / "my.toml"

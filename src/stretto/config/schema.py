@@ -5,6 +5,7 @@ allowed there, and the nearest right word. Money is USD in the file.
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -46,6 +47,7 @@ __all__ = ["KEYS", "POLICY_KEYS", "load", "parse"]
 
 _ABILITIES: Final = ("text", "tools", "json", "vision", "logprobs", "embedding", "state")
 _WIRES: Final = ("chat", "responses", "messages")
+_VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "": ("server", "worker", "pool", "policy", "limits", "rule", "ledger"),
@@ -202,10 +204,16 @@ def _endpoint(table: Table, environ: Mapping[str, str] | None) -> EndpointSettin
         insecure=table.get("insecure", a_flag, False),
         labels=table.get("labels", some_labels, {}),
     )
-    if settings.api_key_env and environ is not None and not environ.get(settings.api_key_env):
+    variable = settings.api_key_env
+    if variable and environ is not None and not environ.get(variable):
+        if not _VARIABLE.fullmatch(variable):  # it may be the key: it is not repeated here
+            raise table.wrong(
+                "api_key_env",
+                'takes the name of an environment variable, such as "OPENAI_API_KEY", never the key itself; '
+                "what stands there is not set",
+            )
         raise table.wrong(
-            "api_key_env",
-            f"the environment variable {settings.api_key_env} is not set; export it, or leave the key out",
+            "api_key_env", f"the environment variable {variable} is not set; export it, or leave the key out"
         )
     try:
         url = urlsplit(settings.base_url)
@@ -321,13 +329,15 @@ def load(
     settings = Settings()
     if named or path.is_file():
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")  # some editors begin with a byte order mark
         except (OSError, UnicodeDecodeError) as error:
-            origin = "--config" if config else "STRETTO_CONFIG"
             reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-            raise ConfigError(
-                f"{path}: cannot be read ({reason}); {origin} names the configuration file"
-            ) from None
+            by = (
+                f"; {'--config' if config else 'STRETTO_CONFIG'} names the configuration file"
+                if named
+                else ""
+            )
+            raise ConfigError(f"{path}: cannot be read ({reason}){by}") from None
         settings = parse(text, file=str(path), environ=environ if needs_keys else None)
     server = settings.server
     if port is None and (written := environ.get("STRETTO_PORT")):
