@@ -171,7 +171,7 @@ def _because(answer: Answer, why: str, lost: str) -> Answer:
 
 
 def _nobody(members: Sequence[Ask], answers: Sequence[Answer]) -> Answer:
-    """One failure that names each cause; a limit if that is what stopped them all. What upstreams said stays with their replies."""
+    """One failure that names each cause, without upstreams' own words; a limit if that is what stopped them all."""
     errors = [a.error for a in answers if a.error is not None]
     told = "; ".join(
         f"{m.worker}: {e.kind}" + (f": {e.message}" if e.kind in ("limit", "denied") else "")
