@@ -11,6 +11,8 @@ Built in, for whatever pool there is:
 | `stretto` | for now the same as `route` where a table has been learned for this pool, else as `cascade` |
 | `stretto-ultra` | for now the same as `fuse` |
 
+Of a larger pool, `cascade` and `fuse` leave out workers without a known price, and those that cost more than ten times the median.
+
 A `[policy.NAME]` of the same name replaces a built-in one. Other packages offer policy types as entry points of the group
 `stretto.policies`: a callable that takes the options of the table and a function from names to policies.
 """
@@ -46,6 +48,7 @@ Build = Callable[[Mapping[str, Any], Callable[[str], Policy]], Policy]
 _RUNGS: Final = 3
 _PANEL: Final = 4
 _SAMPLES: Final = 3
+_EXTREME: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +133,7 @@ class _Builder:
             case "cascade":
                 return self._cascade(PolicySettings(name, "cascade"))
             case "fallback":
-                return Fallback(tuple(card.id for card in self.cards))
+                return Fallback(tuple(card.id for card in _talkers(self.cards)))
             case "stretto":
                 return self.policy("route" if self.learned.table is not None else "cascade")
             case "stretto-ultra":
@@ -265,17 +268,32 @@ def _blend(card: Card) -> tuple[bool, float, str]:
 
 
 def _ladder(cards: Sequence[Card]) -> tuple[str, ...]:
-    """The cheapest worker, the dearest, and one midway."""
-    ids = [card.id for card in sorted(_talkers(cards), key=_blend)]
+    """The cheapest usual worker, the dearest, and one midway."""
+    ids = [card.id for card in _usual(cards, _RUNGS)]
     if len(ids) <= _RUNGS:
         return tuple(ids)
     return ids[0], ids[len(ids) // 2], ids[-1]
 
 
 def _panel(cards: Sequence[Card]) -> tuple[str, ...]:
-    """The dearest few workers; the only one several times."""
-    ids = [card.id for card in sorted(_talkers(cards), key=_blend)]
-    return tuple(ids * _SAMPLES if len(ids) == 1 else ids[-_PANEL:])
+    """The dearest few usual workers, the dearest first (a tied vote goes to who stands first); the only one several times."""
+    ids = [card.id for card in _usual(cards, _PANEL)]
+    return tuple(ids * _SAMPLES if len(ids) == 1 else ids[: -_PANEL - 1 : -1])
+
+
+def _usual(cards: Sequence[Card], enough: int) -> list[Card]:
+    """The workers that built-in policies play, from cheap to dear.
+
+    Where there are more than `enough`, those without a known price are left out, and those that cost more than `_EXTREME` times
+    the median of the paid ones: nobody should meet their bill without having named them.
+    """
+    usual = sorted(_talkers(cards), key=_blend)
+    if len(usual) > enough:
+        usual = [card for card in usual if card.priced] or usual
+    paid = [price for _, price, _ in map(_blend, usual) if price > 0]
+    if len(usual) > enough and paid:
+        usual = [card for card in usual if _blend(card)[1] <= _EXTREME * paid[len(paid) // 2]]
+    return usual
 
 
 def _talkers(cards: Sequence[Card]) -> list[Card]:

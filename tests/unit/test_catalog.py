@@ -88,13 +88,43 @@ def test_a_cascade_climbs_from_cheap_to_dear_by_what_its_workers_can_show() -> N
 
 
 def test_a_pool_of_one_is_resampled() -> None:
-    """With a single worker the panel is three samples of it, and an unpriced one counts as the dearest."""
+    """With a single worker the panel is three samples of it."""
     alone = Catalog(CARDS[:1], settings()).resolve("fuse")
     assert isinstance(alone, Fuse)
     assert alone.panel == ("dear", "dear", "dear")
-    free = Catalog((Card("free", priced=False), *CARDS), settings()).resolve("cascade")
-    assert isinstance(free, Cascade)
-    assert free.rungs[-1].name == "free"
+
+
+def test_of_a_large_pool_the_built_in_policies_play_the_usual_workers() -> None:
+    """Nobody meets the bill of an extreme or unpriced worker without naming it; a tied vote goes to the dearest of the panel."""
+    many = tuple(Card(f"w{n:03}", Price.per_million(1 + n / 50, 5 + n / 10)) for n in range(140))
+    extreme = Card("extreme", Price.per_million(150, 600))
+    pool = (
+        extreme,
+        Card("unpriced", priced=False),
+        Card("vectors", abilities=frozenset({"embedding"})),
+        *many,
+    )
+    names = Catalog(pool, settings())
+    ladder, panel, line = (names.resolve(name) for name in ("cascade", "fuse", "fallback"))
+    assert isinstance(ladder, Cascade)
+    assert [rung.name for rung in ladder.rungs] == ["w000", "w070", "w139"]
+    assert isinstance(panel, Fuse)
+    assert panel.panel == ("w139", "w138", "w137", "w136")
+    assert names.resolve("stretto-ultra") is panel
+    assert isinstance(line, Fallback)
+    assert "vectors" not in line.workers
+
+
+def test_a_pool_that_was_chosen_by_hand_is_played_whole() -> None:
+    """With few workers there is nothing to leave out, however far apart their prices are."""
+    few = (
+        Card("a", Price.per_million(0.1, 0.1)),
+        Card("b", Price.per_million(100, 100)),
+        Card("c", priced=False),
+    )
+    ladder = Catalog(few, settings()).resolve("cascade")
+    assert isinstance(ladder, Cascade)
+    assert [rung.name for rung in ladder.rungs] == ["a", "b", "c"]
 
 
 def test_the_owners_policies_are_names_on_the_wire() -> None:

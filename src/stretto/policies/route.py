@@ -113,7 +113,7 @@ class Rule:
 class Route:
     """Rules first, in order; then the table, under the request's dial; then `default`, or the cheapest worker there is.
 
-    `among` limits the table's choice (empty: the whole pool).
+    `among` limits the table's choice (empty: everyone in the pool who writes text).
     """
 
     CODE: ClassVar[str] = "1"
@@ -132,7 +132,9 @@ class Route:
         choice = self._choose(request, passed)
         if choice is None:
             return Answer(
-                error=Failure("denied", f"none of {', '.join(self.among)} may be used for this request")
+                error=Failure(
+                    "denied", f"none of {', '.join(self.among) or 'the pool'} may be used for this request"
+                )
             )
         yield Note(choice)
         return Ask(choice.picked, speaks=True, reason=choice.reason)
@@ -149,7 +151,7 @@ class Route:
         return None
 
     def _choose(self, request: Request, passed: list[Option]) -> Choice | None:
-        cards = [c for c in request.pool if not self.among or c.id in self.among]
+        cards = _among(request, self.among)
         if not cards:
             return None
         if self.table is None:
@@ -199,14 +201,16 @@ class Uniform:
     among: tuple[str, ...] = field(default=())
 
     def _cards(self, request: Request) -> list[Card]:
-        return [c for c in request.pool if not self.among or c.id in self.among]
+        return _among(request, self.among)
 
     def plan(self, request: Request) -> Plan:
         """One recorded draw from the request's seed, then a tail ask."""
         cards = self._cards(request)
         if not cards:
             return Answer(
-                error=Failure("denied", f"none of {', '.join(self.among)} may be used for this request")
+                error=Failure(
+                    "denied", f"none of {', '.join(self.among) or 'the pool'} may be used for this request"
+                )
             )
         picked = request.random("uniform").choice(cards).id
         chance = 1 / len(cards)
@@ -231,6 +235,11 @@ class Uniform:
         return Outlook(
             mean([a.calls for a in asks]), mean([a.usd for a in asks]), mean([a.seconds for a in asks])
         )
+
+
+def _among(request: Request, named: tuple[str, ...]) -> list[Card]:
+    """The workers to choose from: those named, or everyone who writes text."""
+    return [c for c in request.pool if (c.id in named if named else "text" in c.abilities)]
 
 
 def _blend(card: Card) -> float:

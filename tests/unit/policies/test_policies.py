@@ -1,6 +1,7 @@
 """Policies, driven by hand: no engine, no pool, no mocks."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,7 @@ from stretto.policies.route import TABLE_SCHEMA, Route, Rule, Table, Uniform, Wh
 from stretto.policies.solo import Solo
 from stretto.steps import Ask, Fork, Note, Quote
 from stretto.testing import by_hand, question, said
-from stretto.types import Answer, Failure, Message, Price, Reply
+from stretto.types import Answer, Card, Failure, Message, Price, Reply
 
 PRICES = {"cheap": Price.per_million(1, 1), "dear": Price.per_million(10, 10)}
 
@@ -377,3 +378,13 @@ def test_an_outlook_follows_the_rule_that_can_be_followed():
     climbed = Cascade(rungs).outlook(question("q", "a"), by_length)
 
     assert (ruled.calls.most, climbed.calls) == (6, Solo("a").outlook(question("q", "a"), by_length).calls)
+
+
+def test_nobody_who_writes_no_text_is_chosen_unless_named():
+    """The cheapest worker of a pool is often one for embeddings."""
+    vectors = Card("vectors", abilities=frozenset({"embedding"}))
+    request = replace(question("q", "a"), pool=(vectors, Card("a", Price(1))))
+
+    for policy in (Route(), Uniform()):
+        assert by_hand(policy.plan(request), lambda s: None)[1].worker == "a"
+    assert by_hand(Route(among=("vectors",)).plan(request), lambda s: None)[1].worker == "vectors"
