@@ -1,11 +1,9 @@
 """The composition root: the only place that connects everything. From settings to a world of pool, ledger, engine and gateway."""
 
 import os
-import sqlite3
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -19,9 +17,9 @@ from stretto.gateway.auth import check_listen
 from stretto.gateway.http import Gateway
 from stretto.gateway.settings import Settings as GatewaySettings
 from stretto.ledger.accounts import SqliteAccounts
-from stretto.ledger.journal import JournalStore, slab_use
+from stretto.ledger.journal import JournalStore
 from stretto.ledger.keys import Keys
-from stretto.ledger.process import alive, process_id
+from stretto.ledger.process import process_id
 from stretto.ledger.read import Reader
 from stretto.ledger.sqlite import connect, index_path, migrate
 from stretto.policies.cascade import THRESHOLDS_SCHEMA
@@ -144,6 +142,7 @@ async def open_world(settings: Settings, found: Found | None = None) -> AsyncIte
     data = settings.data
     found = found or await find_workers(settings)
     process = process_id()
+    durability = cast(Literal["process", "power"], settings.ledger.durability)
     async with AsyncExitStack() as stack:
         transport = HttpClient()
         stack.push_async_callback(transport.close)
@@ -154,16 +153,14 @@ async def open_world(settings: Settings, found: Found | None = None) -> AsyncIte
         store = JournalStore(
             data,
             process=process,
-            durability=cast(Literal["process", "power"], settings.ledger.durability),
+            durability=durability,
             content="full" if settings.keeps_content else "digest",
         )
         stack.callback(store.close)
-        database = partial(_database, data)
-        connection = database()
+        connection = connect(index_path(data))
         stack.callback(connection.close)
-        accounts = SqliteAccounts(
-            database, process, data / "bells", alive=partial(alive, data), used=partial(slab_use, data)
-        )
+        migrate(connection)
+        accounts = SqliteAccounts.open(data, process, durability=durability)
         stack.callback(accounts.close)
         yield World(
             settings=settings,
@@ -177,12 +174,6 @@ async def open_world(settings: Settings, found: Found | None = None) -> AsyncIte
             catalog=catalog,
             reader=Reader(store),
         )
-
-
-def _database(data: Path) -> sqlite3.Connection:
-    connection = connect(index_path(data))
-    migrate(connection)
-    return connection
 
 
 def _configured(worker: WorkerSettings, environ: Mapping[str, str]) -> Worker:

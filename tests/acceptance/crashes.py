@@ -259,7 +259,7 @@ async def _check_all(gateway: Served, up: Upstream, secret: str, key: str, found
     found.leftovers = sorted(
         str(path.relative_to(gateway.data))
         for path in gateway.data.rglob("*")
-        if path.is_socket() or (path.parent.name == "run" and path.is_file())
+        if path.is_socket() or (path.parent.name == "bells" and path.is_file())
     )
     if "Traceback" in gateway.told():
         found.violations.append(f"a traceback was printed:\n{gateway.told()[-3000:]}")

@@ -183,7 +183,7 @@ class SqliteAccounts:
         return cls(
             connection,
             process,
-            Path(data) / "run",
+            Path(data) / "bells",
             alive=lambda other: alive(data, other),
             used=lambda other: slab_use(data, other),
             clock=clock,
