@@ -11,7 +11,7 @@ Built in, for whatever pool there is:
 | `stretto` | for now the same as `route` where a table has been learned for this pool, else as `cascade` |
 | `stretto-ultra` | for now the same as `fuse` |
 
-Of a larger pool, `cascade` and `fuse` leave out workers without a known price, and those that cost more than ten times the median.
+Of a larger pool, `cascade` and `fuse` leave out workers without a known price, or with more than ten times the median one.
 
 A `[policy.NAME]` of the same name replaces a built-in one. Other packages offer policy types as entry points of the group
 `stretto.policies`: a callable that takes the options of the table and a function from names to policies.
