@@ -1,12 +1,12 @@
 """What uvicorn's HTTP protocol lacks: bounds on a request's head, no odd request targets, an answer in one write.
 
 Give it to uvicorn as `http=http_protocol()`. A call whose head arrives in one read, as nearly all do, pays two comparisons for
-the bounds. Head and first piece of the answer in one write instead of two saved 5 us of 56 CPU a call (16 connections, median
-of 3).
+the bounds. The head of an answer leaves together with the first piece of its body, as the ASGI specification has it.
 """
 
 import asyncio
-from typing import Any, Final, cast
+import re
+from typing import Any, Final
 
 __all__ = ["HEAD_LIMIT", "http_protocol"]
 
@@ -18,12 +18,15 @@ _REFUSAL: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain\r\n"
     b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (len(_TOO_LARGE), _TOO_LARGE)
 )
+_CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def http_protocol(head_seconds: float = 10.0) -> type[asyncio.Protocol]:
     """uvicorn's protocol over httptools, with bounds. `head_seconds`: how long a client may take until its head is whole."""
     from httptools import HttpParserError
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+    cycle = _cycle()
 
     class HttpProtocol(HttpToolsProtocol):
         _head_size = 0
@@ -32,7 +35,6 @@ def http_protocol(head_seconds: float = 10.0) -> type[asyncio.Protocol]:
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
-            self.transport = cast(asyncio.Transport, _Joining(transport, self.loop))
             self._head_timer = self.loop.call_later(head_seconds, self._too_slow)
 
         def connection_lost(self, exc: Exception | None) -> None:
@@ -72,6 +74,7 @@ def http_protocol(head_seconds: float = 10.0) -> type[asyncio.Protocol]:
             if version != "1.0" and not (version == "1.1" and named):
                 raise HttpParserError("the version is not served, or the host header is missing")
             super().on_headers_complete()
+            self.cycle.__class__ = cycle  # uvicorn names the class of what it makes there itself
 
         def _unset_head_timer(self) -> None:
             if self._head_timer is not None:
@@ -86,34 +89,64 @@ def http_protocol(head_seconds: float = 10.0) -> type[asyncio.Protocol]:
     return HttpProtocol
 
 
-class _Joining:
-    """A transport that keeps the head of an answer back until the first piece of its body comes, or the loop's next turn."""
+def _cycle() -> type[Any]:
+    """uvicorn's exchange, with an answer that leaves in fewer steps: one check of all header values, and one write."""
+    from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-    __slots__ = ("_held", "_loop", "_transport", "get_extra_info", "is_closing")
+    class Cycle(RequestResponseCycle):
+        held = b""  # the head, until the first piece of the body
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._held = b""
-        self.is_closing = transport.is_closing
-        self.get_extra_info = transport.get_extra_info
+        async def send(self, message: Any) -> None:
+            if self.flow.write_paused and not self.disconnected:
+                await self.flow.drain()
+            if self.disconnected:
+                return
+            if not self.response_started:
+                self.held = self.head(message["status"], message["headers"])
+                self.response_started = True
+                self.waiting_for_100_continue = False
+                return
+            if self.response_complete:
+                raise RuntimeError("the answer is complete, and yet more of it is sent")
+            data, more = message.get("body", b""), message.get("more_body", False)
+            if self.scope["method"] == "HEAD":
+                data, self.expected_content_length = b"", 0
+            elif self.chunked_encoding:
+                data = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+                if not more:
+                    data += b"0\r\n\r\n"
+            else:
+                self.expected_content_length -= len(data)
+            if self.expected_content_length < 0 or (self.expected_content_length and not more):
+                raise RuntimeError("the body is not as long as its content-length")
+            if self.held:
+                data, self.held = self.held + data, b""
+            if data:
+                self.transport.write(data)
+            if not more:
+                self.response_complete = True
+                self.message_event.set()
+                if not self.keep_alive:
+                    self.transport.close()
+                self.on_response()
 
-    def write(self, data: bytes) -> None:
-        held = self._held
-        if held:
-            self._held = b""
-            self._transport.write(held + data)
-        elif data[:9] == b"HTTP/1.1 ":
-            self._held = data
-            self._loop.call_soon(self._flush)
-        else:
-            self._transport.write(data)
+        def head(self, status: int, headers: Any) -> bytes:
+            """Status line and headers. Raises `RuntimeError` for a control character, which could end a header early."""
+            given = [*self.default_headers, *headers]
+            lines = [b"%b: %b" % pair for pair in given]
+            if _CONTROL.search(b"".join(lines)):
+                raise RuntimeError("a header of the answer holds a control character")
+            fields = dict(given)
+            length = fields.get(b"content-length")
+            if length is not None:
+                self.chunked_encoding, self.expected_content_length = False, int(length)
+            elif self.scope["method"] != "HEAD" and status not in (204, 304):
+                self.chunked_encoding = True
+                lines.append(b"transfer-encoding: chunked")
+            if fields.get(b"connection") == b"close":
+                self.keep_alive = False
+            elif not self.keep_alive:
+                lines.append(b"connection: close")
+            return STATUS_LINE[status] + b"\r\n".join(lines) + b"\r\n\r\n"
 
-    def close(self) -> None:
-        self._flush()
-        self._transport.close()
-
-    def _flush(self) -> None:
-        held, self._held = self._held, b""
-        if held and not self.is_closing():
-            self._transport.write(held)
+    return Cycle

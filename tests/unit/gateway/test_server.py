@@ -66,19 +66,55 @@ def test_head_and_first_piece_are_one_write() -> None:
     assert writes[1:] == [b"3\r\ntwo\r\n", b"0\r\n\r\n"]
 
 
-def test_a_head_that_nothing_follows_leaves_by_itself() -> None:
-    """At the loop's next turn."""
-    go = asyncio.Event()
+def test_a_head_waits_for_the_first_piece_of_its_body() -> None:
+    """However late that comes, and even if it is empty, as the ASGI specification says."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        asyncio.get_running_loop().call_soon(go.set)
-        await go.wait()
+        await asyncio.sleep(0)
+        await send({"type": "http.response.body", "body": b"", "more_body": True})
         await send({"type": "http.response.body"})
 
     writes = asyncio.run(spoken(app, GET)).writes
     assert writes[0].endswith(b"\r\n\r\n")
-    assert writes[1] == b"0\r\n\r\n"
+    assert writes[1:] == [b"0\r\n\r\n"]
+
+
+def test_a_head_request_gets_the_head_alone() -> None:
+    """The length is that of the body that a GET would have."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"3")]})
+        await send({"type": "http.response.body", "body": b"one"})
+
+    writes = asyncio.run(spoken(app, GET.replace(b"GET", b"HEAD"))).writes
+    assert len(writes) == 1
+    assert writes[0].endswith(b"content-length: 3\r\n\r\n")
+
+
+def test_a_header_cannot_be_ended_by_its_value() -> None:
+    """A line break in a value makes an error of the whole answer."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"x", b"1\r\ny: 2")]})
+
+    writes = asyncio.run(spoken(app, GET)).writes
+    assert len(writes) == 1
+    assert writes[0].startswith(b"HTTP/1.1 500 ")
+    assert b"y: 2" not in writes[0]
+
+
+def test_a_body_is_as_long_as_it_says() -> None:
+    """One that is longer or shorter never completes: the connection is closed."""
+    for body in (b"one and more", b"o"):
+
+        async def app(scope: Any, receive: Any, send: Any, body: bytes = body) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"3")]})
+            await send({"type": "http.response.body", "body": body})
+
+        wire = asyncio.run(spoken(app, GET))
+        assert wire.closed
+        assert wire.writes == []
 
 
 def test_a_connection_that_closes_takes_the_whole_answer_with_it() -> None:
