@@ -381,6 +381,8 @@ class _Try:
         text = f"answered {status}" + (f": {said}" if said else "")
         if 300 <= status < 400:
             text, retryable = f"answered {status}, a redirect; is the base URL right?", False
+        if status == 404:
+            text += "; are the base URL and the model's name right?"
         if kind == "upstream_auth":
             text = f"refused our key with {status}; check the key of this endpoint" + (
                 f" ({said})" if said else ""

@@ -476,6 +476,8 @@ def cause_of_status(status: int) -> tuple[FailureKind, bool]:
         return "timeout", True
     if status >= 500:
         return "upstream_error", True
+    if status in (404, 405, 410):  # no such address or model there: not the request's fault
+        return "upstream_error", False
     if status >= 400:
         return "bad_request", False
     return "protocol", True

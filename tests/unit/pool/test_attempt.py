@@ -138,7 +138,7 @@ FAULTS: dict[str, tuple[Says, str, bool, bool]] = {
     "400": (answer({"error": {"message": "no such parameter"}}, 400), "bad_request", False, False),
     "401": (answer(REFUSED, 401), "upstream_auth", False, False),
     "403": (answer(REFUSED, 403), "upstream_auth", False, False),
-    "404": (answer({"error": {"message": "no such model"}}, 404), "bad_request", False, False),
+    "404": (answer({"error": {"message": "no such model"}}, 404), "upstream_error", False, False),
     "422": (answer({"detail": [1]}, 422), "bad_request", False, False),
     "redirect": (answer(b"", 302, location="http://127.0.0.1:1/"), "protocol", False, False),
     "html": (answer(HTML, 200, "text/html; charset=utf-8"), "protocol", True, False),
