@@ -207,7 +207,8 @@ class Door:
         if allowed:
             return allowed[0]
         why = ready.reason or f"no endpoint of {bound.worker} can be reached"
-        cooling = ready.retry_after is not None  # a provider's 429 stays one for those who come while it lasts
+        # a provider's 429 stays one for those who come while it lasts
+        cooling = ready.retry_after is not None
         return Failure("rate_limited" if cooling else "unavailable", why, retry_after=ready.retry_after)
 
     # --- reserve ---
