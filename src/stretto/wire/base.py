@@ -333,12 +333,22 @@ def expect_number(
     """`value`, which must be a number within bounds."""
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
         raise RequestError(
-            f"`{where}` must be a {'whole ' if whole else ''}number, not {_kind(value)}.", param=where
+            f"`{where}` must be a {'whole ' if whole else ''}number, not {_shown(value)}.", param=where
         )
     if (least is not None and value < least) or (most is not None and value > most):
-        bounds = f"at least {least:g}" if most is None else f"between {least:g} and {most:g}"
-        raise RequestError(f"`{where}` must be {bounds}, not {value:g}.", param=where)
+        bounds = f"at least {least}" if most is None else f"between {least} and {_plain(most)}"
+        raise RequestError(f"`{where}` must be {bounds}, not {_plain(value)}.", param=where)
     return value
+
+
+def _shown(value: Any) -> str:
+    """A number as it was written, of others what they are."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return _plain(value) if number else _kind(value)
+
+
+def _plain(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"
 
 
 def _kind(value: Any) -> str:
@@ -421,7 +431,8 @@ def _constraint(value: Any, where: str) -> Mapping[str, tuple[str, ...]]:
 
 _TRANSPORT: Final = re.compile(
     r"(?:api|aws|azure|vertex|litellm|openai|ssl)_.*"
-    r"|base_?urls?|apikey|endpoint(?:_url)?|organization|authorization|cert|verify|client|model_list"
+    r"|base_?urls?|apikey|endpoint(?:_url)?|organization|authorization|cert|verify|client|model_list|user_config"
+    r"|(?:[a-z]+_)*fallbacks"  # LiteLLM reads addresses and keys out of these two
     r"|(?:https?_)?prox(?:y|ies)|http_client|custom_llm_provider|(?:extra|default)_(?:headers|query)|headers"
 )
 _CLIENT_ONLY: Final = ("timeout", "max_retries", "num_retries", "extra_body")

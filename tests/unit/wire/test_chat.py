@@ -182,11 +182,28 @@ def test_wrong_field_is_named(fields: dict[str, Any], param: str) -> None:
         "aws_secret_access_key",
         "proxy",
         "headers",
+        "user_config",
+        "context_window_fallbacks",
     ],
 )
 def test_transport_fields_are_refused(name: str) -> None:
     """No address, key or header for upstreams comes from a request."""
     assert refused(**{name: "http://169.254.169.254/"}).param == name
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("max_tokens", 1.5, "a whole number, not 1.5"),
+        ("max_tokens", 0, "between 1 and 2147483647, not 0"),
+        ("seed", 1e30, "a whole number, not 1e+30"),
+        ("temperature", 3, "between 0 and 2, not 3"),
+        ("max_tokens", True, "a whole number, not a boolean"),
+    ],
+)
+def test_a_wrong_number_is_told_as_it_was_written(field: str, value: Any, said: str) -> None:
+    """The text says what was sent and what would do, in full digits."""
+    assert said in str(refused(**{field: value}))
 
 
 def test_fields_for_the_client_itself_are_left_out() -> None:
