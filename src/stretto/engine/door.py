@@ -9,7 +9,7 @@ nowhere else, so each attempt has its own reservation, intent and settlement, an
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 from stretto.engine.budget import Budget, RetryBudget
@@ -18,7 +18,7 @@ from stretto.engine.tape import NOTHING_YET, Recall, Sums, Tape, fingerprint, no
 from stretto.errors import LedgerError, LedgerUnavailable
 from stretto.ledger.events import Answered, Asked, Event, Refused, Said
 from stretto.steps import Accounts, Ask, Emit, Endpoint, Hold, Outcome, Pool, Quote, Store, Tally
-from stretto.types import Card, Failure, Key, Message, Reply, Request, Usage, fresh_bytes
+from stretto.types import NO_USAGE, Card, Failure, Key, Message, Reply, Request, Usage, fresh_bytes
 
 __all__ = ["Course", "Door"]
 
@@ -46,7 +46,7 @@ class Course:
     recall: Recall | None = None
     cards: dict[str, Card] = field(default_factory=dict)
     pending: list[Event] = field(default_factory=list)
-    usage: Usage = field(default_factory=Usage)
+    usage: Usage = NO_USAGE
     replies: dict[str, Reply] = field(default_factory=dict)
     served: dict[str, Usage] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
@@ -110,15 +110,15 @@ class Door:
         """Unix seconds, for the record."""
         return self._clock()
 
-    async def flush(self, course: Course) -> None:
-        """Hand what is pending to the store, and wait until it is as durable as the store promises."""
+    def push(self, course: Course) -> Awaitable[None] | None:
+        """Hand what is pending to the store. `None`: it is as durable as the store promises; otherwise that is to be awaited."""
         batch, course.pending = course.pending, []
         try:
-            if batch and (wait := self._store.append(batch)) is not None:
-                await wait
+            wait = self._store.append(batch) if batch else None
         except LedgerError:
             course.torn = True
             raise
+        return None if wait is None else _durable(course, wait)
 
     def refused(self, course: Course, ask: Ask, at: str, error: Failure) -> Reply:
         """Refuse an ask for a reason found outside the door (an earlier refusal, depth, fan-out); recorded like any other."""
@@ -302,14 +302,17 @@ class Door:
             )
             self._conclude(attempt, outcome, spent, seconds, reply, final=not again)
             if not (last and not again):
-                await self.flush(course)  # the run's last outcome is written together with its end
+                if (
+                    wait := self.push(course)
+                ) is not None:  # else the outcome is written together with the run's end
+                    await wait
             if not again:
                 return reply
             await self._back_off(course, tried, bound, outcome, tries)
 
     async def _intend(self, attempt: "_Attempt") -> None:
         course, bound, place = attempt.course, attempt.bound, attempt.place
-        key = course.key
+        key, labels = course.key, course.cards[bound.worker].labels
         course.pending.append(
             Asked(
                 run=course.run,
@@ -320,7 +323,7 @@ class Door:
                 endpoint=place.name,
                 role=bound.role,
                 reason=bound.reason,
-                labels={**course.cards[bound.worker].labels, **place.labels},
+                labels={**labels, **place.labels} if place.labels else labels,
                 want=bound.want,
                 max_tokens=bound.max_tokens,
                 reserved=attempt.quote.worst,
@@ -331,7 +334,8 @@ class Door:
             )
         )
         try:
-            await self.flush(course)
+            if (wait := self.push(course)) is not None:
+                await wait
         except asyncio.CancelledError:
             self._cancelled(attempt, 0.0)
             raise
@@ -433,6 +437,14 @@ class Door:
         if deadline is not None:
             pause = max(0.0, min(pause, deadline - asyncio.get_running_loop().time()))
         await asyncio.sleep(pause)
+
+
+async def _durable(course: Course, wait: Awaitable[None]) -> None:
+    try:
+        await wait
+    except LedgerError:
+        course.torn = True
+        raise
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from stretto.engine.door import Course, Door
-from stretto.errors import PolicyError
+from stretto.errors import Diverged, PolicyError
 from stretto.ledger.events import Arrived, Chose, Joined
 from stretto.steps import Arrival, Ask, Begin, Emit, Fork, Next, Note, Plan, Policy, Step
 from stretto.types import Answer, Failure, Reply, Request
@@ -111,6 +111,10 @@ class Drive:
             return tuple(Answer(error=refused) for _ in fork.plans)
         joined = course.tape.joined.get(at) if course.tape and not course.recall else None
         wanted = range(len(fork.plans)) if joined is None else joined.arrived
+        if joined is not None and len(joined.arrived) + len(joined.dropped) != len(fork.plans):
+            raise Diverged(
+                f"at step {at} the plan forks {len(fork.plans)} ways, which is not what the ledger holds there"
+            )
         tasks = {
             k: asyncio.ensure_future(self._branch(fork.plans[k], f"{at}.{k}/", depth + 1)) for k in wanted
         }
@@ -209,7 +213,9 @@ class _Begun:
     async def fetch(self, ticket: str) -> Reply:
         task = self._tasks.pop(ticket, None)
         if task is None:
-            raise PolicyError(f"no ask was begun at {ticket}")
+            raise Diverged(
+                f"the ledger holds that the ask begun at {ticket} came back here; the plan began none"
+            )
         reply = await task
         self._back.remove(ticket)
         return reply

@@ -42,6 +42,8 @@ from stretto.steps import (
     version,
 )
 from stretto.types import (
+    NO_LIMITS,
+    NO_USAGE,
     Answer,
     Card,
     Denied,
@@ -56,9 +58,6 @@ from stretto.types import (
 )
 
 __all__ = ["Engine", "Preview", "Run"]
-
-
-_NO_LIMITS = Limits()
 
 
 @record
@@ -111,7 +110,7 @@ class Engine:
         store: Store,
         accounts: Accounts | None = None,
         *,
-        limits: Limits = _NO_LIMITS,
+        limits: Limits = NO_LIMITS,
         clock: Callable[[], float] = time.time,
         process: str = "",
         jitter: random.Random | None = None,
@@ -346,7 +345,8 @@ class Engine:
                 self._leave(course)
         run = self._finish(course, answer, begun, name or type(policy).__name__.lower())
         try:
-            await self._door.flush(course)
+            if (wait := self._door.push(course)) is not None:
+                await wait
         except LedgerError:
             self._forget_pool()
             raise
@@ -406,7 +406,7 @@ class Engine:
             course.run,
             answer,
             course.usage,
-            course.served.get(answer.at, Usage()),
+            course.served.get(answer.at, NO_USAGE),
             course.budget.spent,
             course.budget.calls,
             seconds,

@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from stretto.errors import ContentNotKept, Diverged
 from stretto.ledger.events import Answered, Arrived, Asked, Chose, Event, Finished, Joined, Opened, Refused
 from stretto.steps import Ask, Want
-from stretto.types import Failure, Message, Reply, Request, Usage
+from stretto.types import NO_USAGE, Failure, Message, Reply, Request, Usage
 
 __all__ = ["NOTHING_YET", "Recall", "Sums", "Tape", "fingerprint", "not_recorded"]
 
 Sums = tuple[Usage, int, float]
 """Usage, cost and seconds of the attempts of an ask."""
 
-NOTHING_YET: Sums = (Usage(), 0, 0.0)
+NOTHING_YET: Sums = (NO_USAGE, 0, 0.0)
 """Those of an ask that has not been attempted."""
 
 

@@ -270,3 +270,148 @@ def test_a_composed_policy_replays_like_a_plain_one():
     again = asyncio.run(engine.replay(run.id, policy))
 
     assert (again.answer, run.answer.text) == (run.answer, "from c")
+
+
+# --- plans that have changed though their version has not ---
+
+
+@dataclass
+class Moody:
+    """A plan that does something else each time it is played."""
+
+    plans: list
+
+    def plan(self, request):
+        return self.plans.pop(0)()
+
+    def outlook(self, request, quotes):
+        raise AssertionError("not asked for")
+
+
+def answer():
+    return Answer(Message("assistant", "x"))
+
+
+def two_begun():
+    yield Begin(Ask("a"))
+    yield Begin(Ask("b"))
+    yield Next()
+    yield Next()
+    return answer()
+
+
+def noted_and_begun():
+    yield Note(Choice("x"))
+    yield Begin(Ask("b"))
+    yield Next()
+    yield Next()
+    return answer()
+
+
+def wide():
+    yield Fork((Ask("a"), Ask("b")))
+    return answer()
+
+
+def narrow():
+    yield Fork((Ask("a"),))
+    return answer()
+
+
+def asks_nobody():
+    yield Ask("nobody")
+    return answer()
+
+
+def asks_another():
+    yield Ask("nobody else")
+    return answer()
+
+
+@pytest.mark.parametrize(
+    "plans", [(two_begun, noted_and_begun), (wide, narrow), (narrow, wide), (asks_nobody, asks_another)]
+)
+def test_a_plan_that_goes_other_ways_than_its_record_is_found(plans):
+    """Another begun ask, another fork, another refused worker: `Diverged`, never an answer that was not recorded."""
+    policy = Moody(list(plans))
+    store = ListStore()
+    engine = Engine(FunctionPool(immediately(lambda *a: "x")), store, clock=lambda: 5.0)
+    engine._versions[id(policy)] = (policy, "moody-1")
+    run = asyncio.run(engine.run(policy, request()))
+
+    with pytest.raises(Diverged):
+        asyncio.run(engine.replay(run.id, policy))
+
+
+def test_a_run_without_a_beginning_is_not_found():
+    """Events that belong to no opened run cannot be replayed."""
+    store, engine, run = recorded()
+    store.written[:] = [e for e in store.written if e.kind != "opened"]
+
+    with pytest.raises(RunNotFound):
+        asyncio.run(engine.replay(run.id, Solo("a")))
+
+
+def test_a_request_whose_text_was_not_kept_says_so():
+    """A run of refusals has no answers to miss, but its request is gone too."""
+    store, engine, run = recorded(Solo("nobody"))
+    store.written[:] = [replace(e, content=None) if e.kind == "opened" else e for e in store.written]
+
+    with pytest.raises(ContentNotKept):
+        asyncio.run(engine.replay(run.id, Solo("nobody")))
+
+
+def test_a_race_is_replayed_under_another_policy_too():
+    """Begun asks and forks of another plan are answered by what the record holds, whatever order it was asked in."""
+
+    @dataclass(frozen=True)
+    class Race:
+        def plan(self, request):
+            yield Begin(Ask("a", speaks=True))
+            arrival = yield Next()
+            (second,) = yield Fork((Ask("b", speaks=True),))
+            return Answer(Message("assistant", f"{arrival.reply.text}, {second.text}"))
+
+        def outlook(self, request, quotes):
+            raise AssertionError("not asked for")
+
+    _store, engine, run = recorded(Fuse(("a", "b")), lambda a, e, n: f"from {a.worker}")
+
+    assert asyncio.run(engine.replay(run.id, Race())).answer.text == "from a, from b"
+
+
+def test_feedback_waits_until_it_is_durable():
+    """A score is recorded like any event, and `score` returns when the store says that it lasts."""
+
+    class Slow(ListStore):
+        waited = False
+
+        def append(self, batch):
+            super().append(batch)
+            return self.wait()
+
+        async def wait(self):
+            self.waited = True
+
+    store = Slow()
+    engine = Engine(FunctionPool(immediately(lambda *a: "x")), store)
+
+    async def go():
+        run = await engine.run(Solo("a"), request())
+        store.waited = False
+        await engine.score(run.id, 0.5, by="me")
+        return run
+
+    run = asyncio.run(go())
+
+    assert (store.kinds(run.id)[-1], store.waited) == ("scored", True)
+
+
+def test_many_policies_are_known_by_their_versions_in_bounded_memory():
+    """Versions of policies are remembered for the hot path, but not for ever."""
+    engine = Engine(FunctionPool(immediately(lambda *a: "x")), ListStore())
+
+    seen = {engine.preview(Solo("a", reason=str(n)), request()).version for n in range(300)}
+
+    assert len(seen) == 300
+    assert len(engine._versions) < 300

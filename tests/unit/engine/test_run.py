@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -13,7 +13,19 @@ from stretto.policies.cascade import Cascade, Rung
 from stretto.policies.fuse import Fuse
 from stretto.policies.solo import Solo
 from stretto.steps import Ask, Begin, Choice, Fork, Hold, Next, Note, Outcome, put
-from stretto.types import Answer, Failure, Key, Limits, Message, Price, Request, TokenLogprob, Usage
+from stretto.types import (
+    Answer,
+    Card,
+    Failure,
+    Key,
+    Limits,
+    Message,
+    Part,
+    Price,
+    Request,
+    TokenLogprob,
+    Usage,
+)
 from tests.unit.engine.doubles import FunctionPool, ListStore, immediately, says
 
 
@@ -592,3 +604,128 @@ def test_a_preview_calls_nobody_and_never_promises_more_than_the_limits():
     assert [a.worker for a in preview.first] == ["a", "b"]
     assert (preview.outlook.calls.most, preview.outlook.usd.most) == (3, 12)
     assert (store.written, world._pool.calls) == ([], [])
+
+
+def test_a_dry_run_of_a_plan_that_asks_first_shows_that_ask():
+    """The first ask need not be a tail ask or a fork; a plan that answers at once asks nobody."""
+
+    def asking(request):
+        yield Note(Choice("a"))
+        yield Ask("a")
+
+    def answering(request):
+        return Answer()
+        yield
+
+    @dataclass(frozen=True)
+    class Quiet(Planned):
+        def outlook(self, request, quotes):
+            from stretto.steps import Outlook
+
+            return Outlook()
+
+    async def previews():
+        world = engine(lambda *a: "x")
+        return [world.preview(Quiet(plan), ask()) for plan in (asking, answering)]
+
+    first, second = asyncio.run(previews())
+
+    assert ([a.worker for a in first.first], first.choices[0].picked, second.first) == (["a"], "a", ())
+
+
+def test_an_endpoint_outside_the_constraints_is_not_tried():
+    """A worker with places in two regions is asked where the request allows; with none such it is denied at the door."""
+
+    class Regions(FunctionPool):
+        def candidates(self, ask):
+            from stretto.steps import Endpoint, Ready
+
+            return Ready(
+                (Endpoint("us", ask.worker, {"region": "us"}), Endpoint("eu", ask.worker, self.other))
+            )
+
+    async def attempt(ask, endpoint, number):
+        return endpoint.name
+
+    pool = Regions(attempt, labels={w: {"region": "eu"} for w in "abc"})
+    pool.other = {}
+    here = asyncio.run(Engine(pool, ListStore()).run(Solo("a"), ask(require={"region": ("eu",)})))
+    pool.other = {"region": "us"}
+    nowhere = asyncio.run(Engine(pool, ListStore()).run(Solo("a"), ask(exclude={"region": ("us",)})))
+
+    assert (here.answer.text, nowhere.answer.error.kind) == ("eu", "denied")
+
+
+def test_an_unpriced_worker_is_not_asked_on_a_key_with_a_ceiling():
+    """A key's ceiling is a promise too; the refused call does not count."""
+
+    class Unpriced(FunctionPool):
+        def quote(self, ask):
+            from stretto.steps import Quote
+
+            return Quote(0, 0, 1, 1, priced=False)
+
+    purse = Purse(20)
+    world = Engine(Unpriced(immediately(lambda *a: "x")), ListStore(), purse)
+
+    run = asyncio.run(world.run(Solo("a"), ask(), key=Key("k", total=20)))
+
+    assert (run.answer.error.kind, run.calls, purse.slow) == ("limit", 0, 0)
+
+
+def test_money_that_this_process_has_leased_is_had_at_once():
+    """What the accounts can set aside without waiting is not waited for."""
+
+    class Leased(Purse):
+        def try_reserve(self, key, amount):
+            hold = Hold(key.id, "slab", amount)
+            self.held.append(hold)
+            self.free -= amount
+            return hold
+
+    purse = Leased(100)
+
+    run = asyncio.run(
+        engine(lambda *a: "x", accounts=purse).run(Solo("a"), ask(max_tokens=9), key=Key("k", total=100))
+    )
+
+    assert (run.cost, purse.slow, purse.held, purse.free) == (5, 0, [], 95)
+
+
+def test_nothing_is_retried_after_the_deadline_or_without_a_place():
+    """A failure that came with the end of the time, or that took the last endpoint out, is final."""
+
+    async def late(ask, endpoint, number):
+        await asyncio.sleep(0.02)
+        return trouble()
+
+    slow = asyncio.run(engine(late).run(Solo("a"), ask(limits=Limits(seconds=0.01))))
+    world = engine(lambda a, e, n: world._pool.down.add("a/1") or trouble())
+    gone = asyncio.run(world.run(Solo("a"), ask()))
+    used_up = asyncio.run(engine(lambda *a: "x").run(Solo("a"), ask(limits=Limits(seconds=0))))
+
+    assert (slow.calls, slow.answer.error.kind) == (1, "overloaded")
+    assert (gone.calls, gone.answer.error.kind) == (1, "overloaded")
+    assert (used_up.calls, used_up.answer.error.message) == (0, "seconds: all 0 are used")
+
+
+@pytest.mark.parametrize(
+    ("needs", "reason"),
+    [
+        ({"tools": ({"type": "function"},)}, "cannot do tools"),
+        ({"response_format": {"type": "json_object"}}, "cannot do json"),
+        ({"messages": (Message("user", (Part("image_url", data={}),)),)}, "cannot do vision"),
+        ({"exclude": {"worker": ("a", "b", "c")}}, "worker 'a' is excluded"),
+    ],
+)
+def test_a_worker_that_cannot_do_what_is_needed_is_taken_out(needs, reason):
+    """Tools, structured output and pictures need the ability; the refusal tells each worker's reason."""
+
+    class Plain(FunctionPool):
+        def cards(self):
+            return tuple(Card(w) for w in "abc")
+
+    world = Engine(Plain(immediately(lambda *a: "x")), ListStore())
+
+    with pytest.raises(NoCandidate, match=f"a: {reason}"):
+        asyncio.run(world.run(Solo("a"), replace(ask(), **needs)))
