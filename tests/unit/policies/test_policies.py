@@ -10,6 +10,7 @@ from stretto.policies.cascade import THRESHOLDS_SCHEMA, Cascade, Rung
 from stretto.policies.fallback import Fallback
 from stretto.policies.fuse import Fuse
 from stretto.policies.route import TABLE_SCHEMA, Route, Rule, Table, Uniform, When
+from stretto.policies.settle import settle, with_otherwise
 from stretto.policies.solo import Solo
 from stretto.steps import Ask, Fork, Note, Quote
 from stretto.testing import by_hand, question, said
@@ -388,3 +389,133 @@ def test_nobody_who_writes_no_text_is_chosen_unless_named():
     for policy in (Route(), Uniform()):
         assert by_hand(policy.plan(request), lambda s: None)[1].worker == "a"
     assert by_hand(Route(among=("vectors",)).plan(request), lambda s: None)[1].worker == "vectors"
+
+
+# --- what is excluded, refused or failed on the way ---
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        Fallback(("gone",)),
+        Fuse(("gone",)),
+        Route(among=("gone",)),
+        Uniform(among=("gone",)),
+        Cascade((Rung.of_worker("gone", "confidence"),)),
+    ],
+)
+def test_a_policy_whose_workers_are_all_excluded_says_so_and_would_take_nothing(policy):
+    """Constraints that leave nobody of a policy's own workers: a denial that names them, and an empty outlook."""
+    request = question("q", "a")
+
+    steps, last = by_hand(policy.plan(request), lambda s: pytest.fail("nobody may be asked"))
+
+    assert (steps, last.error.kind, "gone" in last.error.message) == ([], "denied", True)
+    assert policy.outlook(request, lambda ask: Quote(5, 10, 1, 1)).calls.most == 0
+
+
+@pytest.mark.parametrize(
+    ("when", "holds"),
+    [
+        (When(), "always"),
+        (When(matches=r"\d+ plus"), r"matches /\d+ plus/"),
+        (When(matches="minus"), ""),
+        (When(max_tokens_below=10), ""),
+        (When(longer_than=3), "longer than 3 characters"),
+        (When(longer_than=300), ""),
+        (When(tools=True), ""),
+        (When(tools=False), "has no tools"),
+        (When(contains=("PLUS",), tools=False), "contains 'PLUS' and has no tools"),
+    ],
+)
+def test_a_rule_holds_only_if_every_part_of_it_does(when, holds):
+    """Each part says why it holds; one that does not is enough."""
+    assert when.holds(question("what is 3 plus 4", "a")) == holds
+
+
+def test_a_table_of_another_schema_is_refused():
+    """Numbers that mean something else are not read as a route table."""
+    with pytest.raises(ValueError, match="route-table"):
+        Table(Artifact(THRESHOLDS_SCHEMA))
+
+
+def test_a_worker_that_the_table_does_not_know_is_not_chosen_by_it():
+    """It is named with the reason; where the table knows nobody, the cheapest is asked, or the default."""
+    strange = question("Spell it", "new", "cheap", prices=PRICES)
+
+    steps, last = by_hand(Route(table=table()).plan(strange), lambda s: None)
+    _, only = by_hand(Route(table=table()).plan(question("Spell it", "new", "other")), lambda s: None)
+    _, default = by_hand(Route(default="b").plan(question("q", "a", "b")), lambda s: None)
+
+    assert (last.worker, only.worker, default.worker) == ("cheap", "new", "b")
+    assert notes(steps)[0].options[0].rejected == "the table knows nothing of this worker"
+
+
+def test_a_rung_that_a_limit_refuses_leaves_the_best_answer_so_far():
+    """Without one, the refusal is the answer."""
+    rungs = tuple(Rung.of_worker(w, "confidence") for w in ("a", "b", "c"))
+    request = question("q", "a", "b", "c")
+    unsure = said("first", "a", logprob=math.log(0.1))
+
+    _, second = by_hand(
+        Cascade(rungs).plan(request), lambda s: unsure if s.worker == "a" else failed("limit")
+    )
+    _, first = by_hand(Cascade(rungs).plan(request), lambda s: failed("limit"))
+
+    assert (second.text, second.why) == ("first", "b was refused: said so")
+    assert first.error.kind == "limit"
+
+
+def test_a_failed_rung_is_passed_over_with_its_reason():
+    """The next rung is asked, and the recorded choice says what went wrong."""
+    steps, last = by_hand(cascade().plan(question("q", "cheap", "dear")), lambda s: failed())
+
+    assert (last.worker, last.otherwise) == ("dear", None)
+    assert notes(steps)[0].reason == "overloaded: said so"
+
+
+def test_resamples_that_all_fail_are_no_evidence():
+    """The cheap answer is kept, and the dearer worker asked; where a limit refused them, the answer stands unchecked."""
+    request = question("q", "cheap", "dear")
+
+    def play(kind):
+        replies = iter((said("x", "cheap"), failed(kind), failed(kind)))
+        return by_hand(cascade(check="agreement").plan(request), lambda s: next(replies))[1]
+
+    assert (play("overloaded").worker, play("overloaded").otherwise.text) == ("dear", "x")
+    assert play("limit").why == "cheap answered; unchecked (limit: said so)"
+
+
+def test_a_rung_that_is_a_policy_is_resampled_as_a_whole():
+    """Agreement asks the panel again, under another seed and a temperature."""
+    policy = Cascade((Rung("panel", Fuse(("a", "b"))), Rung("c", Solo("c"))), check="agreement")
+
+    steps, last = by_hand(policy.plan(question("q", "a", "b", "c")), lambda s: said("same", s.worker))
+
+    assert last.text == "same"
+    assert [len(s.plans) for s in steps if isinstance(s, Fork)] == [2, 2]
+
+
+def test_an_answer_in_hand_stands_in_for_a_last_answer_that_failed():
+    """Whether the last word is a failed answer, an ask with an `otherwise` of its own, or an ask that fails inside a plan."""
+    best, bad = Answer(Message("assistant", "best")), Answer(error=Failure("cut"))
+    own = Ask("a", otherwise=Answer(Message("assistant", "own")))
+
+    def plan():
+        return own
+        yield
+
+    assert with_otherwise(bad, best, "why").text == "best"
+    assert with_otherwise(own, best, "why") is own
+    assert with_otherwise(best, bad, "why") is best
+    assert by_hand(settle(plan()), lambda s: failed())[1].text == "own"
+
+
+def test_a_tied_vote_goes_to_who_stands_first():
+    """Equal weight is no reason, so the order of the panel is, and the record says so."""
+    steps, last = by_hand(
+        Fuse(("a", "b"), weigh="confidence").plan(question("q", "a", "b")), lambda s: said(s.worker, s.worker)
+    )
+
+    assert last.text == "a"
+    assert [o.rejected for o in notes(steps)[0].options] == ["", "equal weight, later in the panel"]
