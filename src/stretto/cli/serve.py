@@ -138,6 +138,9 @@ async def _serve(
             )  # uvicorn raises what it caught once more when it is done
         await server.serve(sockets=[listener])
         if tasks := set(server.server_state.tasks):
+            if server.force_exit:  # a second signal: uvicorn leaves them as they are
+                for task in tasks:
+                    task.cancel()
             await asyncio.wait(tasks, timeout=2)  # they were cancelled, and tell their callers so
 
 
