@@ -13,6 +13,8 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from typing import Any, Final, Literal, TypeVar, dataclass_transform, overload
 
 __all__ = [
+    "NO_LIMITS",
+    "NO_USAGE",
     "PICO",
     "Answer",
     "Card",
@@ -187,6 +189,8 @@ class Usage:
     estimated: bool = False
 
     def __add__(self, other: "Usage") -> "Usage":
+        if self is NO_USAGE:
+            return other
         return Usage(
             self.input + other.input,
             self.output + other.output,
@@ -194,6 +198,10 @@ class Usage:
             self.reasoning + other.reasoning,
             self.estimated or other.estimated,
         )
+
+
+NO_USAGE: Final = Usage()
+"""Where a sum begins: adding to it costs nothing."""
 
 
 @record
@@ -227,7 +235,7 @@ class Limits:
 
     def tightened(self, other: "Limits") -> "Limits":
         """The stricter of the two, field by field: a request may only tighten what the deployment allows."""
-        if other is _UNLIMITED:
+        if other is NO_LIMITS:
             return self
         return Limits(
             _lower(self.usd, other.usd),
@@ -238,7 +246,8 @@ class Limits:
         )
 
 
-_UNLIMITED: Final = Limits()
+NO_LIMITS: Final = Limits()
+"""No ceilings but the usual depth and fan-out. Tightening by this very object costs nothing."""
 
 
 @record
@@ -336,7 +345,7 @@ class Request:
     extra: Mapping[str, Any] = field(default_factory=dict)
     seed: int | None = None
     dial: float = 0.5
-    limits: Limits = _UNLIMITED
+    limits: Limits = NO_LIMITS
     require: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     exclude: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     continues: Continues | None = None

@@ -213,12 +213,9 @@ class Door:
 
     # --- reserve ---
 
-    async def _reserve(
-        self, course: Course, bound: Ask, now: float
-    ) -> tuple[Ask, Quote, Hold | None] | Failure:
-        """Set the worst case aside, from the run's ceiling and from the key's; may lower an open output cap so that it fits."""
-        budget, key = course.budget, course.key
-        metered = key is not None and key.metered
+    def _quoted(self, course: Course, bound: Ask, now: float) -> tuple[Ask, Quote] | Failure:
+        """The price of an ask that the run's ceilings allow; may lower an open output cap so that it fits."""
+        budget = course.budget
         quote = self._pool.quote(bound)
         error = budget.refuse(quote, now)
         if error is not None and bound.max_tokens is None and quote.priced:
@@ -229,28 +226,22 @@ class Door:
                 error = budget.refuse(quote, now)
         if error is not None:
             return error
-        if bound.max_tokens is None and (metered or budget.limits.usd is not None):
+        if bound.max_tokens is None and (
+            budget.limits.usd is not None or (course.key is not None and course.key.metered)
+        ):
             bound = bound.capped(quote.max_tokens)  # what is reserved for is also what may be written
-        hold: Hold | None = None
-        budget.hold(quote.worst)
-        if metered and key is not None and self._accounts is not None:
-            if not quote.priced:
-                budget.withdraw(quote.worst)
-                return Failure(
-                    "limit", f"this key has a ceiling, and the price of {bound.worker} is not known"
-                )
-            hold = self._accounts.try_reserve(key, quote.worst)
-            if hold is None:
-                try:
-                    got = await self._accounts.reserve(key, quote.worst, budget.deadline)
-                except (asyncio.CancelledError, LedgerUnavailable):
-                    budget.withdraw(quote.worst)
-                    raise
-                if isinstance(got, Failure):
-                    budget.withdraw(quote.worst)
-                    return got
-                hold = got
-        return bound, quote, hold
+        return bound, quote
+
+    async def _reserve(self, course: Course, key: Key, bound: Ask, quote: Quote) -> Hold | Failure:
+        """Set the worst case aside from the key's ceiling, where what this process has leased does not suffice."""
+        assert self._accounts is not None
+        if not quote.priced:
+            return Failure("limit", f"this key has a ceiling, and the price of {bound.worker} is not known")
+        try:
+            return await self._accounts.reserve(key, quote.worst, course.budget.deadline)
+        except (asyncio.CancelledError, LedgerUnavailable):
+            course.budget.withdraw(quote.worst)
+            raise
 
     # --- attempt ---
 
@@ -269,10 +260,20 @@ class Door:
             place = self._place(course, bound, tried)
             if isinstance(place, Failure):
                 return self._refuse(course, bound, at, failed or place, (usage, cost, taken), number)
-            reserved = await self._reserve(course, bound, now)
-            if isinstance(reserved, Failure):
-                return self._refuse(course, bound, at, failed or reserved, (usage, cost, taken), number)
-            capped, quote, hold = reserved
+            quoted = self._quoted(course, bound, now)
+            if isinstance(quoted, Failure):
+                return self._refuse(course, bound, at, failed or quoted, (usage, cost, taken), number)
+            capped, quote = quoted
+            course.budget.hold(quote.worst)
+            hold: Hold | None = None
+            if (key := course.key) is not None and key.metered and self._accounts is not None:
+                hold = self._accounts.try_reserve(key, quote.worst) if quote.priced else None
+                if hold is None:
+                    got = await self._reserve(course, key, capped, quote)
+                    if isinstance(got, Failure):
+                        course.budget.withdraw(quote.worst)
+                        return self._refuse(course, bound, at, failed or got, (usage, cost, taken), number)
+                    hold = got
             number, tries = number + 1, tries + 1
             tried.add(place.name)
             if tries == 1:
@@ -301,11 +302,9 @@ class Door:
                 outcome.state,
             )
             self._conclude(attempt, outcome, spent, seconds, reply, final=not again)
-            if not (last and not again):
-                if (
-                    wait := self.push(course)
-                ) is not None:  # else the outcome is written together with the run's end
-                    await wait
+            ends = last and not again  # then this outcome is written together with the run's end
+            if not ends and (wait := self.push(course)) is not None:
+                await wait
             if not again:
                 return reply
             await self._back_off(course, tried, bound, outcome, tries)

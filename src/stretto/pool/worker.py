@@ -1,10 +1,10 @@
 """Workers: a model that can be asked = a wire format, the places where it is served, and what is known of it."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from stretto.errors import ConfigError
 from stretto.pool.attempt import Lane, LocalModels, Pace, Timeouts, attempt
@@ -13,7 +13,7 @@ from stretto.pool.http import Transport, header_block, parse_url
 from stretto.pool.limits import Gate
 from stretto.pool.profiles import ASSUMED_ABILITIES, profile
 from stretto.steps import Ask, Emit, Endpoint, Outcome, Quote, Ready, Tally
-from stretto.types import Card, Price, Usage
+from stretto.types import Card, Price
 from stretto.wire import FORMATS, format_named
 
 __all__ = ["Place", "Worker", "WorkerPool", "describe"]
@@ -151,7 +151,7 @@ class WorkerPool:
         price = card.price
         worst = given * max(price.input, price.cached or 0) + cap * price.output
         written = min(cap, _TYPICAL_OUTPUT if pace.output is None else int(pace.output))
-        expected = min(worst, price.of(Usage(likely(given, worker.dense), written)))
+        expected = min(worst, likely(given, worker.dense) * price.input + written * price.output)
         seconds = 1.0 if pace.seconds is None else pace.seconds
         return Quote(expected, worst, given, cap, seconds, card.priced)
 
@@ -183,11 +183,11 @@ class WorkerPool:
         pause = min(lane.health.cooled_until for lane in cooling) - now
         return Ready(retry_after=max(pause, _BUSY), reason=f"every endpoint of {ask.worker} is rate limited")
 
-    async def attempt(
+    def attempt(
         self, ask: Ask, endpoint: Endpoint, *, deadline: float | None, tally: Tally, emit: Emit | None
-    ) -> Outcome:
+    ) -> Coroutine[Any, Any, Outcome]:
         """As `Pool.attempt`."""
-        return await attempt(
+        return attempt(
             self._by_name[endpoint.name],
             ask,
             self._transport,

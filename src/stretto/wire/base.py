@@ -18,6 +18,7 @@ import orjson
 
 from stretto.errors import RequestError
 from stretto.types import (
+    NO_LIMITS,
     PICO,
     Answer,
     Card,
@@ -70,7 +71,7 @@ class Options:
     `score_with` is kept as it was sent.
     """
 
-    limits: Limits = Limits()
+    limits: Limits = NO_LIMITS
     require: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     exclude: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     policy: str | None = None
@@ -327,11 +328,14 @@ def expect_bool(value: Any, where: str) -> bool:
     return value
 
 
+_NUMBER: Final = (int, float)  # `int | float` would be made anew at each call
+
+
 def expect_number(
     value: Any, where: str, *, least: float | None = None, most: float | None = None, whole: bool = False
 ) -> Any:
     """`value`, which must be a number within bounds."""
-    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+    if isinstance(value, bool) or not isinstance(value, int if whole else _NUMBER):
         raise RequestError(
             f"`{where}` must be a {'whole ' if whole else ''}number, not {_shown(value)}.", param=where
         )
@@ -381,7 +385,7 @@ def parse_options(value: Any, where: str = "stretto") -> Options:
     if "seed" in given:
         seed = expect_number(given["seed"], f"{where}.seed", least=0, most=2**SEED_BITS - 1, whole=True)
     return Options(
-        limits=_limits(given["limits"], f"{where}.limits") if "limits" in given else Limits(),
+        limits=_limits(given["limits"], f"{where}.limits") if "limits" in given else NO_LIMITS,
         require=_constraint(given.get("require"), f"{where}.require"),
         exclude=_constraint(given.get("exclude"), f"{where}.exclude"),
         policy=policy,
