@@ -154,6 +154,7 @@ class SqliteAccounts:
                 )
             ).result()
             self._thread.submit(self._book.reap)  # reading journals of the dead need not hold up the start
+            self._thread.submit(self._bell.sweep, alive)
         except BaseException:
             self._bell.close()
             self._thread.shutdown()

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 import socket
 import tempfile
 from collections.abc import Callable
@@ -18,11 +17,13 @@ class Doorbell:
 
     def __init__(self, folder: Path, process: str) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = folder / f"{process}.bell"
-        self._made: str | None = None
+        self._folder = folder
+        # the bell itself or, if its path were too long, a note where it is
+        self._sign = path = folder / f"{process}.bell"
         if len(os.fsencode(path)) > _LONGEST:
-            self._made = tempfile.mkdtemp(prefix="stretto-")
-            path = Path(self._made) / "bell"
+            made = tempfile.mkdtemp(prefix="stretto-")
+            path.write_text(made)
+            path = Path(made) / "bell"
         self.path = str(path)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
@@ -46,9 +47,13 @@ class Doorbell:
         """Take the bell down."""
         self._silence()
         self._socket.close()
-        Path(self.path).unlink(missing_ok=True)
-        if self._made is not None:
-            shutil.rmtree(self._made, ignore_errors=True)
+        _take_down(self._sign)
+
+    def sweep(self, alive: Callable[[str], bool]) -> None:
+        """Take down the bells of processes that have died without doing so."""
+        for sign in self._folder.glob("*.bell"):
+            if not alive(sign.stem):
+                _take_down(sign)
 
     def _silence(self) -> None:
         if self._loop is not None and not self._loop.is_closed():
@@ -62,3 +67,14 @@ class Doorbell:
             except BlockingIOError:
                 return
             rung(data.decode(errors="replace"), caller or "")
+
+
+def _take_down(sign: Path) -> None:
+    try:
+        if not sign.is_socket():
+            made = Path(sign.read_text())
+            (made / "bell").unlink(missing_ok=True)
+            made.rmdir()
+    except OSError:
+        pass  # somebody has tidied up already
+    sign.unlink(missing_ok=True)

@@ -357,7 +357,19 @@ def test_a_bell_hangs_elsewhere_when_the_path_is_long(folder: Folder) -> None:
         await take(two, key, 990)
 
     asyncio.run(scene())
-    assert list((folder.path / deep).iterdir()) == []
+    assert not any(path.is_socket() for path in (folder.path / deep).iterdir())
+
+
+@pytest.mark.parametrize("where", ["run", "d" * 120])
+def test_the_bells_of_the_dead_are_taken_down_at_the_next_start(folder: Folder, where: str) -> None:
+    """Also of those who died before they ever leased anything, and also where the path is long."""
+    bell = Path(folder.open("one", folder=where)._bell.path)
+    assert bell.is_socket()
+    folder.kill("one")
+    folder.open("two", folder=where).close()
+    assert not bell.exists()
+    assert list((folder.path / where).iterdir()) == []
+    assert bell.parent == folder.path / where or not bell.parent.exists()
 
 
 def test_opens_a_data_folder(tmp_path: Path) -> None:
