@@ -49,6 +49,5 @@ def paired_difference(
     n = len(differences)
     rng = random.Random(seed)
     means = sorted(sum(rng.choices(differences, k=n)) / n for _ in range(draws))
-    return Interval(
-        sum(differences) / n, means[int(0.025 * draws)], means[min(draws - 1, int(0.975 * draws))]
-    )
+    tail = int(0.025 * draws)
+    return Interval(sum(differences) / n, means[tail], means[draws - 1 - tail])

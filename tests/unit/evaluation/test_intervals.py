@@ -41,3 +41,18 @@ def test_unpaired_samples_are_refused(pair):
     """A paired comparison needs the same items on both sides."""
     with pytest.raises(ValueError, match="paired"):
         paired_difference(*pair)
+
+
+def test_a_paired_interval_leaves_as_much_out_above_as_below():
+    """Swapping the two sides mirrors the interval."""
+    a, b = [1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0]
+
+    one, other = paired_difference(a, b, draws=1000), paired_difference(b, a, draws=1000)
+
+    assert (one.low, one.high) == (-other.high, -other.low)
+
+
+def test_a_proportion_of_nothing_is_refused():
+    """No trials, no estimate."""
+    with pytest.raises(ValueError, match="at least one trial"):
+        wilson(0, 0)

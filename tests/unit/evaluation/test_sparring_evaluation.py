@@ -72,3 +72,19 @@ def test_everything_is_saved_for_others_to_check(tmp_path):
     assert json.loads((tmp_path / "summary.json").read_text())["n"] == 8
     assert (tmp_path / "table.md").read_text() == markdown(report)
     assert len((tmp_path / "items.jsonl").read_text().splitlines()) == 32
+
+
+def test_a_baseline_chosen_on_these_items_is_compared_on_the_others():
+    """The worker that is best on the odd items by luck does not make the gain over it smaller (or larger) by that luck."""
+    order = {}
+
+    async def play(name, problem):
+        place = order.setdefault(problem.id, len(order))
+        right = {"lucky": place % 2 == 1, "steady": place % 2 == 0, "route": True}[name]
+        return Item(problem.id, problem.family, float(right), 1, 1, 0.01, name)
+
+    report, _ = asyncio.run(evaluate(play, ["lucky", "steady"], ["route"], n=40, concurrency=1))
+
+    rows = {c.name: c for c in report.contenders}
+    assert (report.best_single, rows["route"].gain.value, rows["route"].accuracy.value) == ("lucky", 1.0, 1.0)
+    assert "gains are over the even ones" in markdown(report)
