@@ -1,7 +1,7 @@
 """Drives one run's plan and its sub-plans: sends results back, runs forks side by side, keeps begun asks."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -27,19 +27,21 @@ class Drive:
         self._course = course
         self._emit = emit
 
-    async def outermost(self, policy: Policy) -> Answer:
+    def outermost(self, policy: Policy) -> Coroutine[Any, Any, Answer]:
         """The run's answer. Raises `PolicyError` when the plan breaks a rule, `Diverged` when it leaves its tape."""
-        return await self._drive(_planned(policy, self._course.request), "", 0)
+        return self._drive(_planned(policy, self._course.request), "", 0)
 
     async def _drive(self, plan: Plan, prefix: str, depth: int) -> Answer:
         begun: _Begun | None = None
         sent: Any = None
         refused: Failure | None = None
+        ended = False
         try:
             for number in range(STEPS):
                 at = f"{prefix}{number}"
                 step = _advance(plan, sent, at)
                 if isinstance(step, _Returned):
+                    ended = True
                     return await self._tail(step.value, at, depth, refused)
                 if isinstance(step, Ask):
                     sent = await self._ask(step, at, refused)
@@ -64,7 +66,8 @@ class Drive:
                     )
             raise PolicyError(f"the plan at {prefix or 'the root'} made {STEPS} steps without an answer")
         finally:
-            _close(plan)
+            if not ended:
+                _close(plan)
             if begun is not None:
                 unwanted = await begun.drop()
                 self._course.missing = [at for at in self._course.missing if at not in unwanted]
@@ -263,12 +266,15 @@ def _close(plan: Plan | Ask) -> None:
             plan.close()
 
 
+_LAST = (Answer, Ask)  # `Answer | Ask` would be made anew at each call
+
+
 def _advance(plan: Plan, sent: Any, at: str) -> Step | _Returned:
     """One resumption of a plan."""
     try:
         return plan.send(sent)
     except StopIteration as stop:
-        if isinstance(stop.value, Answer | Ask):
+        if isinstance(stop.value, _LAST):
             return _Returned(stop.value)
         raise PolicyError(
             f"the plan ended at step {at} with {type(stop.value).__name__}; it must return an Answer or an Ask"
