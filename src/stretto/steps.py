@@ -292,7 +292,7 @@ def spec(policy: Any) -> Any:
         return {str(k): spec(v) for k, v in policy.items()}
     if isinstance(policy, list | tuple | set | frozenset):
         items = [spec(v) for v in policy]
-        return sorted(items) if isinstance(policy, set | frozenset) else items
+        return sorted(items, key=repr) if isinstance(policy, set | frozenset) else items
     return policy if isinstance(policy, str | int | float | bool | None) else repr(policy)
 
 

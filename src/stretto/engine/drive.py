@@ -13,7 +13,7 @@ from stretto.ledger.events import Arrived, Chose, Joined
 from stretto.steps import Arrival, Ask, Begin, Emit, Fork, Next, Note, Plan, Policy, Step
 from stretto.types import Answer, Failure, Reply, Request
 
-__all__ = ["Drive"]
+__all__ = ["STEPS", "Drive", "Returned", "advance", "close", "planned"]
 
 STEPS = 10_000
 """Most steps of one plan: a plan that never ends is stopped here, whatever its limits."""
@@ -29,7 +29,7 @@ class Drive:
 
     def outermost(self, policy: Policy) -> Coroutine[Any, Any, Answer]:
         """The run's answer. Raises `PolicyError` when the plan breaks a rule, `Diverged` when it leaves its tape."""
-        return self._drive(_planned(policy, self._course.request), "", 0)
+        return self._drive(planned(policy, self._course.request), "", 0)
 
     async def _drive(self, plan: Plan, prefix: str, depth: int) -> Answer:
         begun: _Begun | None = None
@@ -39,8 +39,8 @@ class Drive:
         try:
             for number in range(STEPS):
                 at = f"{prefix}{number}"
-                step = _advance(plan, sent, at)
-                if isinstance(step, _Returned):
+                step = advance(plan, sent, at)
+                if isinstance(step, Returned):
                     ended = True
                     return await self._tail(step.value, at, depth, refused)
                 if isinstance(step, Ask):
@@ -67,7 +67,7 @@ class Drive:
             raise PolicyError(f"the plan at {prefix or 'the root'} made {STEPS} steps without an answer")
         finally:
             if not ended:
-                _close(plan)
+                close(plan)
             if begun is not None:
                 unwanted = await begun.drop()
                 self._course.missing = [at for at in self._course.missing if at not in unwanted]
@@ -110,7 +110,7 @@ class Drive:
                 )
         if refused is not None:
             for plan in fork.plans:
-                _close(plan)
+                close(plan)
             return tuple(Answer(error=refused) for _ in fork.plans)
         joined = course.tape.joined.get(at) if course.tape and not course.recall else None
         wanted = range(len(fork.plans)) if joined is None else joined.arrived
@@ -132,7 +132,7 @@ class Drive:
             await asyncio.gather(*tasks.values(), return_exceptions=True)
         for k, plan in enumerate(fork.plans):
             if k not in tasks:
-                _close(plan)
+                close(plan)
         answers = []
         for k in range(len(fork.plans)):
             if k not in tasks or tasks[k].cancelled():
@@ -232,7 +232,9 @@ class _Begun:
         return set(self._tasks)
 
 
-class _Returned:
+class Returned:
+    """The end of a plan: what it returned."""
+
     __slots__ = ("value",)
 
     def __init__(self, value: Answer | Ask) -> None:
@@ -247,7 +249,8 @@ def _limit(reply: Reply) -> Failure | None:
 # --- the boundary to policy code: whatever it raises becomes a `PolicyError` ---
 
 
-def _planned(policy: Policy, request: Request) -> Plan:
+def planned(policy: Policy, request: Request) -> Plan:
+    """A policy's plan, ready to be advanced."""
     try:
         plan = policy.plan(request)
     except Exception as error:
@@ -259,7 +262,7 @@ def _planned(policy: Policy, request: Request) -> Plan:
     return plan
 
 
-def _close(plan: Plan | Ask) -> None:
+def close(plan: Plan | Ask) -> None:
     """Let a plan clean up. What it raises now, or still wants, has come too late to matter."""
     if not isinstance(plan, Ask):
         with suppress(Exception):
@@ -269,13 +272,13 @@ def _close(plan: Plan | Ask) -> None:
 _LAST = (Answer, Ask)  # `Answer | Ask` would be made anew at each call
 
 
-def _advance(plan: Plan, sent: Any, at: str) -> Step | _Returned:
+def advance(plan: Plan, sent: Any, at: str) -> Step | Returned:
     """One resumption of a plan."""
     try:
         return plan.send(sent)
     except StopIteration as stop:
         if isinstance(stop.value, _LAST):
-            return _Returned(stop.value)
+            return Returned(stop.value)
         raise PolicyError(
             f"the plan ended at step {at} with {type(stop.value).__name__}; it must return an Answer or an Ask"
         ) from None

@@ -5,6 +5,7 @@ Replay and resume are the same drive with a tape: what the ledger holds is fed b
 
 import asyncio
 import hashlib
+import json
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -12,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from stretto.engine.budget import Budget
 from stretto.engine.door import Course, Door
-from stretto.engine.drive import Drive
+from stretto.engine.drive import STEPS, Drive, Returned, advance, close, planned
 from stretto.engine.sieve import sieve, with_key
 from stretto.engine.tape import Tape
 from stretto.errors import (
@@ -29,16 +30,19 @@ from stretto.ledger.events import Finished, Opened, Pooled, Resumed, Scored
 from stretto.steps import (
     Accounts,
     Ask,
+    Begin,
     Choice,
     Emit,
     Fork,
     Note,
     Outlook,
+    Plan,
     Policy,
     Pool,
     Quote,
     Span,
     Store,
+    spec,
     version,
 )
 from stretto.types import (
@@ -169,25 +173,16 @@ class Engine:
         return await self._complete(course, policy, name, emit, begun)
 
     def preview(self, policy: Policy, request: Request, *, key: Key | None = None) -> Preview:
-        """A dry run: who may play, what would be chosen and asked first, and the outlook. Nothing is called or recorded."""
+        """A dry run: who may play, what would be chosen and asked first, and the outlook. Nothing is called or recorded.
+
+        Raises `PolicyError` when the plan breaks before its first ask.
+        """
         request, denied = self._admitted(request, key, "")
-        choices: list[Choice] = []
-        first: tuple[Ask, ...] = ()
-        plan = policy.plan(request)
+        plan = planned(policy, request)
         try:
-            step = next(plan)
-            while isinstance(step, Note):
-                choices.append(step.choice)
-                step = plan.send(None)
-            if isinstance(step, Ask):
-                first = (step,)
-            elif isinstance(step, Fork):
-                first = tuple(p for p in step.plans if isinstance(p, Ask))
-        except StopIteration as stop:
-            if isinstance(stop.value, Ask):
-                first = (stop.value,)
+            choices, first = _opening(plan)
         finally:
-            plan.close()
+            close(plan)
 
         def quotes(ask: Ask) -> Quote:
             return self._pool.quote(ask.bound(request, ""))
@@ -198,7 +193,7 @@ class Engine:
             self._version(policy),
             request.pool,
             denied,
-            tuple(choices),
+            choices,
             first,
             outlook,
             request.limits,
@@ -298,7 +293,7 @@ class Engine:
     def _note_pool(self, course: Course) -> None:
         cards = self._pool.cards()
         if cards is not self._cards:
-            digest = hashlib.sha256(repr(cards).encode()).hexdigest()[:16]
+            digest = hashlib.sha256(json.dumps(spec(cards), sort_keys=True).encode()).hexdigest()[:16]
             if digest != self._pool_version:
                 course.pending.append(Pooled(time=self._clock(), version=digest, cards=cards))
             self._cards, self._pool_version = cards, digest
@@ -415,6 +410,21 @@ class Engine:
             course.streamed,
             tuple(course.missing),
         )
+
+
+def _opening(plan: Plan) -> tuple[tuple[Choice, ...], tuple[Ask, ...]]:
+    """What a plan chooses before its first ask, and what it asks first."""
+    choices: list[Choice] = []
+    for number in range(STEPS):
+        step = advance(plan, None, str(number))
+        asked = step.value if isinstance(step, Returned) else step.ask if isinstance(step, Begin) else step
+        if isinstance(asked, Note):
+            choices.append(asked.choice)
+        elif isinstance(asked, Fork):
+            return tuple(choices), tuple(p for p in asked.plans if isinstance(p, Ask))
+        else:
+            return tuple(choices), (asked,) if isinstance(asked, Ask) else ()
+    raise PolicyError(f"the plan made {STEPS} steps without an ask")
 
 
 async def _awaited(wait: Awaitable[None]) -> None:

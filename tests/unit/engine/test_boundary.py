@@ -2,12 +2,16 @@
 
 import asyncio
 import gc
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
 
 import pytest
 
 from stretto.engine.run import Engine
-from stretto.errors import ConfigError
-from stretto.steps import Ask, Begin, Choice, Fork, Next, Note
+from stretto.errors import ConfigError, PolicyError
+from stretto.steps import Ask, Begin, Choice, Fork, Next, Note, Outlook, version
 from stretto.types import Answer, Limits, Message
 from tests.unit.engine.doubles import FunctionPool, ListStore
 from tests.unit.engine.test_run import Planned, ask, engine, trouble
@@ -227,3 +231,74 @@ def test_a_broken_branch_breaks_the_run_and_cancels_the_others():
         ("b", None),
         ("a", "cancelled"),
     ]
+
+
+# --- dry runs of plans that are broken, or begin otherwise ---
+
+
+def endless():
+    while True:
+        yield Note(Choice("again"))
+
+
+@pytest.mark.parametrize(
+    ("plan", "said"),
+    [(could_not_start, "could not be started"), (Answer, "no generator"), (endless, "without an ask")],
+)
+def test_a_dry_run_of_a_broken_plan_says_so(plan, said):
+    """A `PolicyError`, whatever the plan does; a plan that never asks does not hold the gateway up."""
+    with pytest.raises(PolicyError, match=said):
+        engine(lambda *a: "x").preview(Planned(lambda request: plan()), ask())
+
+
+def test_a_dry_run_shows_what_a_race_begins_with():
+    """A begun ask is an ask."""
+
+    @dataclass(frozen=True)
+    class Race:
+        def plan(self, request):
+            yield Begin(Ask("b"))
+
+        def outlook(self, request, quotes):
+            return Outlook()
+
+    async def preview():
+        return engine(lambda *a: "x").preview(Race(), ask())
+
+    assert [a.worker for a in asyncio.run(preview()).first] == ["b"]
+
+
+# --- fingerprints ---
+
+
+def test_the_version_of_a_pool_is_the_same_in_every_process():
+    """It is a function of the cards alone: sets are put in order, whatever the process's hash seed."""
+    code = (
+        "import asyncio;from tests.unit.engine.test_run import *;"
+        "store=ListStore();asyncio.run(engine(lambda *a:'x',store).run(Solo('a'),ask()));print(store.written[0].version)"
+    )
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in "0123"
+    ]
+
+    assert len(set(told)) == 1
+
+
+def test_a_policy_with_a_set_of_settings_has_one_version():
+    """Settings of any kind go into the version, in one order."""
+
+    @dataclass(frozen=True)
+    class Picky:
+        among: frozenset
+
+    one = Picky(frozenset({("a", 1), ("b", 2), 3}))
+
+    assert version(one) == version(Picky(frozenset({3, ("b", 2), ("a", 1)})))
+    assert version(one) != version(Picky(frozenset({3, ("b", 2)})))

@@ -203,7 +203,7 @@ def test_parallel_asks_together_never_pass_the_ceiling():
 
     assert run.calls == 3
     assert run.cost == 45
-    assert "failed (limit)" in run.answer.why
+    assert "was refused (limit)" in run.answer.why
 
 
 def test_an_open_output_cap_is_lowered_so_that_an_ask_fits():
@@ -518,7 +518,7 @@ def test_a_quorum_ends_a_fork_and_cancels_the_rest():
 
     joined = next(e for e in store.events(run.id) if e.kind == "joined")
     assert (sorted(joined.arrived), joined.dropped) == ([0, 1], (2,))
-    assert run.answer.why == "2 of 2 agree; c failed (dropped)"
+    assert run.answer.why == "2 of 2 agree; c was not waited for"
 
 
 # --- plans that are broken ---
