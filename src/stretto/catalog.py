@@ -78,7 +78,7 @@ class Catalog:
         if found is None:
             hint = near(name, self._policies) or "."
             raise UnknownModel(
-                f'There is no model "{name}"{hint} GET /v1/models lists them all.', param="model"
+                f'There is no model "{name}"{hint} `stretto pool list` and GET /v1/models tell who is there.', param="model"
             )
         return found
 

@@ -17,7 +17,7 @@ workers = 2
 
 [[worker]]
 id = "opus"
-wire = "messages"
+wire = "chat"
 model = "claude-opus-4-8"
 endpoints = [
   { base_url = "https://api.example.com/v1/", api_key_env = "OPUS_KEY" },
@@ -78,7 +78,7 @@ def test_every_documented_key_is_read(tmp_path: Path) -> None:
     assert settings.data == tmp_path / "here"
     opus, mine = settings.workers
     assert (opus.wire, opus.model, opus.price) == (
-        "messages",
+        "chat",
         "claude-opus-4-8",
         Price(5_000_000, 25_000_000, 500_000),
     )
@@ -262,3 +262,12 @@ def test_texts_are_kept_by_default_only_where_nobody_else_can_ask() -> None:
 def test_loopback_is_recognised(host: str, mine: bool) -> None:
     """Only addresses that cannot be reached from outside count as loopback."""
     assert loopback(host) is mine
+
+
+@pytest.mark.parametrize("wire", ["messages", "responses"])
+def test_a_wire_that_is_not_spoken_yet_is_refused_at_the_start(wire: str, tmp_path: Path) -> None:
+    """A worker that no call could reach is a mistake of the configuration, found with its line, not a failure of every call."""
+    with pytest.raises(
+        ConfigError, match=rf'stretto\.toml:4: worker\[0\]\.wire: "{wire}" upstreams are not spoken yet'
+    ):
+        read(f'{WORKER}wire = "{wire}"\n', tmp_path)

@@ -174,9 +174,9 @@ def _worker(table: Table, base: Path, environ: Mapping[str, str] | None) -> Work
             table.path, f'needs `endpoints` or, for a local model, `path = "model.gguf"` ({table.title})'
         )
     wire = table.get("wire", one_of(*_WIRES), "chat")
+    if wire != "chat":
+        raise table.wrong("wire", f'"{wire}" upstreams are not spoken yet; "chat" is (most vendors offer it too)')
     if path is not None:
-        if wire != "chat":
-            raise table.wrong("wire", 'the wire of a local model is "chat"')
         path = base / Path(path).expanduser()
         if not path.is_file():
             raise table.wrong("path", f"there is no file {path}")

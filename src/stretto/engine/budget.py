@@ -36,8 +36,8 @@ class Budget:
             if self.spent + self.held + quote.worst > limits.usd:
                 return Failure(
                     "limit",
-                    f"usd: this call may cost up to {usd(quote.worst):.6f}, "
-                    f"of {usd(limits.usd):.6f} there is {usd(limits.usd - self.spent - self.held):.6f} left",
+                    f"usd: this call may cost up to {_dollars(quote.worst)}, "
+                    f"of {_dollars(limits.usd)} there is {_dollars(limits.usd - self.spent - self.held)} left",
                 )
         return None
 
@@ -72,6 +72,18 @@ class Budget:
             None if limits.calls is None else max(0, limits.calls - self.calls),
             None if self.deadline is None else max(0.0, self.deadline - now),
         )
+
+
+def _dollars(pico: int) -> str:
+    """Dollars for reading, as short as they are exact to three significant digits."""
+    value = usd(pico)
+    return (
+        f"{value:.2f}"
+        if value >= 100
+        else f"{value:.3g}"
+        if value >= 0.001
+        else f"{value:.12f}".rstrip("0").rstrip(".")
+    )
 
 
 class RetryBudget:

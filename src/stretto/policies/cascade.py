@@ -89,6 +89,9 @@ class Cascade:
                 )
             best = answer
         last = yield from rungs[-1].policy.plan(request)
+        if isinstance(last, Ask) and len(rungs) > 1:
+            passed = " and ".join(rung.name for rung in rungs[:-1])
+            last = replace(last, reason=f"the last rung: {passed} did not pass the check")
         return with_otherwise(
             last, best, f"{rungs[-1].name} gave no answer; the best of the cheaper rungs, not accepted"
         )
@@ -102,7 +105,9 @@ class Cascade:
         """The check's score of an answer and what it rests on; `None` when the check could not be made."""
         if self.check == "confidence":
             score = confidence(answer.logprobs)
-            return score, "no log-probabilities came with it" if score is None else "its least certain token"
+            if score is None:
+                return None, "no log-probabilities came with it"
+            return score, f"its least certain token has probability {score:.2f}"
         if self.check == "agreement":
             return (yield from self._agreement(request, rung, answer))
         reply = yield from put(self._verifying(request, rung, answer))

@@ -73,7 +73,7 @@ class Fuse:
         answers: tuple[Answer, ...] = yield Fork(members, self.quorum, self.within)
         came = [a for a in answers if a.error is None]
         lost = "; ".join(
-            f"{m.worker} failed ({a.error.kind})"
+            f"{m.worker} {_lost(a.error.kind)}"
             for m, a in zip(members, answers, strict=True)
             if a.error is not None
         )
@@ -95,9 +95,10 @@ class Fuse:
         picked = max(
             weights, key=lambda v: weights[v]
         )  # equal weights: the one whose member stands first in the panel
+        names = {value: ", ".join(a.worker for a in group) for value, group in votes.items()}
         options = tuple(
             Option(
-                ", ".join(a.worker for a in group),
+                names[value],
                 {"votes": float(len(group)), "weight": round(weights[value], 4)},
                 ""
                 if value == picked
@@ -114,7 +115,7 @@ class Fuse:
             if self.weigh == "count"
             else f"{heads}, weight {weights[picked]:.2f} of {sum(weights.values()):.2f}"
         )
-        yield Note(Choice(winner.worker, options, reason=reason, by=f"vote by {self.weigh}"))
+        yield Note(Choice(names[picked], options, reason=reason, by=f"vote by {self.weigh}"))
         return _because(winner, f"{because}{reason}", lost)
 
     def _weight(self, answer: Answer) -> float:
@@ -164,6 +165,13 @@ class Fuse:
             for answer in (Answer(), judging.longest())
         )
         return then(panel, maybe(of_ask(short, long), 0.5))
+
+
+def _lost(kind: str) -> str:
+    """What became of a member without an answer."""
+    if kind == "dropped":
+        return "was not waited for"
+    return f"was refused ({kind})" if kind in ("limit", "denied") else f"failed ({kind})"
 
 
 def _because(answer: Answer, why: str, lost: str) -> Answer:
