@@ -120,7 +120,11 @@ def served(home: Path, config: str, *, name: str = "gateway") -> Iterator[Served
         yield it
     finally:
         if it.process is not None and it.process.poll() is None:
-            it.kill()
+            try:
+                it.stop()
+            except subprocess.TimeoutExpired:
+                it.kill()
+                raise
 
 
 def command(gateway: Served, *arguments: str) -> Any:
