@@ -3,10 +3,18 @@
 from stretto.steps import Quote
 from stretto.types import Failure, Left, Limits, usd
 
-__all__ = ["Budget", "RetryBudget"]
+__all__ = ["Budget", "RetryBudget", "fitting"]
 
 LEAST_ANSWER = 64
 """An output cap is never lowered below this many tokens to make an ask fit: an answer cut that short helps nobody."""
+
+
+def fitting(quote: Quote, output_price: int, left: int) -> int | None:
+    """The largest output cap below the quoted one with which the ask would fit the money `left`, if that is any use."""
+    if output_price <= 0:
+        return None
+    fits = quote.max_tokens + (left - quote.worst) // output_price
+    return fits if LEAST_ANSWER <= fits < quote.max_tokens else None
 
 
 class Budget:
@@ -42,12 +50,10 @@ class Budget:
         return None
 
     def fitting(self, quote: Quote, output_price: int) -> int | None:
-        """The largest output cap below the quoted one with which the ask would still fit the money left, if it is any use."""
-        if self.limits.usd is None or output_price <= 0:
+        """As `fitting`, for the money left of this run."""
+        if self.limits.usd is None:
             return None
-        short = self.spent + self.held + quote.worst - self.limits.usd
-        fits = quote.max_tokens - -(-short // output_price)
-        return fits if LEAST_ANSWER <= fits < quote.max_tokens else None
+        return fitting(quote, output_price, self.limits.usd - self.spent - self.held)
 
     def hold(self, amount: int) -> None:
         """Set `amount` aside and count the call."""

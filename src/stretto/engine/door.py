@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
-from stretto.engine.budget import Budget, RetryBudget
+from stretto.engine.budget import Budget, RetryBudget, fitting
 from stretto.engine.sieve import forbidden
 from stretto.engine.tape import NOTHING_YET, Recall, Sums, Tape, fingerprint, not_recorded
 from stretto.errors import LedgerError, LedgerUnavailable
@@ -214,8 +214,8 @@ class Door:
     # --- reserve ---
 
     def _quoted(self, course: Course, bound: Ask, now: float) -> tuple[Ask, Quote] | Failure:
-        """The price of an ask that the run's ceilings allow; may lower an open output cap so that it fits."""
-        budget = course.budget
+        """The price of an ask that the ceilings allow; may lower an open output cap to fit what they or the key have left."""
+        budget, key, proposed = course.budget, course.key, bound
         quote = self._pool.quote(bound)
         error = budget.refuse(quote, now)
         if error is not None and bound.max_tokens is None and quote.priced:
@@ -226,9 +226,14 @@ class Door:
                 error = budget.refuse(quote, now)
         if error is not None:
             return error
-        if bound.max_tokens is None and (
-            budget.limits.usd is not None or (course.key is not None and course.key.metered)
-        ):
+        if proposed.max_tokens is None and key is not None and key.metered and self._accounts is not None:
+            left = self._accounts.left(key)
+            if left is not None and left < quote.worst and quote.priced:
+                price = course.cards[bound.worker].price.output
+                if (fits := fitting(quote, price, left)) is not None:
+                    bound = bound.capped(fits)
+                    quote = self._pool.quote(bound)
+        if bound.max_tokens is None and (budget.limits.usd is not None or (key is not None and key.metered)):
             bound = bound.capped(quote.max_tokens)  # what is reserved for is also what may be written
         return bound, quote
 

@@ -10,7 +10,7 @@ from stretto.engine.run import Engine
 from stretto.errors import Diverged, LedgerError, LedgerUnavailable
 from stretto.policies.fuse import Fuse
 from stretto.policies.solo import Solo
-from stretto.steps import Ask, Outcome
+from stretto.steps import Ask, Outcome, Quote
 from stretto.types import Answer, Failure, Key, Limits, Message, Price, Usage
 from tests.unit.engine.doubles import FunctionPool, ListStore, says
 from tests.unit.engine.test_run import Planned, Purse, ask, engine, trouble
@@ -314,3 +314,23 @@ def test_a_cancelled_run_replays_to_its_end_and_resumes_to_an_answer():
 def test_more_cached_than_put_in_is_never_a_gain():
     """An upstream that reports nonsense cannot earn money for a key."""
     assert Price(10, 1, 1).of(Usage(5, 0, 100)) == 5
+
+
+@pytest.mark.parametrize(("total", "cap"), [(5000, None), (1005, 1000), (70, 65), (60, None)])
+def test_an_open_output_cap_is_lowered_to_what_a_key_has_left(total, cap):
+    """A key with a little money is not refused for an answer that nobody asked to be that long; 64 tokens are the least."""
+
+    class Wide(FunctionPool):
+        def quote(self, ask):
+            most = ask.max_tokens or 4000
+            return Quote(5, 5 + most, 5, most)
+
+    pool, purse = Wide(lambda *a: asyncio.sleep(0, "ok")), Purse(total)
+
+    run = asyncio.run(Engine(pool, ListStore(), purse).run(Solo("a"), ask(), key=Key("k", total=total)))
+
+    if total == 60:
+        assert run.answer.error.kind == "limit"
+    else:
+        assert (run.answer.text, pool.calls[0][0].max_tokens) == ("ok", cap or 4000)
+    assert purse.held == []
