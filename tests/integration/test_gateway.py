@@ -270,6 +270,19 @@ def test_a_large_body_is_refused_while_it_is_being_sent() -> None:
         assert connection.recv(65536).startswith(b"HTTP/1.1 413")
 
 
+def test_who_sends_all_of_a_large_body_before_listening_hears_why_it_is_refused() -> None:
+    """The connection is not reset under the answer; what follows the body on it is not served."""
+    world, size = World(), 25_000_000
+    head = HEAD + b"content-length: %d\r\n\r\n" % size
+    with served(world) as port, spoken(port, head + b" " * size + request(hello())) as connection:
+        heard = b""
+        while part := connection.recv(65536):
+            heard += part
+    assert heard.startswith(b"HTTP/1.1 413")
+    assert heard.count(b"HTTP/1.1 ") == 1
+    assert world.pool.asks == []
+
+
 def test_calls_follow_each_other_on_one_connection() -> None:
     """Keep-alive, after an answer and after an error."""
     world = World()

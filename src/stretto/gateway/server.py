@@ -18,6 +18,8 @@ _REFUSAL: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain\r\n"
     b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (len(_TOO_LARGE), _TOO_LARGE)
 )
+_LINGER: Final = 5.0
+"""Seconds that a client has to finish a body that was refused."""
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -42,6 +44,9 @@ def http_protocol(head_seconds: float = 10.0) -> type[asyncio.Protocol]:
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
+            answered: Any = self.cycle
+            if answered is not None and answered.response_complete and not answered.keep_alive:
+                return  # the rest of a body that was refused
             super().data_received(data)
             if not self._head_open:
                 return
@@ -127,8 +132,20 @@ def _cycle() -> type[Any]:
                 self.response_complete = True
                 self.message_event.set()
                 if not self.keep_alive:
-                    self.transport.close()
+                    if self.more_body:
+                        self.linger()
+                    else:
+                        self.transport.close()
                 self.on_response()
+
+        def linger(self) -> None:
+            """End our side, and let the rest of the request come in for a while.
+
+            RFC 9112, 9.6: to close with bytes unread is to reset the connection, and to lose the answer on its way.
+            """
+            self.transport.write_eof()
+            self.flow.resume_reading()
+            asyncio.get_running_loop().call_later(_LINGER, self.transport.close)
 
         def head(self, status: int, headers: Any) -> bytes:
             """Status line and headers. Raises `RuntimeError` for a control character, which could end a header early."""
