@@ -9,7 +9,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
@@ -33,6 +33,8 @@ _AFTER_FINISH: Final = 5.0
 _AFTER_DONE: Final = 0.25
 _LONGEST_RETRY_AFTER: Final = 86_400.0
 _LOCAL_SENDS: Final = 3
+_TOKENS_A_SECOND: Final = 50.0
+"""How fast a worker writes about whom nothing is known yet."""
 _LATE: Final = 10.0
 """A caller's deadline that cut off a silent upstream counts against the upstream only if it was at least this long."""
 
@@ -178,6 +180,7 @@ class _Try:
         "loop",
         "reader",
         "sent",
+        "since",
         "started",
         "tally",
     )
@@ -194,6 +197,7 @@ class _Try:
         self.started = self.loop.time()
         self.first_byte: float | None = None
         self.sent = False
+        self.since = self.started
         self.blameless = False
         self.reader: StreamReader | None = None
         self.chunks = 0
@@ -229,7 +233,7 @@ class _Try:
             timeouts.idle,
             streaming,
         )
-        self.sent = True
+        self.sent, self.since = True, self.loop.time()
         response: HttpResponse | None = None
         try:
             response = await self._send(transport, call)
@@ -426,7 +430,8 @@ class _Try:
                 model=found.model,
                 first_byte=self.first_byte,
             )
-        return self._outcome(self._failure(kind, text), retryable=retryable)
+        outcome = self._outcome(self._failure(kind, text), retryable=retryable)
+        return replace(outcome, usage=self._unseen()) if error.phase == "total" and self.sent else outcome
 
     def failed(self, kind: FailureKind, text: str, *, retryable: bool = False) -> Outcome:
         """An outcome without an answer."""
@@ -451,9 +456,21 @@ class _Try:
         if self.sent:
             found = self.reader.result() if self.reader is not None else Completion()
             self.tally.usage = found.usage or self._estimated(found)
+            if self.reader is None:
+                self.tally.usage = self._unseen()
 
     def _input(self) -> int:
         return likely(input_tokens(self.ask, self.lane.dense), self.lane.dense)
+
+    def _unseen(self) -> Usage:
+        """What an upstream may have used by now for an answer that comes whole, and did not: as fast as it usually writes."""
+        ask, pace = self.ask, self.lane.pace
+        if self.emit is not None or ask.want in ("embedding", "state"):
+            return Usage(self._input(), estimated=True)
+        rate = pace.output / pace.seconds if pace.output and pace.seconds else _TOKENS_A_SECOND
+        written = int(rate * (self.loop.time() - self.since))
+        cap = self.lane.card.max_output if ask.max_tokens is None else ask.max_tokens
+        return Usage(self._input(), written if cap is None else min(written, cap), estimated=True)
 
     def _estimated(self, found: Completion) -> Usage:
         """Usage that the upstream did not tell: input by the text, output by chunks and text, at most what was allowed."""

@@ -341,6 +341,33 @@ def test_cancelled(live: bool) -> None:
     assert (tally.usage.output > 0) == live
 
 
+@pytest.mark.parametrize("how", ["leaves", "deadline"])
+def test_an_answer_that_was_not_waited_for_is_not_free(how: str) -> None:
+    """Whoever leaves a whole answer, or has too little time for it, pays what the worker usually writes in that time."""
+
+    async def run() -> Usage:
+        slow = answer(completion())
+        async with upstream(slow, Says(b"", "hang")) as server, pool_at(server.base_url) as pool:
+            await attempt(pool)
+            lane = pool._lanes["w"][0]
+            lane.pace.seconds, lane.pace.output = 0.001, 40.0
+            tally, endpoint = Tally(), pool.candidates(ASK).endpoints[0]
+            deadline = asyncio.get_running_loop().time() + 0.05
+            coroutine = pool.attempt(ASK, endpoint, deadline=deadline, tally=tally, emit=None)
+            if how == "deadline":
+                assert (await coroutine).usage == tally.usage
+                return tally.usage
+            task = asyncio.create_task(coroutine)
+            await asyncio.wait((task,), timeout=0.02)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            return tally.usage
+
+    usage = asyncio.run(run())
+    assert usage.estimated
+    assert usage.output == ASK.max_tokens  # at most what was allowed
+
+
 def test_slow_caller_slows_the_upstream() -> None:
     """Nothing more is read from an upstream while the caller has not taken what came."""
 
