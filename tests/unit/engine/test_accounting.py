@@ -334,3 +334,69 @@ def test_an_open_output_cap_is_lowered_to_what_a_key_has_left(total, cap):
     else:
         assert (run.answer.text, pool.calls[0][0].max_tokens) == ("ok", cap or 4000)
     assert purse.held == []
+
+
+def test_a_store_that_fails_while_the_caller_leaves_hides_nothing():
+    """The cancellation goes on, the hold is settled, and the pool is noted again by the next run."""
+    purse = Purse(1000)
+
+    async def leave():
+        store = Waiting(99)
+        asked = asyncio.Event()
+
+        async def attempt(ask, endpoint, number):
+            asked.set()
+            await asyncio.Event().wait()
+
+        world = engine(attempt, store, accounts=purse)
+        task = asyncio.create_task(world.run(Solo("a"), ask(max_tokens=10), key=KEY))
+        await asked.wait()
+        store.number, store.error = 0, LedgerUnavailable("full")
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return task.cancelled(), world._pool_version
+
+    assert asyncio.run(leave()) == (True, "")
+    assert (purse.held, purse.free) == ([], 995)
+
+
+def test_an_end_that_does_not_become_durable_is_told():
+    """The wait for the last record fails: the caller gets the error, not an answer that may be lost."""
+
+    class Failing(ListStore):
+        def append(self, batch):
+            super().append(batch)
+            return self.fail() if any(e.kind == "finished" for e in batch) else None
+
+        async def fail(self):
+            raise LedgerUnavailable("fdatasync")
+
+    with pytest.raises(LedgerUnavailable, match="fdatasync"):
+        asyncio.run(engine(lambda *a: "x", Failing()).run(Solo("a"), ask()))
+
+
+def test_an_intent_that_does_not_become_durable_is_not_acted_on():
+    """The wait for the intent fails: no call is made, and nothing stays held."""
+
+    class Failing(ListStore):
+        def append(self, batch):
+            super().append(batch)
+            return self.fail() if any(e.kind == "asked" for e in batch) else None
+
+        async def fail(self):
+            raise LedgerUnavailable("fdatasync")
+
+    purse = Purse(1000)
+    world = engine(lambda *a: "x", Failing(), accounts=purse)
+
+    with pytest.raises(LedgerUnavailable, match="fdatasync"):
+        asyncio.run(world.run(Solo("a"), ask(max_tokens=10), key=KEY))
+
+    assert (world._pool.calls, purse.held, purse.free) == ([], [], 1000)
+
+
+def test_a_cap_cannot_make_room_where_writing_is_free():
+    """Input alone that passes the ceiling is refused."""
+    run = asyncio.run(engine(lambda *a: "x", price=Price(1, 0)).run(Solo("a"), ask(limits=Limits(usd=3))))
+
+    assert run.answer.error.kind == "limit"

@@ -415,3 +415,24 @@ def test_many_policies_are_known_by_their_versions_in_bounded_memory():
 
     assert len(seen) == 300
     assert len(engine._versions) < 300
+
+
+def test_a_run_that_was_cut_while_it_waited_names_the_wait_as_missing():
+    """A replay of a race whose arrival is not on record says so, and goes by the replies there are."""
+
+    @dataclass(frozen=True)
+    class Race:
+        def plan(self, request):
+            yield Begin(Ask("a"))
+            arrival = yield Next()
+            return Answer.of(arrival.reply)
+
+        def outlook(self, request, quotes):
+            raise AssertionError("not asked for")
+
+    store, engine, run = recorded(Race())
+    store.written[:] = [e for e in store.written if e.kind not in ("arrived", "finished")]
+
+    again = asyncio.run(engine.replay(run.id, Race()))
+
+    assert (again.answer.text, again.missing) == ("x", ("1",))

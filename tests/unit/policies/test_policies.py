@@ -519,3 +519,9 @@ def test_a_tied_vote_goes_to_who_stands_first():
 
     assert last.text == "a"
     assert [o.rejected for o in notes(steps)[0].options] == ["", "equal weight, later in the panel"]
+
+
+def test_a_rule_may_look_at_how_long_an_answer_may_get():
+    """`max_tokens_below` holds for requests that set a lower cap."""
+    assert When(max_tokens_below=10).holds(question("q", "a", max_tokens=9)) == "max_tokens below 10"
+    assert When(max_tokens_below=10).holds(question("q", "a", max_tokens=10)) == ""
