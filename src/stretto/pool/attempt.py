@@ -295,11 +295,15 @@ class _Try:
 
     async def _stream(self, response: HttpResponse) -> Completion:
         """Read a stream to its end, passing its pieces on as they come; complete only if it says so itself."""
+        emit, deltas = self.emit, list[Delta]()
+        assert emit is not None
         kind = response.headers.get(b"content-type", b"text/event-stream").partition(b";")[0].strip().lower()
         if kind == b"application/json":  # some servers ignore `stream`
             found = await self._whole(response)
             if found.error is None:
-                await self._pass_on([delta_of(found.message, found.logprobs)])
+                deltas = [delta_of(found.message, found.logprobs)]
+                self._note(deltas)
+                await emit(deltas)
             return found
         if kind != b"text/event-stream":
             text = f"answered with {redact(kind.decode('latin-1'))} instead of a stream"
@@ -308,14 +312,15 @@ class _Try:
         parser = SseParser()
         try:
             while not reader.done:
-                piece = await self._next(response, reader)
+                piece = await (self._after_finish(response) if reader.finished else response.next())
                 if not piece:
                     break
-                deltas: list[Delta] = []
+                deltas = []
                 for event in parser.feed(piece):
                     reader.feed(event.data, deltas)
                 if deltas and (reader.error is None or self.tally.emitted):
-                    await self._pass_on(deltas)
+                    self._note(deltas)
+                    await emit(deltas)
         except SseError as error:
             if not reader.finished:
                 found = reader.result()
@@ -329,22 +334,21 @@ class _Try:
                 await _run_out(response)
         return reader.result()
 
-    async def _next(self, response: HttpResponse, reader: StreamReader) -> bytes:
-        if not reader.finished:
-            return await response.next()
+    @staticmethod
+    async def _after_finish(response: HttpResponse) -> bytes:
+        """The next bytes once the answer is whole and only its usage is still to come; b"" when that takes too long."""
         try:
-            async with asyncio.timeout(_AFTER_FINISH):  # the answer is whole, only its usage is still to come
+            async with asyncio.timeout(_AFTER_FINISH):
                 return await response.next()
         except TimeoutError:
             return b""
 
-    async def _pass_on(self, deltas: list[Delta]) -> None:
+    def _note(self, deltas: list[Delta]) -> None:
+        """Pieces are about to be passed on."""
         if self.first_byte is None:
             self.first_byte = self.loop.time() - self.started
         self.chunks += len(deltas)
         self.tally.emitted = True
-        if self.emit is not None:
-            await self.emit(deltas)
 
     def _answer(self, found: Completion, response: HttpResponse, dropped: tuple[str, ...]) -> Outcome:
         error = found.error
