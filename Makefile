@@ -8,7 +8,7 @@ TRAIN := .venv-train
 # The index of torch's CPU builds, from the install page of PyTorch; without it pip may take the CUDA build and several GB
 TORCH_INDEX ?=
 
-.PHONY: serve test check bench sparring help
+.PHONY: serve test check bench prove sparring help
 
 help:            ## what can be made here
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
@@ -36,6 +36,9 @@ check: $(VENV)/.dev  ## lint, format, types, layers, exports, import cost, sizes
 
 bench: $(VENV)/.dev  ## what a call through Stretto costs, beside nginx and LiteLLM where they are installed
 	$(BIN)/python bench/overhead.py
+
+prove: $(VENV)/.dev  ## the long proofs: 50 kills, 200 callers on one ceiling, callers who leave (a minute)
+	$(BIN)/python -m bench.prove
 
 $(TRAIN)/.train: pyproject.toml
 	$(PYTHON) -m venv $(TRAIN)

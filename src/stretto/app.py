@@ -1,5 +1,6 @@
 """The composition root: the only place that connects everything. From settings to a world of pool, ledger, engine and gateway."""
 
+import hashlib
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -53,14 +54,22 @@ class World:
         check_access(self.settings, self.keys)
         settings = GatewaySettings(
             version=__version__,
-            config=str(self.settings.source or ""),
+            config=_config_version(self.settings),
             anonymous=not needs_key(self.settings, self.keys),
             health=self._health,
         )
         return Gateway(self.engine, self.catalog, self.keys, self.reader, settings=settings)
 
     def _health(self) -> Mapping[str, Any]:
-        return {"workers": len(self.pool.cards()), "process": self.store.process}
+        ledger = "unavailable" if self.store.trouble else "ok"
+        return {"workers": len(self.pool.cards()), "process": self.store.process, "ledger": ledger}
+
+
+def _config_version(settings: Settings) -> str:
+    """A hash of the configuration file, to tell which one a process runs with; "" without a file. Anybody may read /health."""
+    if settings.source is None:
+        return ""
+    return hashlib.sha256(settings.source.read_bytes()).hexdigest()[:12]
 
 
 def check_access(settings: Settings, keys: Keys) -> None:

@@ -5,13 +5,15 @@ Built in, for whatever pool there is:
 | name | stands for |
 |---|---|
 | `route` | the owner's rules, then what a table has learned per kind of task, then the default or the cheapest worker |
-| `cascade` | up to three workers from cheap to dear, with a check after each but the last |
-| `fuse` | up to four workers side by side and a vote; with only one worker, three samples of it |
+| `cascade` | up to three workers from cheap to dear, their own confidence between |
+| `fuse` | up to four workers side by side and a vote weighed by confidence; with only one worker, three samples of it |
 | `fallback` | every worker in the order of the configuration, the next one when one fails |
 | `stretto` | for now the same as `route` where a table has been learned for this pool, else as `cascade` |
 | `stretto-ultra` | for now the same as `fuse` |
 
-Of a larger pool, `cascade` and `fuse` leave out workers without a known price, or with more than ten times the median one.
+Where workers do not tell how sure they are, `cascade` is the cheapest, checked by the dearest, and then the dearest; and in
+`fuse` the dearest picks. Of a larger pool, `cascade` and `fuse` leave out workers without a known price, or with more than ten
+times the median one.
 
 A `[policy.NAME]` of the same name replaces a built-in one. Other packages offer policy types as entry points of the group
 `stretto.policies`: a callable that takes the options of the table and a function from names to policies.
@@ -24,12 +26,12 @@ from typing import Any, Final, Literal
 
 from stretto import artifacts
 from stretto.artifacts import Artifact
-from stretto.config import PolicySettings, RuleSettings, Settings, near
+from stretto.config import POLICY_KEYS, PolicySettings, RuleSettings, Settings, near
 from stretto.errors import ConfigError, UnknownModel
 from stretto.policies.cascade import THRESHOLDS_SCHEMA, Cascade, Rung
 from stretto.policies.fallback import Fallback
 from stretto.policies.fuse import Fuse
-from stretto.policies.route import TABLE_SCHEMA, Route, Rule, Table, When
+from stretto.policies.route import TABLE_SCHEMA, Route, Rule, Table, Uniform, When
 from stretto.policies.solo import Solo
 from stretto.steps import Policy
 from stretto.types import Card
@@ -78,7 +80,8 @@ class Catalog:
         if found is None:
             hint = near(name, self._policies) or "."
             raise UnknownModel(
-                f'There is no model "{name}"{hint} `stretto pool list` and GET /v1/models tell who is there.', param="model"
+                f'There is no model "{name}"{hint} `stretto pool list` and GET /v1/models tell who is there.',
+                param="model",
             )
         return found
 
@@ -152,6 +155,8 @@ class _Builder:
                 return self._fuse(own)
             case "fallback":
                 return Fallback(self._some(own, "workers"))
+            case "random":
+                return Uniform(self._some(own, "among") if "among" in own.options else ())
         return self._third_party(own)
 
     def _route(self, own: PolicySettings) -> Policy:
@@ -175,15 +180,13 @@ class _Builder:
         if not names:
             names = _ladder(self.cards)
             where = own.where or own.name
+            if not self._sure(names[:-1]):
+                names = (names[0], names[-1])[: len(names)]
         self._known(names, where)
-        checked = [card for card in self.cards if card.id in names[:-1]]
-        sure = all("logprobs" in card.abilities for card in checked)
         given: Any = options.pop("check", None)
-        check: Literal["confidence", "agreement", "verifier"] = given or (
-            "verifier" if "verifier" in options else "confidence" if sure else "agreement"
-        )
+        check: Literal["confidence", "agreement", "verifier"] = given or self._check(own, names)
         if check == "verifier":
-            options["verifier"] = self._one(own, "verifier")
+            options["verifier"] = self._one(own, "verifier") if "verifier" in options or given else names[-1]
         thresholds = self.learned.thresholds if check == "confidence" else None
         if "thresholds" in options:
             del options["thresholds"]
@@ -193,6 +196,23 @@ class _Builder:
             for name in names
         )
         return Cascade(rungs, check=check, thresholds=thresholds, **options)
+
+    def _sure(self, names: Iterable[str]) -> bool:
+        """Whether all these workers tell how sure they are."""
+        return all("logprobs" in card.abilities for card in self.cards if card.id in names)
+
+    def _check(
+        self, own: PolicySettings, names: Sequence[str]
+    ) -> Literal["confidence", "agreement", "verifier"]:
+        """The check of a cascade that names none: the workers' own confidence, else the last rung as a verifier of the others.
+
+        Agreement of resamples is left to those who ask for it: free prose never agrees, so that every rung would be paid.
+        """
+        if "verifier" in own.options:
+            return "verifier"
+        if self._sure(names[:-1]):
+            return "confidence"
+        return "verifier" if names[-1] in self.workers else "agreement"
 
     def _fuse(self, own: PolicySettings) -> Policy:
         options = dict(own.options)
@@ -212,9 +232,13 @@ class _Builder:
         options.pop("panel", None)
         if options.get("quorum", 1) > len(panel):
             raise ConfigError(f"{own.where}.quorum: is more than the {len(panel)} members of the panel")
-        if "how" not in options and "weigh" not in options:
-            sure = all("logprobs" in card.abilities for card in self.cards if card.id in panel)
-            options["weigh"] = "confidence" if sure else "count"
+        if not own.options and not self._sure(panel):
+            options = {
+                "how": "select",
+                "judge": panel[0],
+            }  # nobody tells how sure it is, and free prose gets no two equal votes
+        elif "how" not in options and "weigh" not in options:
+            options["weigh"] = "confidence" if self._sure(panel) else "count"
         return Fuse(panel, **options)
 
     def _third_party(self, own: PolicySettings) -> Policy:
@@ -222,7 +246,7 @@ class _Builder:
 
         found = {point.name: point for point in metadata.entry_points(group=ENTRY_POINTS)}
         if own.type not in found:
-            known = ("solo", "route", "cascade", "fuse", "fallback", *found)
+            known = (*POLICY_KEYS, *found)
             raise ConfigError(
                 f'{own.where}.type: there is no policy type "{own.type}"{near(own.type, known) or "."} '
                 f"There are: {', '.join(known)}"

@@ -316,11 +316,15 @@ class Endpoint:
 
 @record
 class Ready:
-    """The endpoints of a worker that may be tried now, best first; if none, how long until one may, and why."""
+    """The endpoints of a worker that may be tried now, best first; if none, how long until one may, and why.
+
+    `kind` is what that is called: `rate_limited` while a provider's 429 lasts, else `unavailable`.
+    """
 
     endpoints: tuple[Endpoint, ...] = ()
     retry_after: float | None = None
     reason: str = ""
+    kind: Literal["unavailable", "rate_limited"] = "unavailable"
 
 
 @record

@@ -12,7 +12,7 @@ from stretto.errors import ConfigError, UnknownModel
 from stretto.policies.cascade import Cascade
 from stretto.policies.fallback import Fallback
 from stretto.policies.fuse import Fuse
-from stretto.policies.route import Route
+from stretto.policies.route import Route, Uniform
 from stretto.policies.solo import Solo
 from stretto.types import Card, Price
 
@@ -77,14 +77,35 @@ def test_the_headline_models_are_what_they_are_documented_as() -> None:
 
 
 def test_a_cascade_climbs_from_cheap_to_dear_by_what_its_workers_can_show() -> None:
-    """The default ladder is ordered by price and checks confidence where log-probabilities come, else agreement."""
+    """The default ladder is ordered by price and checks confidence; without log-probabilities the dearest checks the cheapest."""
     ladder = catalog().resolve("cascade")
     assert isinstance(ladder, Cascade)
     assert [rung.name for rung in ladder.rungs] == ["cheap", "middling", "dear"]
     assert ladder.check == "confidence"
-    mute = Catalog((Card("a", Price(1)), Card("b", Price(2))), settings()).resolve("cascade")
+    mute = Catalog((Card("a", Price(1)), Card("b", Price(2)), Card("c", Price(3))), settings()).resolve(
+        "cascade"
+    )
     assert isinstance(mute, Cascade)
-    assert mute.check == "agreement"
+    assert [rung.name for rung in mute.rungs] == ["a", "c"]
+    assert (mute.check, mute.verifier) == ("verifier", "c")
+
+
+def test_a_panel_that_does_not_tell_how_sure_it_is_is_judged_by_its_dearest_member() -> None:
+    """Free prose gets no two equal votes, so by default the dearest picks; who asks for a vote gets one."""
+    cards = (Card("a", Price(1)), Card("b", Price(2)))
+    judged = Catalog(cards, settings()).resolve("fuse")
+    assert isinstance(judged, Fuse)
+    assert (judged.how, judged.judge) == ("select", "b")
+    voting = Catalog(cards, settings('[policy.fuse]\ntype = "fuse"\nhow = "vote"\n')).resolve("fuse")
+    assert isinstance(voting, Fuse)
+    assert voting.how == "vote"
+
+
+def test_a_control_by_lot_can_be_named() -> None:
+    """`type = "random"` draws among the workers that are listed."""
+    assert catalog('[policy.lot]\ntype = "random"\namong = ["cheap", "dear"]\n').resolve("lot") == Uniform(
+        ("cheap", "dear")
+    )
 
 
 def test_a_pool_of_one_is_resampled() -> None:
@@ -107,7 +128,7 @@ def test_of_a_large_pool_the_built_in_policies_play_the_usual_workers() -> None:
     names = Catalog(pool, settings())
     ladder, panel, line = (names.resolve(name) for name in ("cascade", "fuse", "fallback"))
     assert isinstance(ladder, Cascade)
-    assert [rung.name for rung in ladder.rungs] == ["w000", "w070", "w139"]
+    assert [rung.name for rung in ladder.rungs] == ["w000", "w139"]
     assert isinstance(panel, Fuse)
     assert panel.panel == ("w139", "w138", "w137", "w136")
     assert names.resolve("stretto-ultra") is panel
@@ -118,8 +139,8 @@ def test_of_a_large_pool_the_built_in_policies_play_the_usual_workers() -> None:
 def test_a_pool_that_was_chosen_by_hand_is_played_whole() -> None:
     """With few workers there is nothing to leave out, however far apart their prices are."""
     few = (
-        Card("a", Price.per_million(0.1, 0.1)),
-        Card("b", Price.per_million(100, 100)),
+        Card("a", Price.per_million(0.1, 0.1), abilities=frozenset({"text", "logprobs"})),
+        Card("b", Price.per_million(100, 100), abilities=frozenset({"text", "logprobs"})),
         Card("c", priced=False),
     )
     ladder = Catalog(few, settings()).resolve("cascade")

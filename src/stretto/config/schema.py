@@ -106,6 +106,7 @@ POLICY_KEYS: Final[Mapping[str, Mapping[str, Check]]] = {
         "temperature": a_number(0, 2),
     },
     "fallback": {"workers": some_texts},
+    "random": {"among": some_texts},
 }
 """The options of each built-in policy type. A type that is not here is looked for among the installed entry points."""
 
@@ -175,7 +176,9 @@ def _worker(table: Table, base: Path, environ: Mapping[str, str] | None) -> Work
         )
     wire = table.get("wire", one_of(*_WIRES), "chat")
     if wire != "chat":
-        raise table.wrong("wire", f'"{wire}" upstreams are not spoken yet; "chat" is (most vendors offer it too)')
+        raise table.wrong(
+            "wire", f'"{wire}" upstreams are not spoken yet; "chat" is (most vendors offer it too)'
+        )
     if path is not None:
         path = base / Path(path).expanduser()
         if not path.is_file():

@@ -207,9 +207,7 @@ class Door:
         if allowed:
             return allowed[0]
         why = ready.reason or f"no endpoint of {bound.worker} can be reached"
-        # a provider's 429 stays one for those who come while it lasts
-        cooling = ready.retry_after is not None
-        return Failure("rate_limited" if cooling else "unavailable", why, retry_after=ready.retry_after)
+        return Failure(ready.kind, why, retry_after=ready.retry_after)
 
     # --- reserve ---
 

@@ -74,13 +74,14 @@ class Routes:
 
     async def health(self, call: Call) -> Response:
         """Whether this process is ready. 503 while the ledger refuses to be written: no paid call is made then."""
-        degraded = time.monotonic() < self._trouble_until
+        told = self._settings.health()
+        degraded = time.monotonic() < self._trouble_until or told.get("ledger", "ok") != "ok"
         body = {
             "status": "degraded" if degraded else "ok",
             "version": self._settings.version,
             "config": self._settings.config,
+            **told,
             "ledger": "unavailable" if degraded else "ok",
-            **self._settings.health(),
         }
         return json_response(body, 503 if degraded else 200)
 

@@ -131,10 +131,13 @@ def thresholds(
     return Artifact(THRESHOLDS_SCHEMA, dict(provenance), data)
 
 
-def lowest_threshold(pairs: Sequence[tuple[float, bool]], precision: float) -> tuple[float, int, float]:
+def lowest_threshold(
+    pairs: Sequence[tuple[float, bool]], precision: float, least: int = 20
+) -> tuple[float, int, float]:
     """The lowest threshold at which at least `precision` of the answers with `confidence >= threshold` were right.
 
-    Returns it with how many it accepts and the precision there; (1.0, 0, 0.0) if there is none.
+    Returns it with how many it accepts and the precision there; (1.0, 0, 0.0) if there is none that accepts `least` answers:
+    a precision seen on fewer is luck.
     """
     best = (1.0, 0, 0.0)
     right = 0
@@ -142,7 +145,7 @@ def lowest_threshold(pairs: Sequence[tuple[float, bool]], precision: float) -> t
     for number, (value, good) in enumerate(ordered, 1):
         right += good
         last_of_value = number == len(ordered) or ordered[number][0] < value
-        if last_of_value and right / number >= precision:
+        if last_of_value and number >= least and right / number >= precision:
             best = (value, number, right / number)
     return best
 

@@ -49,6 +49,12 @@ def connect(
     uri = f"file:{quote(str(path))}?mode={'ro' if readonly else 'rwc'}"
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not readonly and not path.exists():
+            # For its owner only. Never open and close a file that is there: that would drop this process's locks on it.
+            try:
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+            except FileExistsError:
+                pass  # another process was quicker
         connection = sqlite3.connect(
             uri,
             uri=True,

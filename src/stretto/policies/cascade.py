@@ -52,6 +52,7 @@ class Cascade:
     threshold: float = 0.5
     thresholds: Artifact | None = None
     verifier: str = ""
+    verifier_tokens: int = 256  # a worker that thinks before its yes or no must get that far
     samples: int = 2
     temperature: float = 0.8
     wording: str = field(default=judging.WORDING)
@@ -123,7 +124,7 @@ class Cascade:
             self.verifier,
             judging.verify_messages(request, answer),
             role="verifier",
-            max_tokens=4,
+            max_tokens=self.verifier_tokens,
             params={"temperature": 0},
             reason=f"checks the answer of {rung.name}",
         )

@@ -36,7 +36,7 @@ class Fuse:
     quorum: int | None = None
     within: float | None = None
     temperature: float = 0.8
-    judge_tokens: int = 8
+    judge_tokens: int = 256  # a worker that thinks before it names a number must get that far
     wording: str = field(default=judging.WORDING)
 
     def _members(self, request: Request) -> tuple[Ask, ...]:
@@ -109,7 +109,7 @@ class Fuse:
             for value, group in votes.items()
         )
         winner = max(votes[picked], key=self._weight)
-        heads = f"{len(votes[picked])} of {len(came)} agree"
+        heads = f"{len(votes[picked])} of {len(came)} agree" if len(votes) < len(came) else "no two agree"
         reason = (
             heads
             if self.weigh == "count"

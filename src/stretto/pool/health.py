@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from stretto.types import FailureKind
 
-__all__ = ["Health", "Standing"]
+__all__ = ["FAILURES", "Health", "Standing"]
 
 FAILURES: Final = 5
 """Failures in a row that take an endpoint out."""

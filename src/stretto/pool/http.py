@@ -150,8 +150,9 @@ class HttpClient:
     `max_connections` per origin, further requests wait in the order they came (within their deadline); an unused connection is
     closed after `keep_alive` seconds; connecting, with the TLS handshake, takes at most `connect_timeout` seconds.
     Certificates and host names are always verified, against the system's authorities and those in the PEM file `ca_file`.
-    A kept connection that is lost within `stale_window` seconds of a request, before any byte of an answer, had died unnoticed:
-    that request is sent once more, over a fresh connection; later losses are errors, since the upstream may have worked on them.
+    A connection that was kept unused for `stale_after` seconds and is lost within `stale_window` seconds of a request, before any
+    byte of an answer, had died unnoticed: that request is sent once more, over a fresh connection. Every other loss is an error,
+    since the upstream may have worked on the request; whether to repeat it is for those to decide who count attempts.
     A name that does not resolve is not looked up again for `dns_negative` seconds.
     """
 
@@ -161,7 +162,8 @@ class HttpClient:
         max_connections: int = 1024,
         keep_alive: float = 15.0,
         connect_timeout: float = 10.0,
-        stale_window: float = 1.0,
+        stale_after: float = 0.5,
+        stale_window: float = 0.1,
         dns_negative: float = 5.0,
         ca_file: str | None = None,
         resolve: Resolve | None = None,
@@ -169,6 +171,7 @@ class HttpClient:
         self.max_connections = max_connections
         self.keep_alive = keep_alive
         self.connect_timeout = connect_timeout
+        self.stale_after = stale_after
         self.stale_window = stale_window
         self.ca_file = ca_file
         self.names = _Names(resolve or _resolve, dns_negative)
@@ -182,6 +185,7 @@ class HttpClient:
         """As `Transport.send`."""
         pool = self._pools.get(request.origin.key) or self._pool(request.origin)
         connection = pool.free.pop() if pool.free else await pool.take(request.deadline)
+        unused_since = connection.last
         exchange = connection.begin(request)
         waiter = exchange.waiter = pool.loop.create_future()
         try:
@@ -191,7 +195,11 @@ class HttpClient:
             raise
         error = exchange.error
         if error is not None and error.phase == "send" and connection.served > 1:
-            if pool.loop.time() - connection.last >= self.stale_window:
+            now = pool.loop.time()
+            if (
+                now - connection.last >= self.stale_window
+                or connection.last - unused_since < self.stale_after
+            ):
                 raise error
             self.stale_retries += 1
             connection = await pool.take(request.deadline, fresh=True)

@@ -9,6 +9,7 @@ from typing import Any, Final
 from stretto.errors import ConfigError
 from stretto.pool.attempt import Lane, LocalModels, Pace, Timeouts, attempt
 from stretto.pool.estimate import input_tokens, likely
+from stretto.pool.health import FAILURES
 from stretto.pool.http import Transport, header_block, parse_url
 from stretto.pool.limits import Gate
 from stretto.pool.profiles import ASSUMED_ABILITIES, profile
@@ -174,14 +175,20 @@ class WorkerPool:
         for lane in probes[:1]:
             lane.health.offer(now)
         chosen = probes[:1] + fit
-        if not chosen and out:
-            chosen = [min(out, key=lambda lane: lane.health.ejected_until)]
+        # An endpoint that is out costs little to try when nobody else is there, unless it lets everybody wait.
+        if not chosen and (quick := [lane for lane in out if lane.health.last != "timeout"]):
+            chosen = [min(quick, key=lambda lane: lane.health.ejected_until)]
         if chosen:
             return Ready(tuple([lane.endpoint for lane in chosen]))
+        if out:
+            pause = min(lane.health.ejected_until for lane in out) - now
+            reason = f"{ask.worker} has not answered in time, {FAILURES} times in a row"
+            return Ready(retry_after=max(pause, _BUSY), reason=reason)
         if not cooling:
             return Ready(reason=f"{ask.worker} has no endpoint")
         pause = min(lane.health.cooled_until for lane in cooling) - now
-        return Ready(retry_after=max(pause, _BUSY), reason=f"every endpoint of {ask.worker} is rate limited")
+        reason = f"every endpoint of {ask.worker} is rate limited"
+        return Ready(retry_after=max(pause, _BUSY), reason=reason, kind="rate_limited")
 
     def attempt(
         self, ask: Ask, endpoint: Endpoint, *, deadline: float | None, tally: Tally, emit: Emit | None

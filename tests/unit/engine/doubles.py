@@ -33,7 +33,7 @@ class FunctionPool:
     def candidates(self, ask):
         names = self._places.get(ask.worker, (f"{ask.worker}/1",))
         up = tuple(Endpoint(n, ask.worker) for n in names if n not in self.down)
-        return Ready(up, reason="" if up else "all endpoints cool down", retry_after=None if up else 7.0)
+        return Ready(up) if up else Ready((), 7.0, "all endpoints cool down", "rate_limited")
 
     async def attempt(self, ask, endpoint, *, deadline, tally, emit):
         self.calls.append((ask, endpoint.name))

@@ -17,13 +17,19 @@ def test_the_lowest_threshold_that_keeps_the_wanted_precision_is_taken():
     """Nine of ten right above 0.5 is enough for 0.9 and too little for 0.95."""
     pairs = [(0.9 - i / 100, True) for i in range(9)] + [(0.5, False), (0.4, False)]
 
-    assert lowest_threshold(pairs, 0.9) == (0.5, 10, 0.9)
-    assert lowest_threshold(pairs, 0.95) == (pytest.approx(0.82), 9, 1.0)
+    assert lowest_threshold(pairs, 0.9, least=1) == (0.5, 10, 0.9)
+    assert lowest_threshold(pairs, 0.95, least=1) == (pytest.approx(0.82), 9, 1.0)
+
+
+def test_a_precision_seen_on_a_handful_of_answers_is_not_trusted():
+    """Nineteen right answers of nineteen are no reason to accept, twenty are."""
+    assert lowest_threshold([(0.9, True)] * 19, 0.95) == (1.0, 0, 0.0)
+    assert lowest_threshold([(0.9, True)] * 20, 0.95) == (0.9, 20, 1.0)
 
 
 def test_equally_sure_answers_are_accepted_together_or_not_at_all():
     """A threshold cannot tell apart answers of the same confidence."""
-    assert lowest_threshold([(0.7, True), (0.7, False)], 0.9) == (1.0, 0, 0.0)
+    assert lowest_threshold([(0.7, True), (0.7, False)], 0.9, least=1) == (1.0, 0, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -52,12 +58,10 @@ def test_the_table_recognises_every_family_and_knows_who_is_good_at_it():
 
 def test_thresholds_carry_their_quality():
     """The artefact says per worker how well its confidence separates, and on how many answers."""
-    seen = [
-        Observation("w", "f", good, sure)
-        for good, sure in [(True, 0.9), (True, 0.8), (False, 0.2), (False, None)]
-    ]
+    answers = [(True, 0.9), *[(True, 0.8)] * 19, *[(False, 0.2)] * 3, (False, None)]
+    seen = [Observation("w", "f", good, sure) for good, sure in answers]
 
     data = thresholds(seen, {"seed": 1}).data
 
     assert data["workers"]["w"] == 0.8
-    assert data["quality"]["w"] == {"n": 3, "accepted": 2, "precision": 1.0, "best_balanced_accuracy": 1.0}
+    assert data["quality"]["w"] == {"n": 23, "accepted": 20, "precision": 1.0, "best_balanced_accuracy": 1.0}

@@ -335,7 +335,10 @@ def test_a_kept_connection_that_proves_dead_is_replaced_once(run) -> None:
 
     async def main() -> None:
         upstream = stale_upstream()
-        async with upstream.listen() as origin, closing(HttpClient()) as client:
+        async with (
+            upstream.listen() as origin,
+            closing(HttpClient(stale_after=0.0, stale_window=60.0)) as client,
+        ):
             assert await (await client.send(post(origin))).read() == b"ok"
             assert await (await client.send(post(origin, b"again"))).read() == b"ok"
             assert (client.stale_retries, upstream.connections) == (1, 2)
@@ -345,18 +348,22 @@ def test_a_kept_connection_that_proves_dead_is_replaced_once(run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("last_words", "window", "phase"),
-    [(b"HTTP/1.1 2", 60.0, "closed"), (b"", 0.0, "send")],
-    ids=["answer-begun", "too-late"],
+    ("last_words", "after", "window", "phase"),
+    [(b"HTTP/1.1 2", 0.0, 60.0, "closed"), (b"", 0.0, 0.0, "send"), (b"", 60.0, 60.0, "send")],
+    ids=["answer-begun", "too-late", "just-used"],
 )
 def test_a_request_is_not_repeated_once_the_upstream_may_have_worked_on_it(
-    run, last_words: bytes, window: float, phase: str
+    run, last_words: bytes, after: float, window: float, phase: str
 ) -> None:
-    """With a byte of the answer there, or after the window in which a dead connection shows, a loss is the caller's to judge."""
+    """With a byte of the answer there, after the window in which a dead connection shows, or on a connection that was in use
+    a moment ago, a loss is the caller's to judge."""
 
     async def main() -> None:
         upstream = stale_upstream(last_words)
-        async with upstream.listen() as origin, closing(HttpClient(stale_window=window)) as client:
+        async with (
+            upstream.listen() as origin,
+            closing(HttpClient(stale_after=after, stale_window=window)) as client,
+        ):
             await client.send(post(origin))
             with pytest.raises(TransportError) as caught:
                 await client.send(post(origin))

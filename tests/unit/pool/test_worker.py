@@ -149,6 +149,26 @@ def test_dead_endpoint_goes_out_and_comes_back() -> None:
     asyncio.run(run())
 
 
+def test_worker_that_lets_everybody_wait_is_left_alone_for_a_while() -> None:
+    """When all endpoints are out because they do not answer in time, there is no candidate until one is due for a probe."""
+
+    class Silent(Refuses):
+        async def send(self, request: HttpRequest) -> HttpResponse:
+            raise TransportError("first_byte", "no byte in time", sent=True)
+
+    async def run() -> None:
+        clock = Clock()
+        pool = WorkerPool([worker(1)], Silent(), clock=clock)
+        for _ in range(5):
+            await call(pool, "p1")
+        ready = pool.candidates(ASK)
+        assert (ready.endpoints, ready.kind, ready.retry_after) == ((), "unavailable", pytest.approx(5))
+        clock.now += 6
+        assert names(pool) == ["p1"]
+
+    asyncio.run(run())
+
+
 def test_probe_that_succeeds() -> None:
     """A probe that is answered makes the endpoint a candidate like any other."""
 
@@ -184,6 +204,7 @@ def test_rate_limited_endpoints_cool_down() -> None:
             assert ready.endpoints == ()
             assert ready.retry_after == pytest.approx(1)
             assert "rate limited" in ready.reason
+            assert ready.kind == "rate_limited"
             clock.now += 1
             assert names(pool) == [f"p{two.port}"]
             clock.now += 8
