@@ -115,7 +115,10 @@ async def find_workers(settings: Settings, environ: Mapping[str, str] | None = N
         shipped = tuple(_sparring(entry) for entry in sparring.entries() if entry.id not in taken)
         workers += shipped
         why = "" if wanted else "no provider key and no model server was found: "
-        lines += (f"{why}sparring models: {', '.join(worker.id for worker in shipped)}",)
+        listed = ", ".join(worker.id for worker in shipped)
+        lines += (
+            f"{why}sparring models: {listed} (they know four kinds of puzzle: `stretto sparring problems`)",
+        )
     if not workers:
         raise ConfigError(
             "there is no worker: add a [[worker]] to stretto.toml, export a provider key such as OPENAI_API_KEY, "
