@@ -44,7 +44,8 @@ def test_without_anything_the_sparring_models_play_and_it_is_said() -> None:
     found = find("")
     assert ids(found) == SPARRING
     assert found.announcements == (
-        f"no provider key and no model server was found: sparring models: {', '.join(SPARRING)}",
+        f"no provider key and no model server was found: sparring models: {', '.join(SPARRING)} "
+        "(they know four kinds of puzzle: `stretto sparring problems`)",
     )
 
 
