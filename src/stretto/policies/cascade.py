@@ -108,7 +108,7 @@ class Cascade:
             score = confidence(answer.logprobs)
             if score is None:
                 return None, "no log-probabilities came with it"
-            return score, f"its least certain token has probability {score:.2f}"
+            return score, f"least token probability {score:.2f}"
         if self.check == "agreement":
             return (yield from self._agreement(request, rung, answer))
         reply = yield from put(self._verifying(request, rung, answer))
