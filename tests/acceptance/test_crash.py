@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.crashes import storm
+from tests.acceptance.departures import CONFIG
 from tests.acceptance.records import Money, books, money
 from tests.acceptance.served import Caller, Lost, Served, command, make_key, refused, served
 from tests.acceptance.upstream import Body, Does, upstream
@@ -115,23 +116,6 @@ def test_a_killed_model_process_costs_no_call(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-KEYED = """
-[pool]
-discover = false
-sparring = false
-
-[[worker]]
-id = "one"
-endpoints = [{{ base_url = "{url}" }}]
-price = {{ input = 1.0, output = 4.0 }}
-abilities = ["text"]
-
-[policy.panel]
-type = "fuse"
-panel = ["one", "one", "one"]
-"""
-
-
 def test_a_run_that_was_cut_is_resumed_at_its_keys_expense(tmp_path: Path) -> None:
     """`runs resume` asks only what is missing and charges the key of the run; a run that is under way is left alone."""
 
@@ -145,7 +129,7 @@ def test_a_run_that_was_cut_is_resumed_at_its_keys_expense(tmp_path: Path) -> No
             return Does(input=10, output=5)
 
         async with upstream(script, keep=True) as up:
-            with served(tmp_path, KEYED.format(url=up.base_url)) as gateway:
+            with served(tmp_path, CONFIG.format(url=up.base_url)) as gateway:
                 key, secret = make_key(gateway, "alice", "--total", "1")
                 await gateway.started()
                 caller = Caller(gateway.port, secret)

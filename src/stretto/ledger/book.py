@@ -36,7 +36,7 @@ LEASE_SECONDS = 10.0
 _SCARCE_SECONDS = (
     2.0  # exact leases for this long after a recall, so that no new slab swallows what others gave back
 )
-_BUSY_SLEEP = 0.0003  # seconds
+_BUSY_SLEEP = 0.0003  # seconds; on the accounts' own thread, never the loop's. SQLite's own back-off waits ten times as long
 _SHARE = 20  # a slab is at most one part in so many of what remains,
 _MOST = 1 << 62  # SQLite's integers have 63 bits
 WORST_CASES = 10  # and for a start at most so many times what is asked for now

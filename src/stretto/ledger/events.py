@@ -13,8 +13,8 @@ An `asked` without an `answered` is a call whose outcome is unknown: its process
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import ClassVar, TypeVar, dataclass_transform
+from dataclasses import field
+from typing import ClassVar
 
 from stretto.steps import Want
 from stretto.types import Card, Denied, Failure, Left, Limits, Message, Request, TokenLogprob, Usage, record
@@ -36,15 +36,6 @@ __all__ = [
     "Scored",
 ]
 
-E = TypeVar("E")
-
-
-@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
-def _record(kind: type[E]) -> type[E]:
-    """A slotted dataclass that is frozen for the type checker alone: freezing at run time costs each call 6 us."""
-    return dataclass(slots=True, kw_only=True, unsafe_hash=True)(kind)
-
-
 SCHEMA = 1
 """Version of these shapes, written at the head of every journal segment."""
 
@@ -59,7 +50,7 @@ class Said:
     state: tuple[float, ...] = ()
 
 
-@_record
+@record(kw_only=True)
 class Pooled:
     """The workers that runs see from now on. `version` is a hash of the cards; `opened.pool` refers to it."""
 
@@ -70,7 +61,7 @@ class Pooled:
     cards: tuple[Card, ...]
 
 
-@_record
+@record(kw_only=True)
 class Opened:
     """A run begins. `content`: the request, without its pool (`pool` names that, less the `denied`).
 
@@ -93,7 +84,7 @@ class Opened:
     content: Request | None = None
 
 
-@_record
+@record(kw_only=True)
 class Chose:
     """A plan chose: `options` are (name, estimates, why rejected)."""
 
@@ -108,7 +99,7 @@ class Chose:
     options: tuple[tuple[str, Mapping[str, float], str], ...] = ()
 
 
-@_record
+@record(kw_only=True)
 class Asked:
     """The intent of one attempt, written before it is made. `slab` is where its money is held ("" if the key has no ceiling).
 
@@ -135,7 +126,7 @@ class Asked:
     content: tuple[Message, ...] | None = None
 
 
-@_record
+@record(kw_only=True)
 class Answered:
     """The outcome of one attempt, its true usage and cost. `final`: no further attempt is made for this ask.
 
@@ -163,7 +154,7 @@ class Answered:
     content: Said | None = None
 
 
-@_record
+@record(kw_only=True)
 class Refused:
     """A step that was not executed: a limit or a constraint forbade it, or no endpoint was to be had."""
 
@@ -177,7 +168,7 @@ class Refused:
     left: Left = Left()
 
 
-@_record
+@record(kw_only=True)
 class Joined:
     """A fork ended: which branches had answered, in the order they did, and which were dropped."""
 
@@ -189,7 +180,7 @@ class Joined:
     dropped: tuple[int, ...] = ()
 
 
-@_record
+@record(kw_only=True)
 class Arrived:
     """What a `Next` came to: the ticket, or "" when its time passed or nothing was under way."""
 
@@ -200,7 +191,7 @@ class Arrived:
     ticket: str
 
 
-@_record
+@record(kw_only=True)
 class Resumed:
     """The run goes on in another process, or after a cut; `process` names who took it up. `secret` as in `Opened`."""
 
@@ -211,7 +202,7 @@ class Resumed:
     secret: str = ""
 
 
-@_record
+@record(kw_only=True)
 class Finished:
     """A run ends. `at` and `worker` name the step that wrote the answer; sums are over all attempts.
 
@@ -236,7 +227,7 @@ class Finished:
     content: Message | None = None
 
 
-@_record
+@record(kw_only=True)
 class Scored:
     """Feedback on a run: a score 0..1 from a grader, a verifier or a person. `content`: a comment."""
 

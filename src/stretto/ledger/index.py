@@ -117,7 +117,7 @@ def catch_up(
             if progress is not None:
                 progress(found)
             if not greedy(steps):
-                time.sleep(pause)
+                time.sleep(pause)  # on the index thread: leaves the interpreter to those who serve
             elif pause and steps >= 4 * _PATIENCE:
                 break  # the caller has other things to do, too, and comes again
         else:
