@@ -102,6 +102,7 @@ class Ask:
     tool_choice: Any = None
     response_format: Mapping[str, Any] | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    wire: str = "chat"
 
     def capped(self, max_tokens: int) -> "Ask":
         """The same ask with an output cap. (Spelled out: `replace` costs 5 us, and the hot path does this.)"""
@@ -120,6 +121,7 @@ class Ask:
             self.tool_choice,
             self.response_format,
             self.extra,
+            self.wire,
         )
 
     def bound(self, request: Request, at: str) -> "Ask":
@@ -128,7 +130,7 @@ class Ask:
         seed = derive_seed(request.seed, at) if self.seed == "step" else self.seed
         if not self.speaks:
             params = self.params if seed is None else {**self.params, "seed": seed}
-            return replace(self, messages=messages, params=params)
+            return replace(self, messages=messages, params=params, wire=request.wire)
         params = {**request.params, **self.params} if self.params else request.params
         if seed is not None:
             params = {**params, "seed": seed}
@@ -147,6 +149,7 @@ class Ask:
             request.tool_choice,
             request.response_format,
             request.extra,
+            request.wire,
         )
 
 

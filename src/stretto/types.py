@@ -31,6 +31,7 @@ __all__ = [
     "Price",
     "Reply",
     "Request",
+    "Thought",
     "TokenLogprob",
     "ToolCall",
     "Usage",
@@ -138,25 +139,53 @@ def new_run_id() -> str:
 
 @record
 class Part:
-    """One piece of a message's content: `text`, or anything else kept as the caller sent it in `data`."""
+    """One piece of a message's content: `text`, or another kind in `data`.
+
+    `image_url`, `input_audio` and `file` are in Chat Completions' shape, whatever format they came in; images are addresses or
+    data URLs, never fetched. Other kinds are kept as they were sent. `extra` holds fields of the caller's format beside these.
+    """
 
     kind: str
     text: str = ""
     data: Mapping[str, Any] | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@record
+class Thought:
+    """A block of reasoning as its provider sealed it: it must go back unchanged, to the same worker, or not at all.
+
+    `signature` proves `text` (Anthropic), `sealed` stands for text that nobody else can read (redacted thinking, encrypted
+    reasoning). `wire` is the format that knows the seal, `worker` whose upstream made it ("": not known).
+    """
+
+    text: str = ""
+    signature: str = ""
+    sealed: str = ""
+    id: str = ""
+    wire: str = ""
+    worker: str = ""
 
 
 @record
 class ToolCall:
-    """A function call that a model asks its caller to make; `arguments` is the JSON text as the model wrote it."""
+    """A call that a model asks its caller to make; `arguments` is the text as the model wrote it.
+
+    That is JSON for a `function`, anything for a `custom` tool.
+    """
 
     id: str
     name: str
     arguments: str
+    kind: Literal["function", "custom"] = "function"
 
 
 @record
 class Message:
-    """One turn of a conversation. `extra` holds fields of the wire format that Stretto does not interpret."""
+    """One turn of a conversation. `extra` holds fields of the wire format that Stretto does not interpret.
+
+    `reasoning` is what may be read of a model's thoughts; `thoughts` what has to go back to it.
+    """
 
     role: str
     content: str | tuple[Part, ...] | None = None
@@ -166,6 +195,7 @@ class Message:
     reasoning: str = ""
     refusal: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
+    thoughts: tuple[Thought, ...] = ()
 
     @property
     def text(self) -> str:
@@ -330,9 +360,10 @@ class Request:
     """What a caller asks, in no wire format.
 
     `params` are sampling parameters by their Chat Completions names (temperature, top_p, stop, ...); `extra` are fields
-    that Stretto does not interpret and passes on within one format. `pool` holds the cards of the workers that the
-    request's constraints leave, set before a plan starts. `max_tokens` bounds the final answer only. `seed` is where every
-    random choice of the run comes from; without one the engine derives it from the run's id, and records it.
+    that Stretto does not interpret and passes on within one format, `wire`, the one that the caller spoke. `pool` holds the
+    cards of the workers that the request's constraints leave, set before a plan starts. `max_tokens` bounds the final answer
+    only. `seed` is where every random choice of the run comes from; without one the engine derives it from the run's id, and
+    records it.
     """
 
     messages: tuple[Message, ...]
@@ -350,6 +381,7 @@ class Request:
     exclude: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     continues: Continues | None = None
     pool: tuple[Card, ...] = ()
+    wire: str = "chat"
 
     @property
     def prompt(self) -> str:
@@ -381,6 +413,7 @@ class Request:
             exclude=self.exclude,
             continues=self.continues,
             pool=pool,
+            wire=self.wire,
         )
 
     def branch(self, label: object) -> "Request":

@@ -99,21 +99,18 @@ class Inference:
         finally:
             self._tower.leave(watch)
         self._meters.count(run)
-        return self.whole(run, request.model, self._explained(incoming, run), _logprobs_wanted(request))
+        return self.whole(run, incoming, self._explained(incoming, run))
 
-    def whole(self, run: Run, model: str, more: Mapping[str, Any] = _NOTHING, top: int = -1) -> Response:
-        """The answer of a settled run in one piece.
-
-        `model` is the name asked for, `more` adds to the `stretto` block, `top` is as `_logprobs_wanted` has it.
-        """
+    def whole(self, run: Run, incoming: Incoming, more: Mapping[str, Any] = _NOTHING) -> Response:
+        """The answer of a settled run in one piece; `more` adds to the `stretto` block."""
         answer, headers = run.answer, self._headers(run)
         if answer.logprobs:
-            answer = replace(answer, logprobs=_shown(answer.logprobs, top))
+            answer = replace(answer, logprobs=_shown(answer.logprobs, _logprobs_wanted(incoming.request)))
         if answer.error is not None:
             return Response.of(of_failure(answer.error), run.id, headers, more)
         block = {**_block(run), **more} if more else _block(run)
         body = self._format.render_response(
-            run.id, int(time.time()), model, answer, run.usage, run.served, block
+            run.id, int(time.time()), incoming, answer, run.usage, run.served, block
         )
         return Response(200, body, headers)
 
@@ -121,7 +118,7 @@ class Inference:
         self, call: Call, incoming: Incoming, request: Request, name: str, policy: Policy
     ) -> Response | None:
         run_id = new_run_id()
-        writer = self._format.stream(run_id, int(time.time()), request.model, incoming.include_usage)
+        writer = self._format.stream(run_id, int(time.time()), incoming)
         early = ((b"x-stretto-run-id", run_id.encode()), (b"x-stretto-policy", self._value(name)))
         top = _logprobs_wanted(request)
         stream = _Stream(call, writer, early, self._settings, top)

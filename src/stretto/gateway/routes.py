@@ -14,9 +14,9 @@ from stretto.gateway.meters import Meters
 from stretto.gateway.settings import Settings
 from stretto.ledger.read import Reader, event_json
 from stretto.steps import Ask, Choice, Span
-from stretto.types import PICO, Card, Key, Limits, usd
+from stretto.types import PICO, Card, Key, Limits, Request, usd
 from stretto.wire import chat
-from stretto.wire.base import bounded_json, expect_number, expect_object, expect_text
+from stretto.wire.base import Incoming, bounded_json, expect_number, expect_object, expect_text
 
 __all__ = ["Routes"]
 
@@ -150,7 +150,8 @@ class Routes:
         check_name(call.key, name)
         run = await self._engine.replay(run_id, self._catalog.resolve(name), name=name)
         more = {"replay": True, "missing": list(run.missing)}
-        return self._inference.whole(run, recorded["model"], more)
+        asked = Incoming(Request(messages=(), model=recorded["model"]))
+        return self._inference.whole(run, asked, more)
 
     async def feedback(self, call: Call) -> Response:
         """Record a score 0..1 for a run, with a comment if there is one."""

@@ -83,7 +83,8 @@ class Options:
 
 @record
 class Incoming:
-    """A caller's request, parsed. `ignored` names fields that were left out on purpose.
+    """A caller's request, parsed. `ignored` names fields that were left out on purpose, `more` is what its format wants back
+    when it renders the answer.
 
     `request` has the options' limits, constraints, dial and seed in it already. Without an own seed it has none:
     the engine draws one.
@@ -94,6 +95,7 @@ class Incoming:
     include_usage: bool = False
     options: Options = Options()
     ignored: tuple[str, ...] = ()
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Question(Protocol):
@@ -137,6 +139,11 @@ class Question(Protocol):
     @property
     def extra(self) -> Mapping[str, Any]:
         """Fields that Stretto does not interpret."""
+        ...
+
+    @property
+    def wire(self) -> str:
+        """The format that the caller spoke, and that uninterpreted fields belong to."""
         ...
 
 
@@ -200,6 +207,10 @@ class StreamWriter(Protocol):
         """The protocol's own error event: the last thing on a stream that cannot be completed."""
         ...
 
+    def progress(self, text: str) -> bytes:
+        """What orchestration is doing, as reasoning that clients show and do not take for the answer; perhaps nothing."""
+        ...
+
     def keep_alive(self) -> bytes:
         """Something that keeps the connection open and says nothing."""
         ...
@@ -221,17 +232,17 @@ class Format(Protocol):
         self,
         id: str,
         created: int,
-        model: str,
+        incoming: Incoming,
         answer: Answer,
         usage: Usage,
         served: Usage,
         stretto: Mapping[str, Any] | None,
     ) -> bytes:
-        """A whole answer. `usage` is of all attempts, `served` of the one that wrote the answer."""
+        """A whole answer to `incoming`. `usage` is of all attempts, `served` of the one that wrote the answer."""
         ...
 
-    def stream(self, id: str, created: int, model: str, include_usage: bool) -> StreamWriter:
-        """A writer for one streamed answer."""
+    def stream(self, id: str, created: int, incoming: Incoming) -> StreamWriter:
+        """A writer for one streamed answer to `incoming`."""
         ...
 
     def render_error(

@@ -217,7 +217,7 @@ def render_usage(usage: Usage, served: Usage) -> dict[str, Any]:
 def render_response(
     id: str,
     created: int,
-    model: str,
+    incoming: Incoming,
     answer: Answer,
     usage: Usage,
     served: Usage,
@@ -230,7 +230,7 @@ def render_response(
         "id": id,
         "object": "chat.completion",
         "created": created,
-        "model": model,
+        "model": incoming.request.model,
         "choices": [
             {
                 "index": 0,
@@ -246,9 +246,9 @@ def render_response(
     return orjson.dumps(body)
 
 
-def stream(id: str, created: int, model: str, include_usage: bool = False) -> "ChatStream":
-    """A writer for one streamed answer."""
-    return ChatStream(id, created, model, include_usage)
+def stream(id: str, created: int, incoming: Incoming) -> "ChatStream":
+    """A writer for one streamed answer to `incoming`."""
+    return ChatStream(id, created, incoming.request.model, incoming.include_usage)
 
 
 class ChatStream:
@@ -325,6 +325,10 @@ class ChatStream:
     def error(self, message: str, type: str, code: str | None = None, param: str | None = None) -> bytes:
         """An error event. It is the last thing on its stream: no `[DONE]` follows, so no client takes it for a whole answer."""
         return b"data: " + render_error(message, type, code, param) + b"\n\n"
+
+    def progress(self, text: str) -> bytes:
+        """A piece of reasoning: clients show it apart from the answer, or not at all."""
+        return self._chunk(Delta(reasoning=text))
 
     def keep_alive(self) -> bytes:
         """A comment for proxies and, once the first chunk is out, an empty delta for clients that count only data."""

@@ -22,12 +22,13 @@ from stretto.types import (
     Message,
     Part,
     Price,
+    Request,
     TokenLogprob,
     ToolCall,
     Usage,
 )
 from stretto.wire import FORMATS, chat, format_named
-from stretto.wire.base import delta_of
+from stretto.wire.base import Incoming, delta_of
 from stretto.wire.sse import SseParser
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -36,6 +37,10 @@ CARD = Card("w", abilities=frozenset({"text", "tools", "json", "logprobs", "reas
 
 def body(**fields: Any) -> bytes:
     return orjson.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}], **fields})
+
+
+def asked(model: str, include_usage: bool = False) -> Incoming:
+    return Incoming(Request(messages=(), model=model), include_usage=include_usage)
 
 
 def refused(**fields: Any) -> RequestError:
@@ -354,7 +359,7 @@ ANSWERED = st.builds(well_formed, TEXT, CALLS, reasoning=TEXT, refusal=TEXT)
 def test_answer_there_and_back(message: Message, finish: str, usage: Usage, logprobs: Any) -> None:
     """A whole answer that Stretto renders reads as the same answer: Stretto can stand behind Stretto."""
     answer = Answer(message, finish, logprobs=logprobs)
-    found = chat.parse_reply(chat.render_response("id", 1, "m", answer, usage, usage), "text")
+    found = chat.parse_reply(chat.render_response("id", 1, asked("m"), answer, usage, usage), "text")
     assert found.error is None
     assert (found.message, found.usage, found.logprobs) == (message, usage, logprobs)
     assert found.finish == ("tool_calls" if finish == "stop" and message.tool_calls else finish)
@@ -392,7 +397,7 @@ def test_stream_there_and_back(
         message, tool_calls=tuple(replace(c, id=f"{c.id}{i}") for i, c in enumerate(message.tool_calls))
     )
     bare = replace(message, tool_calls=tuple(replace(c, id=c.id[:-1]) for c in message.tool_calls))
-    writer = chat.stream("id", 1, "m", True)
+    writer = chat.stream("id", 1, asked("m", True))
     raw = b"".join(writer.deltas([delta]) for delta in streamed(bare, logprobs, size))
     raw += writer.keep_alive() + writer.end(Answer(message), usage, usage, {"run_id": "r"})
     found, deltas = read_stream(raw, cuts)
@@ -404,7 +409,7 @@ def test_stream_there_and_back(
 @given(st.integers(0, 10**6))
 def test_cut_stream_is_never_whole(cut: int) -> None:
     """A stream that ends anywhere before its finish is cut, whatever has come."""
-    writer = chat.stream("id", 1, "m")
+    writer = chat.stream("id", 1, asked("m"))
     text = writer.deltas([Delta("fo"), Delta("ur")])
     found, _ = read_stream(text[: cut % (len(text) + 1)], [])
     assert found.error is not None
@@ -413,7 +418,7 @@ def test_cut_stream_is_never_whole(cut: int) -> None:
 
 def test_cut_at_every_byte() -> None:
     """A stream cut after any byte is whole exactly if the event with its finish had come."""
-    writer = chat.stream("id", 1, "m", True)
+    writer = chat.stream("id", 1, asked("m", True))
     raw = writer.deltas([Delta("fo"), Delta("ur")]) + writer.end(Answer(), Usage(1, 2), Usage(1, 2))
     finish = raw.index(b'"finish_reason":"stop"')
     enough = raw.index(b"\n\n", finish) + 2
@@ -427,7 +432,7 @@ def test_cut_at_every_byte() -> None:
 
 def test_usage_names_orchestration() -> None:
     """Totals are of all attempts; what did not go into the answer itself stands under Fugu's names."""
-    raw = chat.render_response("id", 1, "m", Answer(), Usage(100, 50, 30, 10), Usage(40, 20, 10, 10))
+    raw = chat.render_response("id", 1, asked("m"), Answer(), Usage(100, 50, 30, 10), Usage(40, 20, 10, 10))
     assert json.loads(raw)["usage"] == {
         "prompt_tokens": 100,
         "completion_tokens": 50,
@@ -459,15 +464,15 @@ def test_finish_says_what_the_answer_holds(finish: str, calls: bool, shown: str)
     """`finish_reason` is one of the protocol's words, and `tool_calls` exactly if there are calls."""
     message = Message("assistant", "x", (ToolCall("a", "f", "{}"),) if calls else ())
     answer = Answer(message, finish)
-    whole = json.loads(chat.render_response("id", 1, "m", answer, Usage(), Usage()))
+    whole = json.loads(chat.render_response("id", 1, asked("m"), answer, Usage(), Usage()))
     assert whole["choices"][0]["finish_reason"] == shown
-    end = chat.stream("id", 1, "m").end(answer, Usage(), Usage())
+    end = chat.stream("id", 1, asked("m")).end(answer, Usage(), Usage())
     assert f'"finish_reason":"{shown}"'.encode() in end
 
 
 def test_stream_error_is_no_end() -> None:
     """The error event carries the protocol's error object, and neither a finish nor `[DONE]` follows."""
-    writer = chat.stream("id", 1, "m", True)
+    writer = chat.stream("id", 1, asked("m", True))
     raw = writer.deltas([Delta("x")]) + writer.error("broken", "upstream_error", "cut")
     assert b"[DONE]" not in raw
     assert b'"finish_reason":"' not in raw
@@ -477,10 +482,12 @@ def test_stream_error_is_no_end() -> None:
 
 def test_usage_only_if_asked_for() -> None:
     """The usage chunk comes once, with no choices, and only if it was asked for."""
-    for asked in (True, False):
-        raw = chat.stream("id", 1, "m", asked).end(Answer(), Usage(1, 1), Usage(1, 1))
+    for wanted in (True, False):
+        raw = chat.stream("id", 1, asked("m", wanted)).end(Answer(), Usage(1, 1), Usage(1, 1))
         chunks = [json.loads(line[6:]) for line in raw.split(b"\n\n") if line and b"DONE" not in line]
-        assert [chunk["choices"] == [] for chunk in chunks if chunk.get("usage")] == ([True] if asked else [])
+        assert [chunk["choices"] == [] for chunk in chunks if chunk.get("usage")] == (
+            [True] if wanted else []
+        )
 
 
 def test_models_are_listed_with_what_is_known() -> None:
@@ -735,10 +742,14 @@ def test_golden_exchange(path: Path) -> None:
         found = chat.parse_reply(orjson.dumps(exchange["upstream_reply"]), "text")
         usage = found.usage or Usage()
         answer = Answer(found.message, found.finish, logprobs=found.logprobs)
-        raw = chat.render_response("run_1", 1700000001, model, answer, usage, usage)
+        raw = chat.render_response("run_1", 1700000001, asked(model), answer, usage, usage)
         assert json.loads(raw) == exchange["response"]
         return
-    reader, writer, out = chat.reader(), chat.stream("run_1", 1700000001, model, incoming.include_usage), b""
+    reader, writer, out = (
+        chat.reader(),
+        chat.stream("run_1", 1700000001, asked(model, incoming.include_usage)),
+        b"",
+    )
     for event in exchange["upstream_events"]:
         deltas: list[Delta] = []
         reader.feed(event.encode() if isinstance(event, str) else orjson.dumps(event), deltas)
@@ -753,7 +764,7 @@ def test_golden_exchange(path: Path) -> None:
 def test_whole_message_as_one_delta() -> None:
     """An answer that was not streamed live is sent as one delta that reads as the same message."""
     message = Message("assistant", "text", (ToolCall("a", "f", "{}"),), reasoning="r", refusal="no")
-    writer = chat.stream("id", 1, "m")
+    writer = chat.stream("id", 1, asked("m"))
     raw = writer.deltas([delta_of(message)]) + writer.end(Answer(message), Usage(), Usage())
     assert read_stream(raw, [])[0].message == message
 
