@@ -9,17 +9,16 @@ from stretto.errors import RequestError
 from stretto.types import Answer, Card, Delta, Request, Usage, usd
 from stretto.wire.base import (
     Incoming,
-    bounded_json,
     expect_bool,
     expect_list,
     expect_number,
     expect_object,
     expect_text,
     parse_options,
-    refuse_transport_fields,
 )
 from stretto.wire.chat_parts import finish_reason, parse_messages, render_logprobs, render_message
 from stretto.wire.chat_upstream import parse_failure, parse_reply, reader, render_ask
+from stretto.wire.fields import SAMPLING, Check, model_name, read_body, sorted_out, whole
 
 __all__ = [
     "NAME",
@@ -49,32 +48,10 @@ def parse_request(body: bytes) -> Incoming:
 
     `null` means not given. Sampling parameters go to `params`, what Stretto does not know to `extra`.
     """
-    try:
-        given = bounded_json(body)
-    except ValueError as error:
-        raise RequestError(f"The body is {error}.") from None
-    if type(given) is not dict:
-        raise RequestError("The body must be a JSON object.")
+    given = read_body(body)
     if "messages" not in given:
         raise RequestError("`messages` is missing.", param="messages")
-    if "model" not in given:
-        raise RequestError("`model` is missing; GET /v1/models lists what can be asked for.", param="model")
-    params: dict[str, Any] = {}
-    extra: dict[str, Any] = {}
-    rest: dict[str, Any] = {}
-    for name, value in given.items():
-        if value is None:
-            continue
-        check = _PARAMS.get(name)
-        if check is not None:
-            params[name] = check(value, name)
-        elif name in _FIELDS:
-            rest[name] = value
-        else:
-            extra[name] = value
-    ignored = refuse_transport_fields(extra) if extra else ()
-    for name in ignored:
-        del extra[name]
+    params, rest, extra, ignored = sorted_out(given, _PARAMS, _FIELDS)
     options = parse_options(rest.get("stretto"))
     streaming = "stream" in rest and expect_bool(rest["stream"], "stream")
     include_usage = False
@@ -83,7 +60,7 @@ def parse_request(body: bytes) -> Incoming:
         include_usage = streaming and wish is not None and expect_bool(wish, "stream_options.include_usage")
     request = Request(
         messages=parse_messages(given["messages"]),
-        model=_model(given["model"]),
+        model=model_name(given["model"]),
         params=params,
         max_tokens=_max_tokens(rest),
         tools=_tools(rest["tools"]) if "tools" in rest else (),
@@ -99,13 +76,6 @@ def parse_request(body: bytes) -> Incoming:
     if "n" in rest and expect_number(rest["n"], "n", least=1, whole=True) > 1:
         raise RequestError("`n` above 1 is not supported: send the request once for each answer.", param="n")
     return Incoming(request, streaming, include_usage, options, ignored)
-
-
-def _model(value: Any) -> str:
-    name = expect_text(value, "model")
-    if not name or len(name) > 256 or not name.isprintable():
-        raise RequestError("`model` must be a name of 1 to 256 printable characters.", param="model")
-    return name
 
 
 def _max_tokens(rest: Mapping[str, Any]) -> int | None:
@@ -136,39 +106,10 @@ def _response_format(value: Any) -> Mapping[str, Any]:
     return form
 
 
-def _number(least: float, most: float) -> Any:
-    return lambda value, where: expect_number(value, where, least=least, most=most)
-
-
-def _whole(least: float, most: float) -> Any:
-    return lambda value, where: expect_number(value, where, least=least, most=most, whole=True)
-
-
-def _stop(value: Any, where: str) -> Any:
-    if isinstance(value, str):
-        return value
-    return [expect_text(item, f"{where}[{index}]") for index, item in enumerate(expect_list(value, where))]
-
-
-def _logit_bias(value: Any, where: str) -> Any:
-    return {
-        token: expect_number(bias, f"{where}.{token}") for token, bias in expect_object(value, where).items()
-    }
-
-
-_PARAMS: Final[Mapping[str, Any]] = {
-    "temperature": _number(0, 2),
-    "top_p": _number(0, 1),
-    "top_k": _whole(-1, 2**31 - 1),
-    "min_p": _number(0, 1),
-    "stop": _stop,
-    "presence_penalty": _number(-2, 2),
-    "frequency_penalty": _number(-2, 2),
-    "repetition_penalty": _number(0, 100),
-    "logit_bias": _logit_bias,
+_PARAMS: Final[Mapping[str, Check]] = {
+    **SAMPLING,
     "logprobs": expect_bool,
-    "top_logprobs": _whole(0, 20),
-    "seed": _whole(-(2**63), 2**64 - 1),
+    "top_logprobs": whole(0, 20),
     "reasoning_effort": expect_text,
     "verbosity": expect_text,
     "parallel_tool_calls": expect_bool,
