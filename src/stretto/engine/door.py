@@ -18,7 +18,7 @@ from stretto.engine.tape import NOTHING_YET, Recall, Sums, Tape, fingerprint, no
 from stretto.errors import LedgerError, LedgerUnavailable
 from stretto.ledger.events import Answered, Asked, Event, Refused, Said
 from stretto.steps import Accounts, Ask, Emit, Endpoint, Hold, Outcome, Pool, Quote, Store, Tally
-from stretto.types import NO_USAGE, Card, Failure, Key, Message, Reply, Request, Usage, fresh_bytes
+from stretto.types import NO_USAGE, Card, Denied, Failure, Key, Message, Reply, Request, Usage, fresh_bytes
 
 __all__ = ["Course", "Door"]
 
@@ -45,6 +45,7 @@ class Course:
     tape: Tape | None = None
     recall: Recall | None = None
     cards: dict[str, Card] = field(default_factory=dict)
+    denied: tuple[Denied, ...] = ()
     pending: list[Event] = field(default_factory=list)
     usage: Usage = NO_USAGE
     replies: dict[str, Reply] = field(default_factory=dict)
@@ -154,8 +155,13 @@ class Door:
     # --- check ---
 
     def _check(self, course: Course, bound: Ask) -> Failure | None:
-        if bound.worker not in course.cards:
-            return Failure("denied", f"worker {bound.worker!r} is not among those this request may use")
+        card = course.cards.get(bound.worker)
+        if card is None:
+            why = next((f": {each.reason}" for each in course.denied if each.worker == bound.worker), "")
+            return Failure("denied", f"worker {bound.worker!r} is not among those this request may use{why}")
+        ability = "text" if bound.want == "logprobs" else bound.want
+        if ability not in card.abilities:
+            return Failure("denied", f"worker {bound.worker!r} cannot do {ability}")
         return None
 
     def _refuse(
@@ -301,7 +307,7 @@ class Door:
                 course.budget.left(loop.time()),
                 outcome.error,
                 outcome.logprobs,
-                outcome.embedding,
+                outcome.embeddings,
                 outcome.state,
             )
             self._conclude(attempt, outcome, spent, seconds, reply, final=not again)
@@ -409,7 +415,7 @@ class Door:
                 slab=attempt.hold.slab if attempt.hold else "",
                 content=None
                 if outcome.error is not None and not outcome.message.content
-                else Said(outcome.message, outcome.logprobs, outcome.embedding, outcome.state),
+                else Said(outcome.message, outcome.logprobs, outcome.embeddings, outcome.state),
             )
         )
 

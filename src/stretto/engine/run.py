@@ -150,7 +150,7 @@ class Engine:
         run_id = run_id or new_run_id()
         request, denied = self._admitted(request, key, run_id)
         begun = time.perf_counter()
-        course = Course(run_id, request, self._budget(request), key)
+        course = Course(run_id, request, self._budget(request), key, denied=denied)
         self._note_pool(course)
         course.cards = self._by_id(request.pool)
         course.pending.append(

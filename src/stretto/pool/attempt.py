@@ -20,6 +20,7 @@ from stretto.pool.http import HttpRequest, HttpResponse, Origin, Transport, Tran
 from stretto.pool.limits import Gate
 from stretto.steps import Ask, Emit, Endpoint, Outcome, Tally
 from stretto.types import Card, Delta, Failure, FailureKind, Usage
+from stretto.wire import embeddings, form_for
 from stretto.wire.base import Completion, Format, StreamReader, cause_of_status, delta_of, redact
 from stretto.wire.sse import SseError, SseParser
 
@@ -175,6 +176,7 @@ class _Try:
         "chunks",
         "emit",
         "first_byte",
+        "form",
         "lane",
         "local",
         "loop",
@@ -189,6 +191,7 @@ class _Try:
         self, lane: Lane, ask: Ask, local: LocalModels | None, tally: Tally, emit: Emit | None
     ) -> None:
         self.lane = lane
+        self.form = form_for(lane.form, ask.want)
         self.ask = ask
         self.local = local
         self.tally = tally
@@ -207,9 +210,9 @@ class _Try:
     async def run(self, transport: Transport, deadline: float | None) -> Outcome:
         """Make the attempt."""
         lane, ask = self.lane, self.ask
-        streaming = self.emit is not None and ask.want != "embedding"
+        streaming = self.emit is not None and ask.want in ("text", "logprobs")
         try:
-            request = lane.form.render_ask(
+            request = self.form.render_ask(
                 ask, lane.model, lane.card, stream=streaming, lacks=lane.lacks, renames=lane.renames
             )
         except ValueError as error:
@@ -291,7 +294,10 @@ class _Try:
     # --- the answer ---
 
     async def _whole(self, response: HttpResponse) -> Completion:
-        return self.lane.form.parse_reply(await response.read(), self.ask.want)
+        found = self.form.parse_reply(await response.read(), self.ask.want)
+        if found.embeddings and (text := embeddings.misfit(self.ask, found)):
+            found.error, found.embeddings = Failure("protocol", text), ()
+        return found
 
     async def _stream(self, response: HttpResponse) -> Completion:
         """Read a stream to its end, passing its pieces on as they come; complete only if it says so itself."""
@@ -308,7 +314,7 @@ class _Try:
         if kind != b"text/event-stream":
             text = f"answered with {redact(kind.decode('latin-1'))} instead of a stream"
             return Completion(error=Failure("protocol", text), retryable=True)
-        reader = self.reader = self.lane.form.reader()
+        reader = self.reader = self.form.reader()
         parser = SseParser()
         try:
             while not reader.done:
@@ -370,7 +376,7 @@ class _Try:
             error,
             error is not None and found.retryable and not self.tally.emitted,
             found.logprobs,
-            found.embedding,
+            found.embeddings,
             (),
             found.model,
             self.first_byte,
@@ -382,7 +388,7 @@ class _Try:
         status = response.status
         self.sent = False  # not charged
         try:
-            said = self.lane.form.parse_failure(await response.read(_ERROR_BODY))
+            said = self.form.parse_failure(await response.read(_ERROR_BODY))
         except TransportError:
             said = ""
         kind, retryable = cause_of_status(status)

@@ -33,7 +33,7 @@ class Scripted:
     turns: int = 0
     retryable: bool | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
-    embedding: tuple[float, ...] = ()
+    embeddings: tuple[tuple[float, ...], ...] = ()
     state: tuple[float, ...] = ()
 
 
@@ -157,7 +157,7 @@ class ScriptedPool:
             error,
             retryable and not tally.emitted,
             said.logprobs,
-            said.embedding,
+            said.embeddings,
             said.state,
             model=f"scripted-{ask.worker}",
         )

@@ -169,7 +169,7 @@ class Completion:
     usage: Usage | None = None
     model: str = ""
     logprobs: tuple[TokenLogprob, ...] = ()
-    embedding: tuple[float, ...] = ()
+    embeddings: tuple[tuple[float, ...], ...] = ()
     error: Failure | None = None
     retryable: bool = False
 

@@ -22,7 +22,7 @@ from stretto.wire.chat_parts import (
     usage_of,
 )
 
-__all__ = ["ChatReader", "parse_failure", "parse_reply", "reader", "render_ask"]
+__all__ = ["ChatReader", "failure_inside", "parse_failure", "parse_reply", "reader", "render_ask"]
 
 # --- asks --------------------------------------------------------------------------------------------------------
 
@@ -45,10 +45,8 @@ def render_ask(
     Dropped and named: parameters in `lacks`, and tools, response formats and log-probabilities that the card's abilities do
     not list. What a model thought earlier is sent back only to workers with the ability `reasoning`.
     """
-    if ask.want == "embedding":
-        return _render_embedding(ask, model)
-    if ask.want == "state":
-        raise ValueError("hidden states cannot be had over Chat Completions")
+    if ask.want not in ("text", "logprobs"):
+        raise ValueError(f"{ask.want} cannot be had over Chat Completions")
     able = card.abilities
     thoughts = "reasoning" in able
     body: dict[str, Any] = {
@@ -114,11 +112,6 @@ def _fitting(name: str, value: Any) -> Any:
     return value
 
 
-def _render_embedding(ask: Question, model: str) -> Rendered:
-    text = "\n".join(message.text for message in ask.messages or ())
-    return Rendered("/embeddings", orjson.dumps({"model": model, "input": text, "encoding_format": "float"}))
-
-
 # --- whole answers -----------------------------------------------------------------------------------------------
 
 
@@ -131,13 +124,11 @@ def parse_reply(body: bytes, want: str = "text") -> Completion:
     if type(raw) is not dict:
         return _unusable("protocol", "the answer is not a JSON object")
     if raw.get("error"):
-        failure, retryable = _inside(raw["error"])
+        failure, retryable = failure_inside(raw["error"])
         return Completion(usage=usage_of(raw.get("usage")), error=failure, retryable=retryable)
     model = raw.get("model")
     usage = usage_of(raw.get("usage"))
     found = Completion(usage=usage, model=model if type(model) is str else "")
-    if want == "embedding":
-        return _embedding(raw, found)
     choices = raw.get("choices")
     if type(choices) is not list or not choices:
         return _with_error(found, "empty", "the answer has no choices")
@@ -167,18 +158,6 @@ def _finished(found: Completion, finish: str) -> Completion:
     return found
 
 
-def _embedding(raw: Mapping[str, Any], found: Completion) -> Completion:
-    data = raw.get("data")
-    if type(data) is not list or not data:
-        return _with_error(found, "empty", "the answer has no embedding")
-    vector = data[0].get("embedding") if type(data[0]) is dict else None
-    if type(vector) is not list or not vector or any(type(x) not in (int, float) for x in vector):
-        return _with_error(found, "protocol", "the answer's embedding is not a list of numbers")
-    found.embedding = tuple(map(float, vector))
-    found.finish = "stop"
-    return found
-
-
 def _unusable(kind: Any, text: str) -> Completion:
     return Completion(error=Failure(kind, text), retryable=True)
 
@@ -188,7 +167,7 @@ def _with_error(found: Completion, kind: Any, text: str) -> Completion:
     return found
 
 
-def _inside(error: Any) -> tuple[Failure, bool]:
+def failure_inside(error: Any) -> tuple[Failure, bool]:
     """An error object inside an answer or a stream whose HTTP status was 200."""
     code = error.get("code") if isinstance(error, dict) else None
     text = _text_of_error(error)
@@ -290,7 +269,7 @@ class ChatReader:
         if type(chunk) is not dict:
             return self._stop("protocol", "an event of the stream is not a JSON object")
         if chunk.get("error"):
-            self.error, self._retryable = _inside(chunk["error"])
+            self.error, self._retryable = failure_inside(chunk["error"])
             self.done = True
             return None
         if not self._model:

@@ -43,7 +43,7 @@ def model_name(value: Any) -> str:
 def sorted_out(
     given: Mapping[str, Any], params: Mapping[str, Check], fields: frozenset[str]
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], tuple[str, ...]]:
-    """The fields of a body by what becomes of them: parameters (checked), `fields` (as they are), extra ones, names of ignored ones.
+    """A body by what becomes of its fields: parameters (checked), `fields` (as they are), extra ones, names of ignored ones.
 
     `null` means not given. Raises `RequestError` for a parameter that is wrong, and for transport fields.
     """
