@@ -84,10 +84,10 @@ class Ask:
 
     `messages=None` asks the request's own messages. `speaks=True` marks a step whose answer may go to the caller: it carries
     the request's sampling parameters, tools, response format, `max_tokens` and uninterpreted fields, and wants what the request
-    does; other steps carry their own `params` alone. `seed="step"` derives the sampling seed from the request's seed and the
-    step's address, so that resamples of one model differ and still replay. `otherwise` is the answer to give when this, as a
-    plan's last ask, brings none (refused by a limit, or failed before anything was shown); `more` goes to the caller with its own,
-    as `Answer.more`. `reason` says why this worker, for the receipt.
+    does, and may add `tools` or set the `tool_choice`; other steps carry their own `params` alone. `seed="step"` derives the
+    sampling seed from the request's seed and the step's address, so that resamples of one model differ and still replay.
+    `otherwise` is the answer to give when this, as a plan's last ask, brings none (refused by a limit, or failed before anything
+    was shown); `more` goes to the caller with its own, as `Answer.more`. `reason` says why this worker, for the receipt.
     """
 
     worker: str
@@ -149,8 +149,8 @@ class Ask:
             params,
             None,
             self.otherwise,
-            request.tools,
-            request.tool_choice,
+            (*request.tools, *self.tools) if self.tools else request.tools,
+            request.tool_choice if self.tool_choice is None else self.tool_choice,
             request.response_format,
             request.extra,
             request.wire,
