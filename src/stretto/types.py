@@ -451,6 +451,7 @@ FailureKind = Literal[
     "cut",  # the connection broke, or a stream ended without saying that it was complete
     "protocol",  # the answer was not what the protocol promises
     "empty",  # a complete answer without content
+    "misfit",  # the answer does not fit the response format that the caller asked for
     "cancelled",  # the caller left, or a quorum was reached without this one
     "dropped",  # a branch of a fork that was not waited for
     "policy",  # the plan itself broke a rule or failed
@@ -480,13 +481,19 @@ class TokenLogprob:
 
 @record
 class Delta:
-    """A piece of an answer on its way. `tool_calls` are (index, id, name, arguments) fragments."""
+    """A piece of an answer on its way. `tool_calls` are (index, id, name, arguments) fragments.
+
+    `thoughts` are blocks of reasoning that end with this piece: their text has gone out as `reasoning`, or stands here.
+    `parts` are pieces of content other than text, which only the format that they came in can say.
+    """
 
     text: str = ""
     reasoning: str = ""
     tool_calls: tuple[tuple[int, str, str, str], ...] = ()
     refusal: str = ""
     logprobs: tuple[TokenLogprob, ...] = ()
+    thoughts: tuple[Thought, ...] = ()
+    parts: tuple[Part, ...] = ()
 
 
 @record
