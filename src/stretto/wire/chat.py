@@ -16,6 +16,7 @@ from stretto.wire.base import (
     expect_text,
     parse_options,
 )
+from stretto.wire.base import bearer as credentials
 from stretto.wire.chat_parts import finish_reason, parse_messages, render_logprobs, render_message
 from stretto.wire.chat_upstream import parse_failure, parse_reply, reader, render_ask
 from stretto.wire.fields import SAMPLING, Check, model_name, read_body, sorted_out, whole
@@ -24,6 +25,7 @@ __all__ = [
     "NAME",
     "ROUTE",
     "ChatStream",
+    "credentials",
     "parse_failure",
     "parse_reply",
     "parse_request",

@@ -25,6 +25,7 @@ from stretto.wire.base import (
     expect_text,
     parse_options,
 )
+from stretto.wire.base import bearer as credentials
 from stretto.wire.chat import render_error
 from stretto.wire.chat_parts import usage_of
 from stretto.wire.chat_upstream import failure_inside, parse_failure
@@ -33,6 +34,7 @@ from stretto.wire.fields import Check, model_name, read_body, sorted_out, whole
 __all__ = [
     "NAME",
     "ROUTE",
+    "credentials",
     "misfit",
     "parse_failure",
     "parse_reply",
