@@ -43,6 +43,7 @@ __all__ = [
     "Ask",
     "Begin",
     "Choice",
+    "Count",
     "Emit",
     "Endpoint",
     "Fork",
@@ -336,6 +337,14 @@ class Ready:
 
 
 @record
+class Count:
+    """How many tokens an ask puts in. `exact`: by the worker's own tokeniser; otherwise an estimate, which errs high."""
+
+    tokens: int
+    exact: bool
+
+
+@record
 class Outcome:
     """What one attempt brought. `dropped` names parameters that the worker lacks; `model` is the upstream's own name."""
 
@@ -379,6 +388,10 @@ class Pool(Protocol):
 
     def candidates(self, ask: Ask) -> Ready:
         """The endpoints that may be tried now, without those that cool down."""
+        ...
+
+    async def count(self, ask: Ask) -> Count:
+        """The tokens that a bound ask puts in, by the worker's own tokeniser where that can be asked soon. Costs nothing."""
         ...
 
     async def attempt(

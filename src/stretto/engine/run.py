@@ -32,6 +32,7 @@ from stretto.steps import (
     Ask,
     Begin,
     Choice,
+    Count,
     Emit,
     Fork,
     Note,
@@ -198,6 +199,23 @@ class Engine:
             outlook,
             request.limits,
         )
+
+    async def count(self, policy: Policy, request: Request, *, key: Key | None = None) -> Count:
+        """How many tokens the request puts in where its plan begins; with several first asks, the most. Nothing is recorded.
+
+        Where the plan does not begin with plain asks, every worker that may be asked counts. Raises as `preview` does.
+        """
+        request, _ = self._admitted(request, key, "")
+        plan = planned(policy, request)
+        try:
+            _, first = _opening(plan)
+        finally:
+            close(plan)
+        asks = {ask.worker: ask for ask in first} or {
+            card.id: Ask(card.id, speaks=True) for card in request.pool
+        }
+        counts = await asyncio.gather(*(self._pool.count(ask.bound(request, "")) for ask in asks.values()))
+        return Count(max(each.tokens for each in counts), all(each.exact for each in counts))
 
     async def replay(self, run_id: str, policy: Policy, *, name: str = "") -> Run:
         """The recorded run once more, without any call.

@@ -71,6 +71,8 @@ def _part(part: Part, dense: bool) -> int:
         return most_tokens(part.text, dense)
     if "image" in part.kind:
         return _PER_IMAGE
+    if part.kind == "tokens" and part.data is not None:
+        return len(part.data["tokens"])
     return len(orjson.dumps(part.data, default=repr)) // _BYTES_PER_MEDIA_TOKEN
 
 
