@@ -8,6 +8,7 @@ from stretto.engine.run import Engine
 from stretto.errors import UnknownModel
 from stretto.gateway.http import Gateway
 from stretto.gateway.settings import Settings
+from stretto.gateway.wish import Wish
 from stretto.ledger.memory import MemoryStore
 from stretto.ledger.read import Reader
 from stretto.policies.fuse import Fuse
@@ -86,6 +87,10 @@ class Names:
             return self._known[name]
         except KeyError:
             raise UnknownModel(f"There is no model {name!r}.", param="model") from None
+
+    def fusion(self, wish: Wish, name: str) -> Policy | None:
+        """No panels here but those that the real catalogue makes: see tests/integration/test_fusion.py."""
+        raise UnknownModel("There is no fusion here.", param="model")
 
     def models(self) -> tuple[Card, ...]:
         """All names."""

@@ -16,9 +16,11 @@ from stretto.errors import Forbidden, RequestError
 from stretto.gateway.auth import may_use
 from stretto.gateway.call import Call, Response, Send, Watchtower
 from stretto.gateway.errors import Problem, of_failure
+from stretto.gateway.fusion import wished
 from stretto.gateway.meters import Meters
 from stretto.gateway.options import from_headers, joined
 from stretto.gateway.settings import Settings
+from stretto.gateway.wish import ALIASES, NAME, Wish
 from stretto.ledger.read import Reader
 from stretto.steps import Policy
 from stretto.types import Card, Delta, Key, Request, TokenLogprob, new_run_id, usd
@@ -40,6 +42,10 @@ class Catalog(Protocol):
 
         Returns the same object for the same name until the configuration changes. Raises `UnknownModel` with near matches.
         """
+        ...
+
+    def fusion(self, wish: Wish, name: str) -> Policy | None:
+        """The policy of a wish for fusion in a request to `name`; `None` if that is a worker that serves such requests itself."""
         ...
 
     def models(self) -> Sequence[Card]:
@@ -86,7 +92,24 @@ class Inference:
         if call.key is not None:
             check_name(call.key, request.model)
             check_name(call.key, name)
-        return incoming, request, name, self._catalog.resolve(name)
+        policy = self._catalog.resolve(name)
+        if (found := wished(request, name, call.headers)) is not None:
+            request, name, policy = self._fused(call, request, name, policy, *found)
+        return incoming, request, name, policy
+
+    def _fused(
+        self, call: Call, request: Request, name: str, policy: Policy, plain: Request, wish: Wish | None
+    ) -> tuple[Request, str, Policy]:
+        """The request, name and policy of a call that says something about fusion."""
+        if wish is None:
+            return plain, name, policy
+        if call.key is not None:
+            for worker in wish.named:
+                check_name(call.key, worker)
+        fused = self._catalog.fusion(wish, name)
+        if fused is None:
+            return request, name, policy
+        return plain, name if name in ALIASES else NAME, fused
 
     async def __call__(self, call: Call) -> Response | None:
         """Serve a call. `None` when the answer has been streamed."""
@@ -304,6 +327,7 @@ def _block(run: Run) -> Mapping[str, Any]:
         "cost_usd": usd(run.cost),
         "receipt": f"/v1/runs/{run.id}",
         "why": answer.why,
+        **answer.more,
     }
 
 
