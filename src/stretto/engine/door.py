@@ -9,10 +9,12 @@ nowhere else, so each attempt has its own reservation, intent and settlement, an
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from stretto.engine.budget import Budget, RetryBudget, fitting
+from stretto.engine.loops import Turn, addressed
+from stretto.engine.shaped import Shape
 from stretto.engine.sieve import forbidden
 from stretto.engine.tape import NOTHING_YET, Recall, Sums, Tape, fingerprint, not_recorded
 from stretto.errors import LedgerError, LedgerUnavailable
@@ -33,7 +35,8 @@ class Course:
     """The state of one run while it is under way. `live=False` is a replay: nothing is called, nothing recorded.
 
     `torn`: the store has refused a part of its record, so nothing may follow. `served`: by address, the usage of the attempt that
-    ended the ask.
+    ended the ask. `turns`: what is known of tool calls in the transcript (`None`: it has none, nor sealed thoughts);
+    `keeps_calls`: those of the answer go out under our ids. `shape`: what the answer must fit; `misfits`: those that did not.
     """
 
     run: str
@@ -53,6 +56,10 @@ class Course:
     missing: list[str] = field(default_factory=list)
     streamed: bool = False
     torn: bool = False
+    turns: Mapping[str, Turn] | None = None
+    keeps_calls: bool = False
+    shape: Shape | None = None
+    misfits: dict[str, Reply] = field(default_factory=dict)
     under_way: int = 0
     busy_since: float = 0.0
     busy: float = 0.0
@@ -100,6 +107,8 @@ class Door:
             course.replies[at] = reply
             return reply
         error = self._check(course, bound)
+        if course.turns is not None or ask.messages is not None:
+            bound = addressed(bound, course.turns or {})
         if error is None:
             reply = await self._attempts(course, ask, bound, at, emit, last)
         else:

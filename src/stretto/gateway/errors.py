@@ -105,6 +105,7 @@ FAILURES: Final[Mapping[FailureKind, tuple[int, str, str, str]]] = {
     "cut": (502, _SERVER, "upstream_cut", "The model's answer broke off before it was complete."),
     "protocol": (502, _SERVER, "upstream_protocol", "The model's server did not keep to its protocol."),
     "empty": (502, _SERVER, "empty_answer", "The model gave an empty answer."),
+    "misfit": (502, _SERVER, "answer_misfit", "The model's answer does not fit `response_format`."),
     "cancelled": (503, _SERVER, "cancelled", "The call was cancelled before it had an answer."),
     "dropped": (502, _SERVER, "dropped", "The step that should have answered was not waited for."),
     "policy": (500, _SERVER, "policy_error", "The policy failed; this is a defect of the policy."),
