@@ -115,9 +115,14 @@ def refused(reason: FailureReason, error: str) -> dict[str, Any]:
 def findings(text: str, workers: Sequence[str]) -> Mapping[str, Any] | None:
     """The five lists of an analyst's reply in their proper shape, letters replaced by `workers`; `None` if there are none."""
     given = _object(text)
-    if given is None:
+    try:
+        return None if given is None else _shaped(given, dict(zip(letters(len(workers)), workers, strict=True)))
+    except RecursionError:  # nested as no analysis is
         return None
-    names = dict(zip(letters(len(workers)), workers, strict=True))
+
+
+def _shaped(given: Mapping[str, Any], names: Mapping[str, str]) -> Mapping[str, Any]:
+    """The five lists in their proper shape."""
 
     def model(value: Any) -> str:
         said = re.sub(
