@@ -142,7 +142,7 @@ class Ask:
         return Ask(
             self.worker,
             messages,
-            self.role,
+            self.role if request.want == "text" else "embedder",
             self.reason,
             self.want if request.want == "text" else request.want,
             True,
@@ -462,7 +462,7 @@ class States(Protocol):
     """
 
     async def put(self, id: str, key: str, body: bytes, lifetime: float | None) -> None:
-        """Keep `body` under `id` for `lifetime` seconds from now (`None`: until it is deleted), in the place of what was there."""
+        """Keep `body` under `id` for `lifetime` seconds (`None`: until it is deleted), in the place of what was there."""
         ...
 
     async def get(self, id: str, key: str) -> bytes | None:

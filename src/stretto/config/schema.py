@@ -45,7 +45,7 @@ from stretto.types import PICO, Limits, Price
 
 __all__ = ["KEYS", "POLICY_KEYS", "load", "parse"]
 
-_ABILITIES: Final = ("text", "tools", "json", "vision", "logprobs", "embedding", "state")
+_ABILITIES: Final = ("text", "tools", "json", "vision", "logprobs", "embedding", "state", "grammar")
 _WIRES: Final = ("chat", "responses", "messages")
 _VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]*")
 
@@ -71,7 +71,7 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "limits": ("usd", "calls", "seconds", "depth", "fanout"),
     "rule": ("when", "use"),
     "rule.when": ("contains", "matches", "max_tokens_below", "longer_than", "tools"),
-    "ledger": ("durability", "content"),
+    "ledger": ("durability", "content", "state_lifetime"),
 }
 """The keys that each table may hold. The options of a policy are in `POLICY_KEYS`."""
 
@@ -308,9 +308,11 @@ def _rule(table: Table) -> RuleSettings:
 
 def _ledger(table: Table) -> LedgerSettings:
     table.only(*KEYS["ledger"])
+    known = LedgerSettings()
     return LedgerSettings(
-        table.get("durability", one_of("process", "power"), "process"),
+        table.get("durability", one_of("process", "power"), known.durability),
         table.get("content", one_of("full", "digest")),
+        table.get("state_lifetime", a_number(1), known.state_lifetime),
     )
 
 

@@ -100,10 +100,14 @@ class PoolSettings:
 
 @dataclass(frozen=True, slots=True)
 class LedgerSettings:
-    """How safely and how much is recorded. `content=None`: `full` when listening on loopback, else `digest`."""
+    """How safely and how much is recorded. `content=None`: `full` when listening on loopback, else `digest`.
+
+    `state_lifetime` is the seconds that a tool loop may rest before it is forgotten which worker it belongs to.
+    """
 
     durability: str = "process"
     content: str | None = None
+    state_lifetime: float = 1800.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

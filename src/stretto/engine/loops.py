@@ -30,7 +30,18 @@ from stretto.types import (
     record,
 )
 
-__all__ = ["LIFETIME", "Live", "Loops", "Turn", "addressed", "call_id", "held", "outgoing", "renamed"]
+__all__ = [
+    "LIFETIME",
+    "Live",
+    "Loops",
+    "Turn",
+    "addressed",
+    "call_id",
+    "held",
+    "outgoing",
+    "renamed",
+    "state_of",
+]
 
 LIFETIME: Final = 1800.0
 """Seconds that a tool loop may rest, unless the configuration says otherwise."""
@@ -76,6 +87,11 @@ def call_id(run: str, at: str, index: int) -> str:
     if len(head) + len(step) + len(tail) > LONGEST_ID:
         step = "h" + _short(hashlib.blake2b(at.encode(), digest_size=4).digest())
     return head + step + tail
+
+
+def state_of(run: str) -> str:
+    """Under which id a run's tool calls are kept in `States`."""
+    return f"loop/{_handle(run)}"
 
 
 def _handle(run: str) -> str:

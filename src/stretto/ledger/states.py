@@ -75,7 +75,7 @@ class SqliteStates:
     """
 
     def __init__(self, data: str | os.PathLike[str], clock: Callable[[], float] = time.time) -> None:
-        self._path = Path(data) / "states.sqlite3"
+        self.path = Path(data) / "states.sqlite3"
         self._secret = Path(data) / "state.key"
         self._clock = clock
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="stretto-states")
@@ -146,14 +146,14 @@ class SqliteStates:
             raise self._damaged(error) from error
         except sqlite3.OperationalError as error:
             raise LedgerUnavailable(
-                f"{self._path} cannot be used ({error}): check its permissions and the disk"
+                f"{self.path} cannot be used ({error}): check its permissions and the disk"
             ) from error
         except sqlite3.DatabaseError as error:
             raise self._damaged(error) from error
 
     def _damaged(self, error: Exception) -> LedgerUnavailable:
         return LedgerUnavailable(
-            f"{self._path} is damaged ({str(error).splitlines()[0]}): stop the gateway and delete it"
+            f"{self.path} is damaged ({str(error).splitlines()[0]}): stop the gateway and delete it"
             " (lost are stored responses and which worker a tool loop under way belongs to)"
         )
 
@@ -161,7 +161,7 @@ class SqliteStates:
         if self._connection is None:
             from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-            connection = connect(self._path, rebuild=True)  # journals beside it do not make it a lost index
+            connection = connect(self.path, rebuild=True)  # journals beside it do not make it a lost index
             try:
                 connection.executescript(_TABLE)
                 self._cipher = AESGCM(_secret_in(self._secret))

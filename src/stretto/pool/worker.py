@@ -111,7 +111,7 @@ def _abilities_of_file(path: Path | None) -> frozenset[str] | None:
         return None
     if not head.causal or head.pooling is not None:
         return frozenset({"embedding", "tokens"})
-    return ASSUMED_ABILITIES | {"state", "tokens"}
+    return ASSUMED_ABILITIES | {"state", "tokens", "grammar"}
 
 
 class WorkerPool:
