@@ -17,9 +17,10 @@ from stretto.wire.base import (
     parse_options,
 )
 from stretto.wire.base import bearer as credentials
-from stretto.wire.chat_parts import finish_reason, parse_messages, render_logprobs, render_message
+from stretto.wire.chat_parts import finish_reason, parse_messages, render_answer, render_logprobs
 from stretto.wire.chat_upstream import parse_failure, parse_reply, reader, render_ask
 from stretto.wire.fields import SAMPLING, Check, model_name, read_body, sorted_out, whole
+from stretto.wire.tools import custom_names
 
 __all__ = [
     "NAME",
@@ -167,8 +168,6 @@ def render_response(
     stretto: Mapping[str, Any] | None = None,
 ) -> bytes:
     """The body of a whole answer."""
-    message = render_message(answer.message)
-    message["refusal"] = answer.message.refusal or None
     body: dict[str, Any] = {
         "id": id,
         "object": "chat.completion",
@@ -177,7 +176,7 @@ def render_response(
         "choices": [
             {
                 "index": 0,
-                "message": message,
+                "message": render_answer(answer.message),
                 "logprobs": render_logprobs(answer.logprobs) if answer.logprobs else None,
                 "finish_reason": finish_reason(answer.finish, answer.message),
             }
@@ -191,18 +190,27 @@ def render_response(
 
 def stream(id: str, created: int, incoming: Incoming) -> "ChatStream":
     """A writer for one streamed answer to `incoming`."""
-    return ChatStream(id, created, incoming.request.model, incoming.include_usage)
+    custom = custom_names(incoming.request.tools) if incoming.request.tools else frozenset()
+    return ChatStream(id, created, incoming.request.model, incoming.include_usage, custom)
 
 
 class ChatStream:
     """Renders one answer as `chat.completion.chunk` events: the role in the first chunk, usage only if it was asked for.
 
-    The deltas are taken as `StreamReader` gives them: tool calls numbered from 0, id and name once.
+    The deltas are taken as `StreamReader` gives them: tool calls numbered from 0, id and name once. `custom` are the names of the
+    caller's custom tools. A seal that only another format knows makes no chunk.
     """
 
-    __slots__ = ("_head", "_open", "_plain_tail", "_started", "_with_usage")
+    __slots__ = ("_custom", "_custom_calls", "_head", "_open", "_plain_tail", "_started", "_with_usage")
 
-    def __init__(self, id: str, created: int, model: str, include_usage: bool = False) -> None:
+    def __init__(
+        self,
+        id: str,
+        created: int,
+        model: str,
+        include_usage: bool = False,
+        custom: frozenset[str] = frozenset(),
+    ) -> None:
         base = orjson.dumps({"id": id, "object": "chat.completion.chunk", "created": created, "model": model})
         self._open = b"data: " + base[:-1]
         self._head = self._open + b',"choices":[{"index":0,"delta":'
@@ -210,6 +218,8 @@ class ChatStream:
             b',"usage":null' if include_usage else b""
         )
         self._with_usage = include_usage
+        self._custom = custom
+        self._custom_calls: set[int] = set()
         self._started = False
 
     def deltas(self, deltas: Sequence[Delta]) -> bytes:
@@ -224,7 +234,7 @@ class ChatStream:
                 chunks.append(
                     b'%b{"content":%b}%b' % (self._head, orjson.dumps(delta.text), self._plain_tail)
                 )
-            else:
+            elif not (delta.thoughts or delta.parts) or _says(delta):
                 chunks.append(self._chunk(delta))
         return b"".join(chunks)
 
@@ -241,11 +251,20 @@ class ChatStream:
         if delta.refusal:
             raw["refusal"] = delta.refusal
         if delta.tool_calls:
-            raw["tool_calls"] = [_call_fragment(*fragment) for fragment in delta.tool_calls]
+            raw["tool_calls"] = [self._fragment(*fragment) for fragment in delta.tool_calls]
         tail = self._plain_tail
         if delta.logprobs:
             tail = tail.replace(b"null", orjson.dumps(render_logprobs(delta.logprobs)), 1)
         return self._head + orjson.dumps(raw) + tail
+
+    def _fragment(self, index: int, id: str, name: str, arguments: str) -> dict[str, Any]:
+        if id and name in self._custom:
+            self._custom_calls.add(index)
+        kind, field = ("custom", "input") if index in self._custom_calls else ("function", "arguments")
+        said: dict[str, Any] = {field: arguments}
+        if not id:
+            return {"index": index, kind: said}
+        return {"index": index, "id": id, "type": kind, kind: {"name": name, **said}}
 
     def end(
         self, answer: Answer, usage: Usage, served: Usage, stretto: Mapping[str, Any] | None = None
@@ -280,11 +299,8 @@ class ChatStream:
         return b": keep-alive\n\n%b{}%b" % (self._head, self._plain_tail)
 
 
-def _call_fragment(index: int, id: str, name: str, arguments: str) -> dict[str, Any]:
-    function: dict[str, Any] = {"arguments": arguments}
-    if not id:
-        return {"index": index, "function": function}
-    return {"index": index, "id": id, "type": "function", "function": {"name": name, **function}}
+def _says(delta: Delta) -> bool:
+    return bool(delta.text or delta.reasoning or delta.tool_calls or delta.refusal or delta.logprobs)
 
 
 def render_error(message: str, type: str, code: str | None = None, param: str | None = None) -> bytes:

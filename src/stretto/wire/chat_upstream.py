@@ -5,12 +5,12 @@ has said why it finished; `[DONE]` or the end of the connection alone means that
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import orjson
 
-from stretto.types import Card, Delta, Failure, Message, TokenLogprob, ToolCall, Usage
+from stretto.types import Card, Delta, Failure, Message, Part, TokenLogprob, ToolCall, Usage
 from stretto.wire.base import Completion, Question, Rendered, bounded_json, cause_of_status, redact
 from stretto.wire.chat_parts import (
     arguments_of,
@@ -21,6 +21,7 @@ from stretto.wire.chat_parts import (
     text_of_parts,
     usage_of,
 )
+from stretto.wire.tools import portable
 
 __all__ = ["ChatReader", "failure_inside", "parse_failure", "parse_reply", "reader", "render_ask"]
 
@@ -29,6 +30,7 @@ __all__ = ["ChatReader", "failure_inside", "parse_failure", "parse_reply", "read
 _NO_NAMES: Final[Mapping[str, str]] = {}
 _LOGPROBS: Final = frozenset({"logprobs", "top_logprobs"})
 _LARGEST_SEED: Final = 2**31 - 1
+_PORTABLE: Final = frozenset({"function", "custom", "namespace"})
 
 
 def render_ask(
@@ -43,22 +45,24 @@ def render_ask(
     """A bound ask as the body of a request. Raises `ValueError` for what this format cannot say.
 
     Dropped and named: parameters in `lacks`, and tools, response formats and log-probabilities that the card's abilities do
-    not list. What a model thought earlier is sent back only to workers with the ability `reasoning`.
+    not list; of a caller who speaks another format also its extra fields, and the effort where the worker does not reason. What
+    a model thought earlier is sent back only to workers with the ability `reasoning`. Custom tools go out as functions.
     """
     if ask.want not in ("text", "logprobs"):
         raise ValueError(f"{ask.want} cannot be had over Chat Completions")
     able = card.abilities
-    thoughts = "reasoning" in able
+    thoughts, own = "reasoning" in able, ask.wire == "chat"
     body: dict[str, Any] = {
         "model": model,
         "messages": [
             {"role": message.role, "content": message.content}
             if type(message.content) is str and message.role != "assistant" and _bare(message)
-            else render_message(message, reasoning=thoughts)
-            for message in ask.messages or ()
+            else render_message(message, reasoning=thoughts, own=own)
+            for message in (ask.messages if own else _fitting_results(ask.messages or ())) or ()
         ],
     }
     dropped: list[str] = []
+    custom: frozenset[str] = frozenset()
     wanted = dict(ask.params)
     if ask.want == "logprobs":
         wanted["logprobs"] = True
@@ -67,21 +71,19 @@ def render_ask(
         wanted["max_tokens"] = ask.max_tokens
     if ask.tools:
         if "tools" in able:
-            wanted["tools"] = ask.tools
-            if ask.tool_choice is not None:
-                wanted["tool_choice"] = ask.tool_choice
+            custom = _put_tools(wanted, ask, dropped)
         else:
             dropped.append("tools")
             wanted.pop("parallel_tool_calls", None)
     if ask.response_format is not None:
         wanted["response_format"] = ask.response_format
     for name, value in wanted.items():
-        if name in lacks or _beyond(name, able):
+        if name in lacks or _beyond(name, able, own):
             dropped.append(name)
         else:
             body[renames.get(name, name)] = _fitting(name, value)
     for name, value in ask.extra.items():
-        if name in lacks:
+        if name in lacks or not own:
             dropped.append(name)
         elif name not in body:
             body[name] = value
@@ -90,7 +92,7 @@ def render_ask(
         if "stream_options" not in lacks:
             body["stream_options"] = {"include_usage": True}
     try:
-        return Rendered("/chat/completions", orjson.dumps(body), tuple(dropped))
+        return Rendered("/chat/completions", orjson.dumps(body), tuple(dropped), custom)
     except TypeError as error:
         raise ValueError(f"the request cannot be written as JSON: {error}") from None
 
@@ -99,9 +101,45 @@ def _bare(message: Message) -> bool:
     return message.tool_call_id is None and message.name is None and not message.extra
 
 
-def _beyond(name: str, able: frozenset[str]) -> bool:
+def _put_tools(wanted: dict[str, Any], ask: Question, dropped: list[str]) -> frozenset[str]:
+    """The tools and the choice among them; returns the names of functions that stand for custom tools."""
+    own = ask.wire == "chat"
+    if own and not any(tool.get("type") == "custom" for tool in ask.tools):
+        tools, choice, custom = ask.tools, ask.tool_choice, frozenset[str]()
+    else:
+        hosted = [tool for tool in ask.tools if own and tool.get("type") not in _PORTABLE]
+        found = portable([tool for tool in ask.tools if tool not in hosted], ask.tool_choice)
+        tools, choice, custom = (*found.tools, *hosted), found.choice, found.custom
+        dropped += found.dropped
+    if tools:
+        wanted["tools"] = tools
+        if choice is not None:
+            wanted["tool_choice"] = choice
+    else:
+        wanted.pop("parallel_tool_calls", None)
+    return custom
+
+
+def _fitting_results(messages: Sequence[Message]) -> Sequence[Message]:
+    """Messages whose tool results are texts: pictures in them go into a user's message after the results."""
+    found: list[Message] = []
+    moved: list[Part] = []
+    for message in messages:
+        if message.role == "tool" and isinstance(message.content, tuple):
+            moved += [part for part in message.content if part.kind != "text"]
+            message = Message("tool", message.text, tool_call_id=message.tool_call_id)
+        elif moved and message.role != "tool":
+            found.append(Message("user", tuple(moved)))
+            moved = []
+        found.append(message)
+    return [*found, Message("user", tuple(moved))] if moved else found
+
+
+def _beyond(name: str, able: frozenset[str], own: bool) -> bool:
     if name in _LOGPROBS:
         return "logprobs" not in able
+    if name == "reasoning_effort" and not own:  # agents of other formats send one always
+        return "reasoning" not in able
     return name == "response_format" and "json" not in able
 
 
