@@ -37,7 +37,7 @@ from stretto.gateway.routes import Routes
 from stretto.gateway.settings import Settings
 from stretto.ledger.read import Reader
 from stretto.types import Key
-from stretto.wire import FORMATS, chat
+from stretto.wire import FORMATS, chat, embeddings
 
 __all__ = ["Gateway"]
 
@@ -85,7 +85,9 @@ class Gateway:
         models = {
             form.ROUTE: Inference(form, engine, catalog, reader, settings, tower, meters) for form in FORMATS
         }
-        routes = Routes(engine, catalog, reader, models[chat.ROUTE], settings, meters)
+        routes = Routes(
+            engine, catalog, reader, models[chat.ROUTE], models[embeddings.ROUTE], settings, meters
+        )
         self._operations = routes
         self._paths: dict[str, _Route] = {
             path: _Route(path, {"POST": endpoint}, scope="models") for path, endpoint in models.items()

@@ -15,6 +15,7 @@ from stretto.engine.run import Engine, Run
 from stretto.errors import Forbidden, RequestError
 from stretto.gateway.auth import may_use
 from stretto.gateway.call import Call, Response, Send, Watchtower
+from stretto.gateway.embeddings import check_embeds
 from stretto.gateway.errors import Problem, of_failure
 from stretto.gateway.fusion import wished
 from stretto.gateway.meters import Meters
@@ -93,6 +94,7 @@ class Inference:
             check_name(call.key, request.model)
             check_name(call.key, name)
         policy = self._catalog.resolve(name)
+        check_embeds(self._catalog.models, call.key, request, policy)
         if (found := wished(request, name, call.headers)) is not None:
             request, name, policy = self._fused(call, request, name, policy, *found)
         return incoming, request, name, policy

@@ -27,6 +27,8 @@ _TEXT: Final = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 _HTML: Final = (b"content-type", b"text/html; charset=utf-8")
 _ROUTES: Final = {
     "POST /v1/chat/completions": "OpenAI chat completions, stream or not",
+    "POST /v1/completions": "OpenAI's legacy completions, stream or not",
+    "POST /v1/embeddings": "vectors of texts, by one worker that can do `embedding`",
     "GET /v1/models": "workers and policies that `model` may name; /v1/models/{id} for one",
     "POST /v1/plans": "what a chat request would do and cost; nothing is called",
     "GET /v1/runs": "recent runs; /v1/runs/{id} for a receipt, /v1/runs/{id}/events for its record",
@@ -46,6 +48,7 @@ class Routes:
         catalog: Catalog,
         reader: Reader,
         inference: Inference,
+        vectors: Inference,
         settings: Settings,
         meters: Meters,
     ) -> None:
@@ -53,6 +56,7 @@ class Routes:
         self._catalog = catalog
         self._reader = reader
         self._inference = inference
+        self._vectors = vectors
         self._settings = settings
         self._meters = meters
         self._trouble_until = 0.0
@@ -151,7 +155,8 @@ class Routes:
         run = await self._engine.replay(run_id, self._catalog.resolve(name), name=name)
         more = {"replay": True, "missing": list(run.missing)}
         asked = Incoming(Request(messages=(), model=recorded["model"]))
-        return self._inference.whole(run, asked, more)
+        inference = self._vectors if run.answer.embeddings else self._inference
+        return inference.whole(run, asked, more)
 
     async def feedback(self, call: Call) -> Response:
         """Record a score 0..1 for a run, with a comment if there is one."""
