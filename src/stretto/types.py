@@ -299,10 +299,11 @@ class Left:
 
 @record
 class Card:
-    """What policies may know of a worker. `abilities`: text, tools, json, vision, logprobs, embedding, state, tokens, grammar.
+    """What policies may know of a worker. `abilities`: text, tools, json, vision, logprobs, embedding, state, tokens, reasoning,
+    grammar.
 
-    `tokens`: it takes the token ids of its own tokeniser in the place of text. `grammar`: it cannot write what a response format
-    forbids, so structured output may stream.
+    `tokens`: it takes the token ids of its own tokeniser in the place of text. `reasoning`: it wants back what it
+    thought earlier. `grammar`: it cannot write what a response format forbids, so structured output may stream.
     `context` is tokens in and out together, `max_output` the most it writes (`None`: unknown).
     """
 

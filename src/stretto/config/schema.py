@@ -45,7 +45,17 @@ from stretto.types import PICO, Limits, Price
 
 __all__ = ["KEYS", "POLICY_KEYS", "load", "parse"]
 
-_ABILITIES: Final = ("text", "tools", "json", "vision", "logprobs", "embedding", "state", "grammar")
+_ABILITIES: Final = (
+    "text",
+    "tools",
+    "json",
+    "vision",
+    "logprobs",
+    "embedding",
+    "state",
+    "reasoning",
+    "grammar",
+)
 _WIRES: Final = ("chat", "responses", "messages")
 _VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]*")
 
@@ -181,10 +191,8 @@ def _worker(table: Table, base: Path, environ: Mapping[str, str] | None) -> Work
             table.path, f'needs `endpoints` or, for a local model, `path = "model.gguf"` ({table.title})'
         )
     wire = table.get("wire", one_of(*_WIRES), "chat")
-    if wire != "chat":
-        raise table.wrong(
-            "wire", f'"{wire}" upstreams are not spoken yet; "chat" is (most vendors offer it too)'
-        )
+    if wire == "responses":
+        raise table.wrong("wire", '"responses" upstreams are not spoken yet; "chat" and "messages" are')
     if path is not None:
         path = base / Path(path).expanduser()
         if not path.is_file():
