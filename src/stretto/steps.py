@@ -469,6 +469,10 @@ class States(Protocol):
         """What is kept under `id` for this key; `None` if nothing is, its time has passed, or it is another key's."""
         ...
 
+    async def get_all(self, ids: Sequence[str], key: str) -> Mapping[str, bytes]:
+        """What is kept under these ids for this key; ids for which `get` would give `None` are not in it."""
+        ...
+
     async def delete(self, id: str, key: str) -> bool:
         """Forget it; whether there was anything."""
         ...

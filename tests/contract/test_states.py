@@ -76,6 +76,21 @@ def test_a_state_belongs_to_the_key_that_made_it(states: MemoryStates | SqliteSt
     asyncio.run(scene())
 
 
+def test_many_are_had_at_once(states: MemoryStates | SqliteStates, clock: list[float]) -> None:
+    """Those that are there, for this key, and nothing for the others."""
+
+    async def scene() -> None:
+        await states.put("a", "k", b"1", None)
+        await states.put("b", "k", b"2", 10.0)
+        await states.put("c", "other", b"3", None)
+        assert await states.get_all(["b", "a", "c", "nobody"], "k") == {"a": b"1", "b": b"2"}
+        clock[0] += 10.0
+        assert await states.get_all(["b", "a"], "k") == {"a": b"1"}
+        assert await states.get_all([], "k") == {}
+
+    asyncio.run(scene())
+
+
 def test_deleting_tells_whether_there_was_anything(
     states: MemoryStates | SqliteStates, clock: list[float]
 ) -> None:

@@ -200,9 +200,12 @@ class Loops:
         handles = dict.fromkeys(
             [handle for m in messages for call in m.tool_calls if (handle := _run_of(call.id))]
         )
+        if not handles:
+            return {}
+        bodies = await self._states.get_all([f"loop/{handle}" for handle in handles], owner)
         found: dict[str, Turn] = {}
         for handle in handles:
-            body = await self._states.get(f"loop/{handle}", owner)
+            body = bodies.get(f"loop/{handle}")
             if body is None or (turn := _read(body)) is None:
                 continue
             found[handle] = turn
