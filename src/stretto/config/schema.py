@@ -53,10 +53,11 @@ _ABILITIES: Final = (
     "logprobs",
     "embedding",
     "state",
+    "tokens",
     "reasoning",
     "grammar",
 )
-_WIRES: Final = ("chat", "responses", "messages")
+_WIRES: Final = ("chat", "responses", "messages", "completions", "embeddings")
 _VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 KEYS: Final[Mapping[str, tuple[str, ...]]] = {

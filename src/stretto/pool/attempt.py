@@ -15,11 +15,19 @@ from typing import Final, Literal, Protocol
 from stretto.errors import LocalModelError
 from stretto.pool.estimate import input_tokens, likely, most_tokens
 from stretto.pool.health import Health, retry_after
-from stretto.pool.http import HttpRequest, HttpResponse, Origin, Transport, TransportError, parse_url
+from stretto.pool.http import (
+    HttpRequest,
+    HttpResponse,
+    Origin,
+    Transport,
+    TransportError,
+    header_block,
+    parse_url,
+)
 from stretto.pool.limits import Gate
 from stretto.pool.native import prompt_ids, state_body
 from stretto.steps import Ask, Emit, Endpoint, Outcome, Tally
-from stretto.types import Card, Delta, Failure, FailureKind, Usage
+from stretto.types import Card, Delta, Failure, FailureKind, Thought, Usage
 from stretto.wire import embeddings, form_for
 from stretto.wire.base import Completion, Format, Rendered, StreamReader, cause_of_status, delta_of, redact
 from stretto.wire.sse import SseError, SseParser
@@ -245,8 +253,11 @@ class _Try:
                     request = await self._for_state(transport, origin, request, deadline)
                 except ValueError as error:
                     return self.failed("upstream_error", str(error))
-            path = base + request.path.encode()
+            path = request.path.encode()
+            path = base.removesuffix(b"/v1") + path if path.startswith(b"/v1/") else base + path
             call = self._call(origin, path, request.body, deadline, streaming)
+            if request.headers:
+                call = call._replace(headers=call.headers + header_block(request.headers))
             self.sent, self.since = True, self.loop.time()
             response = await self._send(transport, call)
             if 200 <= response.status < 300:
@@ -356,6 +367,8 @@ class _Try:
         found = self.form.parse_reply(await response.read(), self.ask.want)
         if self.custom:
             found.message = unwrapped(found.message, self.custom)
+        if found.message.thoughts:
+            found.message = replace(found.message, thoughts=self._ours(found.message.thoughts))
         if found.embeddings and (text := embeddings.misfit(self.ask, found)):
             found.error, found.embeddings = Failure("protocol", text), ()
         return found
@@ -387,6 +400,7 @@ class _Try:
                 deltas = []
                 for event in parser.feed(piece):
                     reader.feed(event.data, deltas)
+                deltas = [replace(d, thoughts=self._ours(d.thoughts)) if d.thoughts else d for d in deltas]
                 if deltas and (reader.error is None or self.tally.emitted):
                     self._note(deltas)
                     await emit(deltas)
@@ -401,7 +415,14 @@ class _Try:
         else:
             if reader.error is None and reader.done:
                 await _run_out(response)
-        return reader.result()
+        found = reader.result()
+        if found.message.thoughts:
+            found.message = replace(found.message, thoughts=self._ours(found.message.thoughts))
+        return found
+
+    def _ours(self, thoughts: tuple[Thought, ...]) -> tuple[Thought, ...]:
+        """Thoughts with the name of the worker that sealed them."""
+        return tuple([replace(thought, worker=self.lane.card.id) for thought in thoughts])
 
     @staticmethod
     async def _after_finish(response: HttpResponse) -> bytes:

@@ -254,8 +254,8 @@ def _lanes(worker: Worker) -> tuple[Lane, ...]:
     lanes = []
     for place in worker.places:
         fields = {"content-type": "application/json", **{k.lower(): v for k, v in place.headers.items()}}
-        if place.api_key:
-            fields.setdefault("authorization", f"Bearer {place.api_key}")
+        for name, value in form.credentials(place.api_key).items():
+            fields.setdefault(name, value)
         renames: Mapping[str, str] = worker.renames
         try:
             origin, base = (None, b"/v1") if place.gguf is not None else parse_url(place.base_url)
