@@ -9,7 +9,7 @@ from typing import Any
 
 from stretto.engine.door import Course, Door
 from stretto.engine.loops import Live, held, renamed
-from stretto.engine.shaped import repair
+from stretto.engine.shaped import doubts, repair
 from stretto.errors import Diverged, PolicyError
 from stretto.ledger.events import Arrived, Chose, Joined
 from stretto.steps import Arrival, Ask, Begin, Choice, Emit, Fork, Next, Note, Option, Plan, Policy, Step
@@ -45,9 +45,11 @@ class Drive:
                 if isinstance(step, Returned):
                     ended = True
                     answer = await self._tail(step.value, at, depth, refused)
-                    if depth or not self._course.misfits:
+                    if depth:
                         return answer
-                    return await self._mended(answer, prefix, number)
+                    if self._course.misfits:
+                        answer = await self._mended(answer, prefix, number)
+                    return self._marked(answer) if answer.message.tool_calls else answer
                 if isinstance(step, Ask):
                     sent = await self._ask(step, at, refused)
                     refused = refused or _limit(sent)
@@ -113,6 +115,12 @@ class Drive:
         if reply.error is not None and reply.error.kind == "misfit":
             course.misfits[reply.at] = reply
         return reply
+
+    def _marked(self, answer: Answer) -> Answer:
+        """An answer with tool calls; what is wrong with them stands in its `why`."""
+        if answer.error is not None or not (told := doubts(self._course.request, answer.message)):
+            return answer
+        return replace(answer, why="; ".join(w for w in (answer.why, told) if w))
 
     async def _mended(self, answer: Answer, prefix: str, number: int) -> Answer:
         """The run's answer when an answer on the way did not fit the response format: if that is why there is none, its worker is

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from stretto.errors import RequestError
 from stretto.steps import Ask
-from stretto.types import Failure, Message, Reply, Request
+from stretto.types import Failure, Message, Reply, Request, ToolCall
 
-__all__ = ["Shape", "repair"]
+__all__ = ["Shape", "doubts", "repair"]
 
 _UNCHECKED: Final = frozenset(("length", "content_filter"))
 """Answers that were cut say so themselves; callers look at the finish reason before they parse."""
@@ -56,15 +56,15 @@ class Shape:
         message = reply.message
         if reply.error is not None or message.tool_calls or message.refusal or reply.finish in _UNCHECKED:
             return reply
-        complaint = self._complaint(message.text)
+        complaint = self.complaint(message.text)
         if not complaint:
             return reply
         inside = _unfenced(message.text)
-        if inside and not self._complaint(inside):
+        if inside and not self.complaint(inside):
             return replace(reply, message=replace(message, content=inside))
         return replace(reply, error=Failure("misfit", complaint))
 
-    def _complaint(self, text: str) -> str:
+    def complaint(self, text: str) -> str:
         """What is wrong with a text, in a line, or ""."""
         try:
             value = json.loads(text, parse_constant=_no_number)
@@ -97,6 +97,37 @@ def repair(request: Request, reply: Reply) -> Ask:
         speaks=True,
         reason=f"repairs its answer: {complaint}",
     )
+
+
+def doubts(request: Request, message: Message) -> str:
+    """What is wrong with the tool calls of an answer, or "". It goes out all the same, but marked: only its caller can tell.
+
+    A call may name a tool that was not offered, have arguments that are no JSON object, or break the schema of a `strict` tool.
+    """
+    offered = {}
+    for tool in request.tools:
+        inner = tool.get(str(tool.get("type")))
+        if isinstance(inner, Mapping):
+            offered[inner.get("name")] = inner
+    if len(offered) < len(request.tools):
+        return ""  # hosted tools are called by other names than they are offered by
+    found = [f"{call.name}: {wrong}" for call in message.tool_calls if (wrong := _doubt(call, offered))]
+    return f"doubtful tool calls: {'; '.join(found)}" if found else ""
+
+
+def _doubt(call: ToolCall, offered: Mapping[Any, Mapping[str, Any]]) -> str:
+    tool = offered.get(call.name)
+    if tool is None:
+        return "no such tool was offered"
+    if call.kind != "function":
+        return ""
+    validator = None
+    if tool.get("strict") is True and isinstance(tool.get("parameters"), Mapping):
+        try:
+            validator = _compiled(tool["parameters"])
+        except RequestError:
+            return ""  # what its schema cannot say, it does not forbid
+    return Shape(validator, objects=True).complaint(call.arguments or "{}")
 
 
 def _unfenced(text: str) -> str:

@@ -139,3 +139,48 @@ def test_a_failed_call_is_a_failure_like_any_other():
     run = world.run(Fallback(("a", "b")))
     assert run.answer.worker == "b"
     assert world.pool.asks[1].tools == TOOLS
+
+
+# --- doubtful calls ---
+
+STRICT = (
+    {
+        "type": "function",
+        "function": {
+            "name": "look",
+            "strict": True,
+            "parameters": {
+                "type": "object",
+                "properties": {"x": {"type": "integer"}},
+                "required": ["x"],
+                "additionalProperties": False,
+            },
+        },
+    },
+)
+
+
+@pytest.mark.parametrize(
+    ("tools", "said", "told"),
+    [
+        (TOOLS, calls('{"x": 1'), "look: it is not valid JSON"),
+        (TOOLS, calls("[1]"), "look: it is valid JSON, but not an object"),
+        (TOOLS, calls("{}", name="shoot"), "shoot: no such tool was offered"),
+        (STRICT, calls('{"x": "left"}'), 'look: "left" is not of type "integer", at x'),
+        (STRICT, calls('{"y": 1}'), "look: "),
+        (TOOLS, calls('{"anything": "goes"}'), ""),
+        (TOOLS, calls(""), ""),
+        (STRICT, calls('{"x": 1}'), ""),
+        ((*STRICT, {"type": "web_search"}), calls("{}", name="web_search"), ""),
+    ],
+)
+def test_doubtful_calls_go_out_marked(tools, said, told):
+    """They are neither repaired nor held back, only named: in `why`, which the receipt and the answer's block hold."""
+    world = World(a=[said])
+    run = asyncio.run(
+        world.engine.run(Solo("a"), Request(messages=(Message("user", "where?"),), tools=tools))
+    )
+    assert run.answer.error is None
+    assert run.answer.message.tool_calls[0].arguments == said.message.tool_calls[0].arguments
+    assert (told in run.answer.why) if told else ("doubtful" not in run.answer.why)
+    assert asyncio.run(world.engine.replay(run.id, Solo("a"))).answer == run.answer
