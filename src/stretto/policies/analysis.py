@@ -116,7 +116,9 @@ def findings(text: str, workers: Sequence[str]) -> Mapping[str, Any] | None:
     """The five lists of an analyst's reply in their proper shape, letters replaced by `workers`; `None` if there are none."""
     given = _object(text)
     try:
-        return None if given is None else _shaped(given, dict(zip(letters(len(workers)), workers, strict=True)))
+        return (
+            None if given is None else _shaped(given, dict(zip(letters(len(workers)), workers, strict=True)))
+        )
     except RecursionError:  # nested as no analysis is
         return None
 

@@ -169,7 +169,7 @@ def test_a_compact_wording_is_one_user_message_around_the_last_question() -> Non
     _, last = by_hand(policy.plan(question("2 + 2?", "a", "b", "w")), lambda s: said("4", s.worker))
 
     assert isinstance(last, Ask)
-    assert last.messages == (Message("user", "Task: 2 + 2?\n1: 4\n\n2: 4\nGive the right answer."),)
+    assert last.messages == (Message("user", "Task: 2 + 2?\n1: 4\n2: 4\nGive the right answer."),)
 
 
 # --- one window after the other ---

@@ -6,10 +6,10 @@ import pytest
 
 from stretto.policies.council import borda
 from stretto.policies.fuse import Fuse
-from stretto.policies.judging import pick, ranking
-from stretto.steps import Choice, Fork, Note
+from stretto.policies.judging import COMPACT, STANDARD, Wordings, pick, ranking
+from stretto.steps import Choice, Fork, Note, version
 from stretto.testing import by_hand, question, said
-from stretto.types import Answer, Failure, Limits, Reply
+from stretto.types import Answer, Failure, Limits, Message, Reply
 
 
 def failed(kind: Any = "overloaded") -> Reply:
@@ -230,3 +230,41 @@ def test_nobody_judges_what_all_agree_on(how: Any) -> None:
     assert len(steps) == 1
     assert isinstance(last, Answer)
     assert "all 3 agree" in last.why
+
+
+# --- wordings ---
+
+
+def test_the_compact_wordings_are_what_tiny_models_are_trained_on() -> None:
+    """A character-level model follows only what it has seen: these texts may change only together with a training."""
+    asked = question("What is 2 + 2?", "a")
+    four, five = (Answer(Message("assistant", text)) for text in ("4", "5"))
+
+    assert (
+        COMPACT.selecting(asked, (four, five))[0].text == "Task: What is 2 + 2?\n1: 4\n2: 5\nWhich is right?"
+    )
+    assert COMPACT.verifying(asked, four)[0].text == "Task: What is 2 + 2?\nAnswer: 4\nIs it right?"
+
+
+@pytest.mark.parametrize("wordings", [STANDARD, COMPACT])
+def test_long_questions_and_answers_are_cut_and_no_brace_is_read_as_a_place(wordings: Wordings) -> None:
+    """The end of a question and the beginning of an answer are kept; what people write is never taken for a template."""
+    asked = question("{question} " + "q" * 50_000 + " the end {0}", "a")
+    long = Answer(Message("assistant", "{answer} begins" + "a" * 50_000))
+
+    for messages in (
+        wordings.selecting(asked, (long, long)),
+        wordings.ranking(asked, (long,)),
+        wordings.verifying(asked, long),
+        wordings.analysing(asked, (long,)),
+    ):
+        text = messages[0].text
+        most = wordings.question_chars + 2 * max(wordings.candidate_chars, wordings.draft_chars) + 1500
+        assert len(text) < most
+        assert "the end {0}" in text
+        assert "{answer} begins" in text
+
+
+def test_a_policys_version_changes_with_its_wordings() -> None:
+    """A replay under other texts is a replay of another policy."""
+    assert version(Fuse(("a",))) != version(Fuse(("a",), wordings=COMPACT))
