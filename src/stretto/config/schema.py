@@ -82,7 +82,7 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "limits": ("usd", "calls", "seconds", "depth", "fanout"),
     "rule": ("when", "use"),
     "rule.when": ("contains", "matches", "max_tokens_below", "longer_than", "tools"),
-    "ledger": ("durability", "content", "state_lifetime"),
+    "ledger": ("durability", "content", "state_lifetime", "response_lifetime"),
 }
 """The keys that each table may hold. The options of a policy are in `POLICY_KEYS`."""
 
@@ -322,6 +322,7 @@ def _ledger(table: Table) -> LedgerSettings:
         table.get("durability", one_of("process", "power"), known.durability),
         table.get("content", one_of("full", "digest")),
         table.get("state_lifetime", a_number(1), known.state_lifetime),
+        table.get("response_lifetime", a_number(0)),
     )
 
 
