@@ -25,6 +25,7 @@ from stretto.gateway.wish import ALIASES, NAME, Wish
 from stretto.ledger.read import Reader
 from stretto.steps import Policy
 from stretto.types import Card, Delta, Key, Request, TokenLogprob, new_run_id, usd
+from stretto.wire import messages
 from stretto.wire.base import Format, Incoming, StreamWriter, delta_of
 
 __all__ = ["Catalog", "Inference", "Turn", "check_name"]
@@ -104,6 +105,8 @@ class Inference:
     def prepare(self, incoming: Incoming, key: Key | None, headers: Headers) -> tuple[Request, str, Policy]:
         """What a parsed request comes to with the options in its headers: see `parse`."""
         request, policy_name = incoming.request, incoming.options.policy
+        if self._format is messages and (betas := headers.get(b"anthropic-beta")):
+            request = messages.with_betas(request, betas.decode("latin-1"))
         if (given := from_headers(headers)) is not None:
             request = joined(request, incoming.options, given)
             policy_name = policy_name or given.policy
@@ -202,7 +205,7 @@ class Inference:
         if answer.logprobs:
             answer = replace(answer, logprobs=_shown(answer.logprobs, _logprobs_wanted(incoming.request)))
         if answer.error is not None:
-            return Response.of(of_failure(answer.error), run.id, headers, more)
+            return Response.of(of_failure(answer.error), run.id, headers, more, self._format)
         block = {**_block(run), **more} if more else _block(run)
         body = self._format.render_response(
             run.id, int(time.time()), incoming, answer, run.usage, run.served, block
@@ -222,7 +225,9 @@ class Inference:
         writer = (
             self._format.stream(run_id, created, incoming) if turn is None else turn.stream(run_id, created)
         )
-        early = ((b"x-stretto-run-id", run_id.encode()), (b"x-stretto-policy", self._value(name)))
+        early = [(b"x-stretto-run-id", run_id.encode()), (b"x-stretto-policy", self._value(name))]
+        if self._format is messages:
+            early.append((b"request-id", run_id.encode()))
         top = _logprobs_wanted(request)
         stream = _Stream(call, writer, early, self._settings, top)
         call.in_band = stream.fail
@@ -240,7 +245,8 @@ class Inference:
         if run.answer.error is not None:
             problem = of_failure(run.answer.error)
             if not call.started:
-                return Response.of(problem, run.id, self._headers(run), self._explained(incoming, run))
+                more = self._explained(incoming, run)
+                return Response.of(problem, run.id, self._headers(run), more, self._format)
             await stream.fail(problem)
             return None
         end = self._end(writer, incoming, run, top)
@@ -268,6 +274,8 @@ class Inference:
             (b"x-stretto-calls", b"%d" % run.calls),
             (b"x-stretto-cost-usd", _money(run.cost)),
         ]
+        if self._format is messages:  # where Anthropic's SDKs look for it
+            headers.append((b"request-id", run.id.encode()))
         if run.answer.worker:
             headers.append((b"x-stretto-served-by", self._value(run.answer.worker)))
         return headers
