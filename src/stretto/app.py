@@ -59,8 +59,11 @@ class World:
             config=_config_version(self.settings),
             anonymous=not needs_key(self.settings, self.keys),
             health=self._health,
+            response_lifetime=self.settings.keeps_responses,
         )
-        return Gateway(self.engine, self.catalog, self.keys, self.reader, settings=settings)
+        return Gateway(
+            self.engine, self.catalog, self.keys, self.reader, settings=settings, states=self.states
+        )
 
     def _health(self) -> Mapping[str, Any]:
         ledger = "unavailable" if self.store.trouble else "ok"

@@ -212,14 +212,16 @@ def erase(run_id: str, yes: bool, config: Path | None, data: Path | None) -> Non
 
 
 async def _forget_loop(data: Path, run_id: str, key: str) -> None:
-    """Delete what is kept of a run's tool calls."""
+    """Delete what is kept of a run's tool calls, and the stored response that it gave."""
     from stretto.engine.loops import state_of
+    from stretto.gateway.shelf import Shelf
     from stretto.ledger.states import SqliteStates
 
     states = SqliteStates(data)
     try:
         if states.path.exists():
             await states.delete(state_of(run_id), key)
+            await Shelf(states, 1.0).delete(f"resp_{run_id.removeprefix('run_')}", key)
     finally:
         states.close()
 

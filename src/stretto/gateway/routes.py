@@ -15,7 +15,7 @@ from stretto.gateway.settings import Settings
 from stretto.ledger.read import Reader, event_json
 from stretto.steps import Ask, Choice, Span
 from stretto.types import PICO, Card, Key, Limits, Request, usd
-from stretto.wire import chat
+from stretto.wire import chat, messages
 from stretto.wire.base import Incoming, bounded_json, expect_number, expect_object, expect_text
 
 __all__ = ["Routes"]
@@ -29,6 +29,9 @@ _ROUTES: Final = {
     "POST /v1/chat/completions": "OpenAI chat completions, stream or not",
     "POST /v1/completions": "OpenAI's legacy completions, stream or not",
     "POST /v1/embeddings": "vectors of texts, by one worker that can do `embedding`",
+    "POST /v1/responses": "OpenAI Responses; GET, DELETE, cancel and input_items below /v1/responses/{id}; a WebSocket, too",
+    "POST /v1/responses/compact": "a summary in the place of a long conversation; /v1/responses/input_tokens counts one",
+    "POST /v1/messages": "Anthropic Messages, stream or not; /v1/messages/count_tokens counts a request",
     "GET /v1/models": "workers and policies that `model` may name; /v1/models/{id} for one",
     "POST /v1/plans": "what a chat request would do and cost; nothing is called",
     "GET /v1/runs": "recent runs; /v1/runs/{id} for a receipt, /v1/runs/{id}/events for its record",
@@ -100,8 +103,10 @@ class Routes:
     # --- names ---
 
     async def models(self, call: Call) -> Response:
-        """What this caller may name as `model`."""
+        """What this caller may name as `model`, in Anthropic's shape for those who speak it."""
         cards = [card for card in self._catalog.models() if may_use(call.key, card.id)]
+        if b"anthropic-version" in call.headers:
+            return Response(200, messages.render_models(cards))
         return Response(200, chat.render_models([_entry(card) for card in cards]))
 
     async def model(self, call: Call) -> Response:

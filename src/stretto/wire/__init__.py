@@ -2,12 +2,12 @@
 
 from typing import Final
 
-from stretto.wire import chat, completions, embeddings, messages
+from stretto.wire import chat, completions, embeddings, messages, responses
 from stretto.wire.base import Format
 
 __all__ = ["FORMATS", "form_for", "format_named"]
 
-FORMATS: Final[tuple[Format, ...]] = (chat, messages, completions, embeddings)
+FORMATS: Final[tuple[Format, ...]] = (chat, responses, messages, completions, embeddings)
 """Every format, in the order in which they are listed."""
 
 

@@ -1,7 +1,8 @@
 """The pieces that Anthropic Messages uses in both directions: messages and their content blocks, usage, stop reasons.
 
 What only this format understands of a message stands in `Message.extra["messages"]`: the `order` of blocks that are not in the
-usual one, fields of tool calls (`calls`), of tool results and of the message itself (`fields`), `stop_sequence`, `stop_reason`.
+usual one, fields of tool calls (`calls`, by their place), of tool results and of the message itself (`fields`),
+`stop_sequence`, `stop_reason`.
 """
 
 import re
@@ -306,7 +307,7 @@ def _assistant(blocks: Sequence[tuple[dict[str, Any], str]], own: dict[str, Any]
             calls.append(ToolCall(id_, name, orjson.dumps(given).decode()))
             order.append("c")
             if more := _rest(block, "id", "name", "input"):
-                fields[id_] = more
+                fields[str(len(calls) - 1)] = more  # by its place, since ids change on the way
         else:
             part = _part_of(block, where)
             if part.text or part.kind != "text" or part.extra:  # empty text may not be sent back
@@ -459,9 +460,9 @@ def _uses(message: Message, own: Mapping[str, Any], named: Any) -> list[dict[str
             "id": named(call.id),
             "name": call.name,
             "input": _input(call),
-            **fields.get(call.id, _NOT_GIVEN),
+            **fields.get(str(index), _NOT_GIVEN),
         }
-        for call in message.tool_calls
+        for index, call in enumerate(message.tool_calls)
     ]
 
 

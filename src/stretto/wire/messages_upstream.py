@@ -182,7 +182,8 @@ def _put_thinking(
             value = ask.extra.get(name)
             if name == "output_config" and value:
                 value = {key: each for key, each in value.items() if key != "format"}
-            if value and name in lacks:
+            unwanted = name == "thinking" and value and value.get("type") == "enabled" and _unsealed(body)
+            if value and (name in lacks or unwanted):
                 dropped.append(name)
             elif value:
                 body[name] = value
@@ -198,7 +199,7 @@ def _put_thinking(
     if _ADAPTIVE.match(model.rpartition("/")[2]):
         body["thinking"] = {"type": "adaptive"}
         body["output_config"] = {"effort": "low" if effort == "minimal" else effort}
-    elif cap <= _LEAST_BUDGET:
+    elif cap <= _LEAST_BUDGET or _unsealed(body):
         dropped.append("reasoning_effort")
         return
     else:
@@ -209,6 +210,24 @@ def _put_thinking(
     for name in ("temperature", "top_k"):  # neither may be set while a model thinks
         if body.pop(name, None) is not None:
             dropped.append(name)
+
+
+def _unsealed(body: Mapping[str, Any]) -> bool:
+    """Whether a tool loop is under way that did not begin with a sealed thought: then thinking with a budget is refused.
+
+    So it is when another worker began the loop, or the caller has not sent the thinking back.
+    """
+    messages = body["messages"]
+    at = len(messages)
+    while at > 1 and _kind(messages[at - 1]) == "tool_result" and messages[at - 2]["role"] == "assistant":
+        at -= 2
+    return at < len(messages) and _kind(messages[at]) not in ("thinking", "redacted_thinking")
+
+
+def _kind(message: Mapping[str, Any]) -> str:
+    """The type of a message's first block."""
+    content = message["content"]
+    return str(content[0]["type"]) if isinstance(content, list) and content else "text"
 
 
 def _put_format(
@@ -425,7 +444,8 @@ class MessagesReader:
         return None
 
     def _delta(self, event: Mapping[str, Any], into: list[Delta]) -> None:
-        delta, block = event.get("delta"), self._blocks.get(event.get("index", -1))
+        delta, index = event.get("delta"), event.get("index")
+        block = self._blocks.get(index) if type(index) is int else None
         if type(delta) is not dict or block is None or block.ended:
             return
         for kind, field in _PIECES.items():

@@ -78,7 +78,7 @@ def parse_fields(given: Mapping[str, Any]) -> Incoming:
     elsewhere = any(name in rest for name in ("previous_response_id", "conversation", "prompt"))
     if not messages and not elsewhere and not references(items):
         raise RequestError("`input` is missing or empty.", param="input")
-    _reasoning(rest, params, extra)
+    _reasoning(rest, params, extra, more)
     form = _text(rest, params, extra, more)
     _logprobs(rest, params, extra, more)
     if "parallel_tool_calls" in rest:
@@ -123,8 +123,11 @@ def _messages(instructions: str | None, messages: tuple[Message, ...]) -> tuple[
     return messages if instructions is None else (Message("system", instructions), *messages)
 
 
-def _reasoning(rest: Mapping[str, Any], params: dict[str, Any], extra: dict[str, Any]) -> None:
+def _reasoning(
+    rest: Mapping[str, Any], params: dict[str, Any], extra: dict[str, Any], more: dict[str, Any]
+) -> None:
     given = {name: value for name, value in rest.get("reasoning", {}).items() if value is not None}
+    more["reasoning"] = {"effort": None, "summary": None, **given}
     if "effort" in given:
         params["reasoning_effort"] = expect_text(given.pop("effort"), "reasoning.effort")
     if given:
@@ -225,7 +228,6 @@ _TOLD: Final = (
     "metadata",
     "store",
     "background",
-    "reasoning",
     "parallel_tool_calls",
     "top_logprobs",
     "max_output_tokens",

@@ -83,11 +83,11 @@ def parse_items(items: Sequence[Any], where: str = "input") -> tuple[Message, ..
             turn.end(messages)
             messages.append(_result(item, here, custom))
         elif kind == "message":
-            if turn.content and not turn.calls:
+            if turn.spoken and not turn.calls:
                 turn.end(messages)
             _answered(item, here, turn)
         elif kind == "reasoning":
-            if turn.content and not turn.calls:
+            if turn.spoken and not turn.calls:
                 turn.end(messages)
             turn.think(_thought(item, here))
         elif kind in ("function_call", "custom_tool_call"):
@@ -96,6 +96,8 @@ def parse_items(items: Sequence[Any], where: str = "input") -> tuple[Message, ..
                 custom.add(call.id)
             turn.call(call)
         else:
+            if turn.refusal:
+                turn.end(messages)
             turn.add(Part(ITEM, data=item))
     turn.end(messages)
     return tuple(messages)
@@ -111,6 +113,7 @@ class Turn:
         self.thoughts: list[Thought] = []
         self.content: list[Part] = []
         self.calls: list[ToolCall] = []
+        self.spoken = False
         self.refusal = ""
         self.phase = ""
         self._reasoning: list[str] = []
@@ -241,6 +244,7 @@ def _answered(item: Mapping[str, Any], where: str, turn: Turn) -> None:
             turn.refusal += part.data["refusal"]
         elif part != _NOTHING_SAID:
             turn.add(part)
+    turn.spoken = bool(turn.content or turn.refusal)
 
 
 def _thought(item: Mapping[str, Any], where: str) -> Thought | None:

@@ -305,6 +305,8 @@ class _Item:
             new = "" if self.text else _texts(raw.get("summary")) or _texts(raw.get("content"))
             if new:
                 self.text.append(new)
+            if not (new or self.seal):
+                return None
             sealed = Thought("".join(self.text), sealed=self.seal, id=self.id, wire=OWN)
             return Delta(reasoning=new, thoughts=(sealed,) if self.seal else ())
         if self.kind in _CALLS:

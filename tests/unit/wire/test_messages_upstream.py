@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from stretto.pool.http import HttpClient
 from stretto.pool.worker import Place, Worker, WorkerPool
 from stretto.steps import Ask, Tally
-from stretto.types import Card, Delta, Message, Price, Request, Thought, Usage
+from stretto.types import Card, Delta, Message, Price, Request, Thought, ToolCall, Usage
 from stretto.wire import messages
 from stretto.wire.sse import SseParser
 from tests.unit.pool.upstream import answer, stream, upstream
@@ -75,6 +75,27 @@ def test_a_forced_call_comes_before_thinking() -> None:
     assert body["tool_choice"] == {"type": "tool", "name": "f"}
     assert "thinking" not in body
     assert out.dropped == ("reasoning_effort",)
+
+
+def test_a_loop_that_began_elsewhere_goes_on_without_a_budget() -> None:
+    """A tool loop whose first step no thought of this format opens would be refused with thinking on, so that is left out."""
+    calls = (ToolCall("c", "f", "{}"),)
+    seal = (Thought("t", "sig", wire="messages"),)
+    result, step = Message("tool", "r", tool_call_id="c"), Message("assistant", None, calls)
+    opened = Message("assistant", None, calls, thoughts=seal)
+    enabled = {"type": "enabled", "budget_tokens": 2000}
+    for turns, thinking, kept in (
+        ((step, result), enabled, False),
+        ((opened, result), enabled, True),
+        ((opened, result, step, result), enabled, True),
+        ((step, result, opened, result), enabled, False),
+        ((step, result, *HELLO), enabled, False),
+        ((step, result, Message("assistant", "done"), *HELLO), enabled, True),
+        ((step, result), {"type": "adaptive"}, True),
+    ):
+        request = Request(messages=(*HELLO, *turns), extra={"thinking": thinking}, wire="messages")
+        body, out = sent(request)
+        assert ("thinking" in body, out.dropped) == (kept, () if kept else ("thinking",))
 
 
 def test_a_schema_is_passed_on_where_it_can_be() -> None:
