@@ -119,8 +119,8 @@ def test_every_documented_key_is_read(tmp_path: Path) -> None:
         ),
         (
             WORKER + 'wire = "chta"\n',
-            'stretto.toml:4: worker[0].wire: takes one of "chat", "responses", "messages", "completions", "embeddings"; did you mean "chat"?'
-            ' (worker "gpt")',
+            'stretto.toml:4: worker[0].wire: takes one of "chat", "responses", "messages", "completions", "embeddings"; did'
+            ' you mean "chat"? (worker "gpt")',
         ),
         (WORKER + "price = { input = 1.0 }\n", "stretto.toml:4: worker[0].price: needs the key `output`"),
         (
