@@ -210,8 +210,8 @@ class _Session:
         if writer is None:
             await self._tell_error(problem, lane)
             return
-        told = writer.error(problem.message, problem.type, problem.code, problem.param)
-        await self._tell(told[told.index(b"event: response.failed") :], lane)
+        told = writer.failed(problem.message, problem.type, problem.code, problem.param)
+        await self._tell(told, lane)
 
     async def _tell_error(self, problem: Problem, lane: str) -> None:
         event = {"type": "error", "status": problem.status, **problem.body()}

@@ -128,6 +128,11 @@ class ResponsesStream:
         self._start()
         told = {"type": type, "code": code, "message": message, "param": param}
         self._emit("error", {"code": code, "message": message, "param": param, "error": told})
+        return self._taken() + self.failed(message, type, code, param)
+
+    def failed(self, message: str, type: str, code: str | None = None, param: str | None = None) -> bytes:
+        """`response.failed` alone, for where `error` means a request without a response."""
+        self._start()
         done = [item for item in self._shown() if item.get("status", "completed") != "in_progress"]
         self.final = self._respond("failed", output=done, error=failure_of(message, type, code, param))
         self._emit("response.failed", {"response": self.final})
