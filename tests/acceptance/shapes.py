@@ -1,4 +1,4 @@
-"""An upstream on loopback that answers in every shape there is: the model's name says which. And a gateway in front of it."""
+"""An upstream on loopback that answers in every shape there is: the model's name says which. And a configuration for it."""
 
 import json
 import threading
@@ -43,7 +43,7 @@ DELTAS: Mapping[str, list[dict[str, Any]]] = {
     "cut": [{"content": "some"}],
     "judge": [{"content": "1"}],
 }
-"""What a worker says, by its model's name."""
+"""What a worker says, by its model's name; any other says what `text` says."""
 
 FINISHES = {"tools": "tool_calls", "patch": "tool_calls", "short": "length", "filtered": "content_filter"}
 
@@ -96,7 +96,9 @@ class _Answers(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self.server.asked.append(asked)
-        model = asked["model"]
+        model = asked["model"] if asked["model"] in (*DELTAS, "broken") else "text"
+        if self.path.endswith("/embeddings"):
+            return self._embed(asked)
         if model == "broken":
             return self._whole(400, {"error": {"message": "no", "type": "invalid_request_error"}})
         shown = {"content": [LOGPROB]} if asked.get("logprobs") else None
@@ -120,6 +122,13 @@ class _Answers(BaseHTTPRequestHandler):
         self._event({"choices": [], "usage": usage})
         self._chunk(b"data: [DONE]\n\n")
         return self._chunk(b"")
+
+    def _embed(self, asked: Mapping[str, Any]) -> None:
+        given = asked["input"] if isinstance(asked["input"], list) else [asked["input"]]
+        vector = [0.5] * asked.get("dimensions", 2)
+        vectors = [{"object": "embedding", "index": at, "embedding": vector} for at, _ in enumerate(given)]
+        usage = {"prompt_tokens": len(given), "total_tokens": len(given)}
+        self._whole(200, {"object": "list", "model": asked["model"], "data": vectors, "usage": usage})
 
     def _whole(self, status: int, body: Mapping[str, Any]) -> None:
         data = json.dumps(body).encode()
@@ -156,6 +165,9 @@ class Shapes(ThreadingHTTPServer):
     def __enter__(self) -> "Shapes":
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
         return self
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Callers may leave."""
 
     def __exit__(self, *args: Any) -> None:
         with suppress(OSError):
