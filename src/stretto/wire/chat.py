@@ -19,7 +19,7 @@ from stretto.wire.base import (
 from stretto.wire.base import bearer as credentials
 from stretto.wire.chat_parts import finish_reason, parse_messages, render_answer, render_logprobs
 from stretto.wire.chat_upstream import parse_failure, parse_reply, reader, render_ask
-from stretto.wire.fields import SAMPLING, Check, model_name, read_body, sorted_out, whole
+from stretto.wire.fields import SAMPLING, Check, expect_choice, model_name, read_body, sorted_out, whole
 from stretto.wire.tools import custom_names
 
 __all__ = [
@@ -67,7 +67,7 @@ def parse_request(body: bytes) -> Incoming:
         params=params,
         max_tokens=_max_tokens(rest),
         tools=_tools(rest["tools"]) if "tools" in rest else (),
-        tool_choice=_tool_choice(rest["tool_choice"]) if "tool_choice" in rest else None,
+        tool_choice=expect_choice(rest["tool_choice"]) if "tool_choice" in rest else None,
         response_format=_response_format(rest["response_format"]) if "response_format" in rest else None,
         extra=extra,
         seed=options.seed,
@@ -96,16 +96,17 @@ def _tools(value: Any) -> tuple[Mapping[str, Any], ...]:
         if tool["type"] == "function":
             function = expect_object(tool.get("function"), f"tools[{index}].function")
             expect_text(function.get("name"), f"tools[{index}].function.name")
+            if function.get("parameters") is not None:
+                expect_object(function["parameters"], f"tools[{index}].function.parameters")
     return tuple(tools)
-
-
-def _tool_choice(value: Any) -> Any:
-    return value if isinstance(value, str) else expect_object(value, "tool_choice")
 
 
 def _response_format(value: Any) -> Mapping[str, Any]:
     form = expect_object(value, "response_format")
-    expect_text(form.get("type"), "response_format.type")
+    if expect_text(form.get("type"), "response_format.type") == "json_schema":
+        inner = expect_object(form.get("json_schema"), "response_format.json_schema")
+        if inner.get("schema") is not None:
+            expect_object(inner["schema"], "response_format.json_schema.schema")
     return form
 
 

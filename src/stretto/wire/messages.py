@@ -63,6 +63,7 @@ def parse_request(body: bytes) -> Incoming:
     if "messages" not in given:
         raise RequestError("`messages` is missing.", param="messages")
     params, rest, extra, ignored = sorted_out(given, _PARAMS, _FIELDS)
+    ignored += tuple(name for name in _OURS if extra.pop(name, None) is not None)
     params = {_NAMES.get(name, name): value for name, value in params.items()}
     if (effort := _effort(rest)) is not None:
         params["reasoning_effort"] = effort
@@ -128,6 +129,9 @@ _FIELDS: Final = frozenset(
         "stretto",
     }
 )
+
+_OURS: Final = ("betas", "tool_fields")
+"""Names in `extra` under which we keep what came elsewhere; a field of that name would be taken for it."""
 
 _EFFORTS: Final = {"xhigh": "high", "max": "high"}
 """Efforts that servers behind other formats rarely know, and what stands for them there."""
