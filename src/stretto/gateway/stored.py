@@ -211,7 +211,12 @@ class Stored:
         asked = await self.asked(incoming, call.key, call.headers)
         if incoming.more.get("background"):
             return await self._begin(call, asked)
-        asked = await self._compacted(asked)
+        if asked.turn.limit is not None:
+            call.watch = watch = self._tower.enter(call.receive)
+            try:
+                asked = await self._compacted(asked)
+            finally:
+                self._tower.leave(watch)
         turn = asked.turn
         return await self._inference.answer(
             call, turn.incoming, asked.request, asked.name, asked.policy, turn
@@ -247,7 +252,7 @@ class Stored:
         if not stores:
             incoming = replace(incoming, more={**more, "store": False})
         incoming = _going_on(incoming, context, own)
-        request, name, policy = self._inference.prepare(incoming, key, headers)
+        incoming, request, name, policy = self._inference.prepare(incoming, key, headers)
         turn = Turn(self._shelf, owner, incoming, context, stores=stores, limit=limit)
         return Asked(turn, request, name, policy, key, new_run_id())
 
@@ -385,7 +390,8 @@ class Stored:
         kept = await self._background.look(id, owner)
         if query.flag("stream"):
             after = query.whole("starting_after", -1, -1, 2**53)
-            if kept.logged:
+            ended = kept.response["status"] in ENDED
+            if kept.logged and (not ended or await self._shelf.logged(id, owner, 0)):
                 await self._tell(call, id, owner, after)
                 return None
             events = retold(query.shown(kept.response))

@@ -192,17 +192,29 @@ def render_response(
 def stream(id: str, created: int, incoming: Incoming) -> "ChatStream":
     """A writer for one streamed answer to `incoming`."""
     custom = custom_names(incoming.request.tools) if incoming.request.tools else frozenset()
-    return ChatStream(id, created, incoming.request.model, incoming.include_usage, custom)
+    tells = incoming.options.progress is not False
+    return ChatStream(id, created, incoming.request.model, incoming.include_usage, custom, tells)
 
 
 class ChatStream:
     """Renders one answer as `chat.completion.chunk` events: the role in the first chunk, usage only if it was asked for.
 
     The deltas are taken as `StreamReader` gives them: tool calls numbered from 0, id and name once. `custom` are the names of the
-    caller's custom tools. A seal that only another format knows makes no chunk.
+    caller's custom tools. A seal that only another format knows makes no chunk. `tells`: progress is shown, as reasoning; clients
+    that do not know this field (it is not OpenAI's) never look at it.
     """
 
-    __slots__ = ("_custom", "_custom_calls", "_head", "_open", "_plain_tail", "_started", "_with_usage")
+    __slots__ = (
+        "_begun",
+        "_custom",
+        "_custom_calls",
+        "_head",
+        "_open",
+        "_plain_tail",
+        "_started",
+        "_tells",
+        "_with_usage",
+    )
 
     def __init__(
         self,
@@ -211,6 +223,7 @@ class ChatStream:
         model: str,
         include_usage: bool = False,
         custom: frozenset[str] = frozenset(),
+        tells: bool = True,
     ) -> None:
         base = orjson.dumps({"id": id, "object": "chat.completion.chunk", "created": created, "model": model})
         self._open = b"data: " + base[:-1]
@@ -221,10 +234,13 @@ class ChatStream:
         self._with_usage = include_usage
         self._custom = custom
         self._custom_calls: set[int] = set()
+        self._tells = tells
         self._started = False
+        self._begun = False
 
     def deltas(self, deltas: Sequence[Delta]) -> bytes:
         """One chunk for each delta."""
+        self._begun = True
         chunks = []
         for delta in deltas:
             if (
@@ -291,12 +307,12 @@ class ChatStream:
 
     def progress(self, text: str) -> bytes:
         """A piece of reasoning: clients show it apart from the answer, or not at all."""
-        return self._chunk(Delta(reasoning=text))
+        return self._chunk(Delta(reasoning=text)) if self._tells and not self._begun else b""
 
     def keep_alive(self) -> bytes:
-        """A comment for proxies and, once the first chunk is out, an empty delta for clients that count only data."""
+        """A comment for proxies, and an empty delta for clients that count only data; the first of them names the role."""
         if not self._started:
-            return b": keep-alive\n\n"
+            return b": keep-alive\n\n" + self._chunk(Delta())
         return b": keep-alive\n\n%b{}%b" % (self._head, self._plain_tail)
 
 

@@ -266,7 +266,10 @@ def render_response(
 
 def stream(id: str, created: int, incoming: Incoming) -> MessagesStream:
     """A writer for one streamed answer to `incoming`."""
-    return MessagesStream(message_id(id), incoming.request.model, showing(incoming.request))
+    shown, tells = showing(incoming.request), incoming.options.progress
+    return MessagesStream(
+        message_id(id), incoming.request.model, shown, shown == "yes" if tells is None else tells
+    )
 
 
 def render_models(cards: list[Card]) -> bytes:

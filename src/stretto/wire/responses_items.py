@@ -12,6 +12,7 @@ from typing import Any, Final
 from stretto.errors import RequestError
 from stretto.types import Message, Part, Thought, ToolCall
 from stretto.wire.base import expect_list, expect_object, expect_text
+from stretto.wire.progress import without_progress
 from stretto.wire.seals import opened
 from stretto.wire.tools import joined_name, wrapped_input
 
@@ -253,10 +254,11 @@ def _thought(item: Mapping[str, Any], where: str) -> Thought | None:
     id_ = "" if id_ is None else expect_text(id_, f"{where}.id")
     if id_.endswith(PROGRESS):
         return None
-    text = _texts(item.get("summary"), f"{where}.summary") or _texts(item.get("content"), f"{where}.content")
+    said = _texts(item.get("summary"), f"{where}.summary") or _texts(item.get("content"), f"{where}.content")
+    text = without_progress(said)
     seal = item.get("encrypted_content")
-    if seal is None:
-        return Thought(text, id=id_, wire=OWN)
+    if seal is None:  # agents leave the ids out: then only its text tells what it is
+        return Thought(text, id=id_, wire=OWN) if text or not said else None
     seal = expect_text(seal, f"{where}.encrypted_content")
     return opened(seal, text) or Thought(text, sealed=seal, id=id_, wire=OWN)
 
