@@ -9,12 +9,14 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Final
 
-from stretto.errors import LedgerError, StrettoError
+from stretto.errors import LedgerError, RequestError, StrettoError
 from stretto.gateway.errors import CLOSING, INTERNAL, Problem, of_exception
+from stretto.gateway.retold import ends, last_event
 from stretto.gateway.shelf import ENDED, Kept, Shelf
+from stretto.wire.responses_output import unsealed
 from stretto.wire.responses_stream import ResponsesStream
 
-__all__ = ["Background", "Play"]
+__all__ = ["EACH", "Background", "Play"]
 
 _log = logging.getLogger("stretto.gateway")
 
@@ -22,6 +24,8 @@ Play = Callable[[Callable[[bytes], Awaitable[None]]], Awaitable[Problem | None]]
 """Plays a run to a sink, which gets the bytes of its stream; a problem if it failed."""
 
 _AT_ONCE: Final = 64
+EACH: Final = 256
+"""Responses that one owner may have under way."""
 _BEAT_TICKS: Final = 5
 _LOST_TICKS: Final = 3 * _BEAT_TICKS
 _CANCELLED: Final = Problem(409, "server_error", "cancelled", "The response was cancelled.")
@@ -72,10 +76,15 @@ class Background:
     @property
     def full(self) -> bool:
         """Whether a new response would have to wait for others."""
-        return self._room.locked()
+        return len(self._live) >= _AT_ONCE
 
     async def start(self, kept: Kept, owner: str, writer: Callable[[], ResponsesStream], play: Play) -> None:
-        """Keep the response, and begin to work on it. `writer` gives the writer of its stream, also when there was no run."""
+        """Keep the response, and begin to work on it. `writer` gives the writer of its stream, also when there was no run.
+
+        Raises `RequestError` (429) when its owner has enough of them under way.
+        """
+        if sum(live.owner == owner for live in self._live.values()) >= EACH:
+            raise _Enough(f"{EACH} responses of yours are under way in the background; wait for one of them.")
         id = str(kept.response["id"])
         await self._shelf.beat(id, owner, _LOST_TICKS * self._tick)
         await self._shelf.put(kept, owner)
@@ -139,6 +148,8 @@ class Background:
         await self._set(live, changes)
 
     async def _set(self, live: _Live, changes: Mapping[str, Any]) -> None:
+        if await self._shelf.find(live.id, live.owner) is None:
+            return  # it was deleted meanwhile
         kept = live.kept
         live.kept = Kept({**kept.response, **changes}, kept.input, kept.context, kept.logged)
         await self._shelf.put(live.kept, live.owner)
@@ -204,7 +215,21 @@ class Background:
             await self.cancel(id, owner)
 
     async def events(self, id: str, owner: str) -> AsyncIterator[bytes]:
-        """The events of a response from its first on, until it has ended; b"" when there was none for a tick."""
+        """The events of a response from its first on, until it has ended; b"" when there was none for a tick.
+
+        One whose process died, or that was cancelled on its last step, still gets an event that ends it.
+        """
+        number, over = 0, False
+        async for event in self._told(id, owner):
+            yield event
+            number += bool(event)
+            over = over or ends(event)
+        if not over and (kept := await self._shelf.find(id, owner)) is not None:
+            shown = [unsealed(item) for item in kept.response["output"]]
+            yield last_event({**kept.response, "output": shown}, number)
+
+    async def _told(self, id: str, owner: str) -> AsyncIterator[bytes]:
+        """The events that are there."""
         live = self._live.get(id)
         if live is not None and live.owner == owner:
             number = 0
@@ -233,3 +258,10 @@ class Background:
             if not ended:
                 await asyncio.sleep(self._tick)
                 yield b""
+
+
+class _Enough(RequestError):
+    """This owner has its share of work in the background."""
+
+    status = 429
+    code = "background_limit_reached"
