@@ -16,20 +16,20 @@ SCRIPTED: Final = "scripted"
 
 POLICIES: Final = {
     LLAMA: ("solo", "route", "cascade", "fuse", "synthesis"),
-    SCRIPTED: ("solo chat", "solo messages", "route", "cascade", "fuse", "synthesis"),
+    SCRIPTED: ("solo chat", "solo messages", "solo responses", "route", "cascade", "fuse", "synthesis"),
 }
-"""`fuse` is a panel with a vote, `synthesis` one with a writer; `solo chat` and `solo messages` are one worker of that wire."""
+"""`fuse` is a panel with a vote, `synthesis` one with a writer; `solo WIRE` is one worker of that wire."""
 
-MODELS: Final = {"solo chat": "north", "solo messages": "south"}
+MODELS: Final = {"solo chat": "north", "solo messages": "south", "solo responses": "west"}
 
 
 def scripted_config(url: str) -> str:
-    """Workers of two wires behind one tame upstream, and a critic that rejects prose and accepts JSON."""
+    """Workers of all three wires behind one tame upstream, and a critic that rejects prose and accepts JSON."""
     text = "[pool]\ndiscover = false\nsparring = false\n"
     for id, wire, price in (
         ("north", "chat", 1),
         ("south", "messages", 2),
-        ("west", "chat", 3),
+        ("west", "responses", 3),
         ("critic", "chat", 1),
     ):
         abilities = '["text"]' if id == "critic" else '["text", "tools", "json", "vision"]'

@@ -1,7 +1,7 @@
 """OpenAI's and Anthropic's Python clients through every policy: chat, streams, tools, structured output, tool loops.
 
 The same program that `python -m bench.clients.sdks` runs, with many more clients and on the real llama.cpp; here the upstreams
-are scripted, of two wires.
+are scripted, of all three wires.
 """
 
 import asyncio
