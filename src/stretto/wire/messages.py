@@ -67,7 +67,10 @@ def parse_request(body: bytes) -> Incoming:
     params = {_NAMES.get(name, name): value for name, value in params.items()}
     if (effort := _effort(rest)) is not None:
         params["reasoning_effort"] = effort
-    extra |= {name: rest[name] for name in ("thinking", "output_config") if rest.get(name)}
+    config = {name: each for name, each in rest.get("output_config", {}).items() if name != "format"}
+    extra |= {
+        name: each for name, each in (("thinking", rest.get("thinking")), ("output_config", config)) if each
+    }
     tools, fields = _tools(rest["tools"]) if "tools" in rest else ((), {})
     if fields:
         extra["tool_fields"] = fields

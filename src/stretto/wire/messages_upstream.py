@@ -180,8 +180,6 @@ def _put_thinking(
     if ask.wire == OWN:
         for name in ("thinking", "output_config"):
             value = ask.extra.get(name)
-            if name == "output_config" and value:
-                value = {key: each for key, each in value.items() if key != "format"}
             unwanted = name == "thinking" and value and value.get("type") == "enabled" and _unsealed(body)
             if value and (name in lacks or unwanted):
                 dropped.append(name)
