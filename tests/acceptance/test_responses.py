@@ -206,6 +206,22 @@ def test_conversations_are_compacted(gateway: Served) -> None:
     assert kinds(create(gateway, model="text", previous_response_id=response["id"])) == ["message"]
 
 
+def test_a_fusion_is_an_item_that_is_kept_and_not_asked_again(gateway: Served, upstream: Shapes) -> None:
+    """Who asks with OpenRouter's tool finds its result among the items; it goes to no worker when the conversation goes on."""
+    panel = {"analysis_models": ["text", "thoughts"], "model": "text"}
+    tool = {"type": "openrouter:fusion", "parameters": panel}
+    asked = {"model": "text", "tools": [tool], "tool_choice": {"type": "openrouter:fusion"}}
+    whole = create(gateway, **asked)
+    last = streamed(gateway, **asked)[-1]["response"]
+    for response in (whole, last):
+        assert sorted(kinds(response)) == ["message", "openrouter:fusion"]
+        (fusion,) = [item for item in response["output"] if item["type"] == "openrouter:fusion"]
+        assert fusion["status"] == "completed"
+        assert call(gateway, "GET", f"{ROUTE}/{response['id']}").json == response
+        create(gateway, model="text", input="so?", previous_response_id=response["id"])
+        assert [m["role"] for m in upstream.asked[-1]["messages"]] == ["user", "assistant", "user"]
+
+
 # --- WebSocket ---------------------------------------------------------------------------------------------------
 
 

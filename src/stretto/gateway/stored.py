@@ -38,7 +38,7 @@ from stretto.wire import responses
 from stretto.wire.base import Incoming, StreamWriter
 from stretto.wire.responses_fields import render_usage
 from stretto.wire.responses_items import ITEM
-from stretto.wire.responses_object import SEALS, hex_of, response_object
+from stretto.wire.responses_object import SEALS, fusion_item, hex_of, response_object
 from stretto.wire.responses_output import unsealed
 from stretto.wire.responses_stream import ResponsesStream
 
@@ -127,7 +127,9 @@ class Turn:
             response, output = self.writer.final, self.writer.kept
         else:
             response = orjson.loads(body)
-            output = list(responses.output_items(run.id, self.incoming, run.answer))
+            fusion = fusion_item(run.id, self.incoming, response.get("stretto"))
+            output = [] if fusion is None else [fusion]
+            output += responses.output_items(run.id, self.incoming, run.answer)
         kept = self.kept({**response, "output": output}, run.id)
         before = () if self._instead is not None else self.context
         self.items = [*before, *kept.items]

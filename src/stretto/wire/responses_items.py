@@ -17,6 +17,8 @@ from stretto.wire.seals import opened
 from stretto.wire.tools import joined_name, wrapped_input
 
 __all__ = [
+    "FUSION",
+    "FUSION_ID",
     "ITEM",
     "OWN",
     "PROGRESS",
@@ -32,6 +34,10 @@ ITEM: Final = "item"
 """The kind of a part that holds a raw item."""
 PROGRESS: Final = "_progress"
 """How the id of a reasoning item ends that only told what orchestration was doing: nobody's thoughts."""
+
+FUSION: Final = "openrouter:fusion"
+FUSION_ID: Final = "fusion"
+"""The kind and the prefix of the id of an item that tells of a fusion, see `responses_object`."""
 
 _SPEAKERS: Final = frozenset({"system", "developer", "user"})
 _TEXTS: Final = frozenset({"input_text", "output_text", "text"})
@@ -75,6 +81,8 @@ def parse_items(items: Sequence[Any], where: str = "input") -> tuple[Message, ..
             expect_text(item.get("id"), f"{here}.id")
             continue
         kind = item.get("type")
+        if kind == FUSION and str(item.get("id")).startswith(f"{FUSION_ID}_"):
+            continue  # what a fusion of ours told beside its answer
         if kind is None and "role" in item:
             kind = "message"
         if expect_text(kind, f"{here}.type") == "message" and item.get("role") != "assistant":
