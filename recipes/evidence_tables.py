@@ -131,6 +131,7 @@ def main() -> None:
     parser.add_argument("--no-text", action="store_true")
     parser.add_argument("--exchangeable", action="store_true")
     parser.add_argument("--rich", action="store_true")
+    parser.add_argument("--prices", type=float, nargs="+", default=PRICES)
     parser.add_argument("--c", type=float, default=0.01)
     given = parser.parse_args()
     begun = time.process_time()
@@ -148,7 +149,7 @@ def main() -> None:
     found = learn(
         data, size=given.size, identity=not given.exchangeable, text=not given.no_text, c=given.c, say=say
     )
-    rows = study(data, found, rich=given.rich)
+    rows = study(data, found, given.prices, rich=given.rich)
     say("measured")
     body = {"set": given.set, "options": vars(given) | {"data": "", "out": ""}, "shortlist": found.workers}
     body |= {"exclusive": found.posterior.exclusive, "cpu_seconds": round(time.process_time() - begun, 1)}

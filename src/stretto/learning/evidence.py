@@ -131,6 +131,7 @@ def shortlist(
 ) -> list[int]:
     """Up to `size` workers that are worth asking together: best single first, then greedily for several prices in turn.
 
+    Once by the worth of the best of them on each prompt (facility location), once by a simulator of asking.
     Workers that are more than 30 points worse than the best are left out: cheap junk in a shortlist costs quality. The
     simulator asks by rising cost until the naive Bayes vote is .98 sure, and is charged at the price.
     """
@@ -139,7 +140,9 @@ def shortlist(
     numbers, scores, costs, odds = data.classes[at], data.scores[at], data.costs[at], logits[at]
     mean, unit = costs.mean(0), costs[:, best].mean()
     likely = [k for k in range(len(data.workers)) if scores[:, k].mean() >= scores[:, best].mean() - 0.30]
-    greedy: list[list[int]] = []
+    odds_of = 1 / (1 + np.exp(-odds))
+    greedy = [_covering(odds_of[:, likely] - u / unit * mean[likely], size) for u in (0.02, 0.08)]
+    greedy = [[likely[k] for k in picks] for picks in greedy]
     for u in (0.0, 0.02, 0.06, 0.15):
         chosen = [best]
         while len(chosen) < size:
@@ -160,6 +163,18 @@ def shortlist(
             if rank < len(chosen) and chosen[rank] not in found and len(found) < size:
                 found.append(chosen[rank])
     return found
+
+
+def _covering(worth: Any, size: int) -> list[int]:
+    """Columns that together hold the most of each row's greatest worth, greedily (facility location)."""
+    chosen: list[int] = []
+    covered = np.full(len(worth), -np.inf)
+    while len(chosen) < min(size, worth.shape[1]):
+        gain = np.maximum(worth, covered[:, None]).mean(0)
+        gain[chosen] = -np.inf
+        chosen.append(int(gain.argmax()))
+        covered = np.maximum(covered, worth[:, chosen[-1]])
+    return chosen
 
 
 def _simulated(numbers: Any, scores: Any, costs: Any, odds: Any, order: list[int], price: float) -> float:
