@@ -37,7 +37,7 @@ NPM = {
 }
 PIP = {"aider": "aider-chat==0.86.2", "llm": "llm==0.36"}
 AGENTS = (*NPM, *PIP)
-SECONDS = 240
+SECONDS = 480
 
 MODES = {
     "solo, no key": "large",

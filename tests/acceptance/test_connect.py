@@ -222,6 +222,10 @@ def test_claude_code_reads_its_environment_from_the_settings(world: World) -> No
     assert (env["ANTHROPIC_BASE_URL"], env["ANTHROPIC_AUTH_TOKEN"]) == ("http://127.0.0.1:8711", "stretto")
     assert (env["ANTHROPIC_MODEL"], env["ANTHROPIC_DEFAULT_HAIKU_MODEL"]) == ("stretto-ultra", "stretto")
     assert (env["ANTHROPIC_API_KEY"], env["MINE"], settings["model"]) == ("", "1", "opus")
+    assert (env["CLAUDE_CODE_MAX_CONTEXT_TOKENS"], env["CLAUDE_CODE_MAX_OUTPUT_TOKENS"]) == (
+        "128000",
+        "16000",
+    )
 
 
 def test_opencode_reads_a_provider(world: World) -> None:

@@ -20,6 +20,8 @@ __all__ = ["TOOLS", "Home", "Tool"]
 _NOBODY: Final = "stretto"
 """What stands where a program insists on a key and the gateway wants none."""
 _FOR_IDLE: Final = 600_000
+_CLAUDE_OUTPUT: Final = 32_000
+"""What Claude Code asks for as `max_tokens`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,7 @@ def _claude(gateway: Gateway, home: Home) -> Sequence[Edit]:
     values: dict[Mapped, Any] = {
         ("env", "ANTHROPIC_BASE_URL"): gateway.root,
         ("env", "ANTHROPIC_MODEL"): gateway.model,
+        ("env", "ANTHROPIC_DEFAULT_FABLE_MODEL"): gateway.model,
         ("env", "ANTHROPIC_DEFAULT_OPUS_MODEL"): gateway.model,
         ("env", "ANTHROPIC_DEFAULT_SONNET_MODEL"): gateway.model,
         ("env", "ANTHROPIC_DEFAULT_HAIKU_MODEL"): gateway.small,
@@ -126,6 +129,11 @@ def _claude(gateway: Gateway, home: Home) -> Sequence[Edit]:
         values[("apiKeyHelper",)] = f'printf %s "${gateway.key}"'
     else:
         values[("env", "ANTHROPIC_AUTH_TOKEN")] = _NOBODY
+    if size := gateway.chosen.context:  # of a name it does not know it believes 200,000
+        values[("env", "CLAUDE_CODE_MAX_CONTEXT_TOKENS")] = str(size)
+        values[("env", "CLAUDE_CODE_AUTO_COMPACT_WINDOW")] = str(size)
+    if (most := gateway.chosen.output) and most < _CLAUDE_OUTPUT:
+        values[("env", "CLAUDE_CODE_MAX_OUTPUT_TOKENS")] = str(most)
     return (JsonEdit(home.path("CLAUDE_CONFIG_DIR", ".claude") / "settings.json", values),)
 
 
