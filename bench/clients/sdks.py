@@ -29,7 +29,7 @@ from tests.acceptance.speakers import speakers
 PAGE = ROOT / "bench" / "CLIENTS.md"
 CELLS = ROOT / ".bench" / "sdks.json"
 LINE = 1 << 20
-PATIENCE = 120.0
+PATIENCE = 240.0
 """Seconds for one cell."""
 
 

@@ -132,7 +132,7 @@ class Speakers:
             return Turn(f"The tools say: {'; '.join(asked.results)}")
         if asked.schema:
             return Turn(json.dumps(filled(asked.schema, asked.prompt)))
-        if asked.schema is not None or "as JSON" in asked.prompt:
+        if asked.schema is not None or re.search(r"\bJSON\b", asked.prompt):
             return Turn(json.dumps(dict.fromkeys(_quoted(asked.prompt), "text")))
         return Turn(f"You said: {asked.prompt}")
 

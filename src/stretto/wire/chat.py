@@ -1,6 +1,7 @@
 """OpenAI Chat Completions: requests in, answers and streams out. (`chat_upstream` is the same format towards workers.)"""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import orjson
@@ -239,7 +240,7 @@ class ChatStream:
         self._begun = False
 
     def deltas(self, deltas: Sequence[Delta]) -> bytes:
-        """One chunk for each delta."""
+        """One chunk for each delta, and for each tool call: clients such as LlamaIndex read only the first of a chunk."""
         self._begun = True
         chunks = []
         for delta in deltas:
@@ -252,7 +253,7 @@ class ChatStream:
                     b'%b{"content":%b}%b' % (self._head, orjson.dumps(delta.text), self._plain_tail)
                 )
             elif not (delta.thoughts or delta.parts) or _says(delta):
-                chunks.append(self._chunk(delta))
+                chunks += map(self._chunk, _apart(delta) if len(delta.tool_calls) > 1 else (delta,))
         return b"".join(chunks)
 
     def _chunk(self, delta: Delta) -> bytes:
@@ -314,6 +315,11 @@ class ChatStream:
         if not self._started:
             return b": keep-alive\n\n" + self._chunk(Delta())
         return b": keep-alive\n\n%b{}%b" % (self._head, self._plain_tail)
+
+
+def _apart(delta: Delta) -> Sequence[Delta]:
+    first, *rest = delta.tool_calls
+    return [replace(delta, tool_calls=(first,)), *(Delta(tool_calls=(call,)) for call in rest)]
 
 
 def _says(delta: Delta) -> bool:
