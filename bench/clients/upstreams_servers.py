@@ -126,7 +126,7 @@ def litellm(command: Path, base: str) -> contextlib.AbstractAsyncContextManager[
     file.write_text(_PROXY.format(base=base, key=KEY))
     words = [str(command), "--config", str(file), "--port", str(port), "--host", "127.0.0.1"]
     env = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TELEMETRY": "False", "DO_NOT_TRACK": "1"}
-    return _server("litellm", words, port, "/health/liveliness", 240, env)
+    return _server("litellm", words, port, "/health/liveliness", 540, env)
 
 
 def prism(command: Path, specification: Path) -> contextlib.AbstractAsyncContextManager[str]:
