@@ -131,15 +131,17 @@ def shortlist(
 ) -> list[int]:
     """Up to `size` workers that are worth asking together: best single first, then greedily for several prices in turn.
 
-    Once by the worth of the best of them on each prompt (facility location), once by a simulator of asking.
-    Workers that are more than 30 points worse than the best are left out: cheap junk in a shortlist costs quality. The
-    simulator asks by rising cost until the naive Bayes vote is .98 sure, and is charged at the price.
+    Once by the worth of the best of them on each prompt (facility location), once by a simulator that asks by rising cost until
+    the naive Bayes vote is .98 sure. Only the `size` best workers, and others within 20 points of the best one, are considered:
+    cheap junk in a shortlist costs quality.
     """
     rng = np.random.default_rng(seed)
     at = rng.permutation(len(data.scores))[:sample]
     numbers, scores, costs, odds = data.classes[at], data.scores[at], data.costs[at], logits[at]
     mean, unit = costs.mean(0), costs[:, best].mean()
-    likely = [k for k in range(len(data.workers)) if scores[:, k].mean() >= scores[:, best].mean() - 0.30]
+    level = scores.mean(0)
+    ranked = np.argsort(-level, kind="stable")
+    likely = [int(k) for r, k in enumerate(ranked) if r < size or level[k] >= level[best] - 0.20]
     odds_of = 1 / (1 + np.exp(-odds))
     greedy = [_covering(odds_of[:, likely] - u / unit * mean[likely], size) for u in (0.02, 0.08)]
     greedy = [[likely[k] for k in picks] for picks in greedy]
