@@ -134,7 +134,8 @@ def wanted(upstream: str, base: str, feature: str) -> Iterator[Case]:
                 (INPUT, OUTPUT) if alone else None,
             )
             continue
-        spells = policy in ("route", "cascade") or (policy == "solo" and feature != "turns")
-        model = policy if policy != "solo" else "hand" if feature in ("tools", "turns") else "speller"
+        plain = feature in ("chat", "stream")
+        spells = policy in ("route", "cascade") or (policy == "solo" and plain)
+        model = policy if policy != "solo" else "speller" if plain else "hand"
         says = "tenalp" if spells else SAYS
         yield Case(base, model, policy, upstream, "Spell the word planet backward.", says, SAYS, False)
