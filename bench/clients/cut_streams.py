@@ -14,7 +14,7 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -129,8 +129,8 @@ def _write(rows: list[str], streams: Mapping[str, bytes], step: int) -> None:
             "",
             f"A stream with reasoning, text and a tool call, as Stretto sends it ({sizes} bytes), cut {every} and",
             "read over a real connection. *error*: the client raises; *unfinished*: it does not, but has seen no reason to stop;",
-            "*whole*: it takes the cut stream for a whole answer, which must not be. `python -m bench.clients.cut_streams --write`",
-            "makes this table;",
+            "*whole*: it takes the cut stream for a whole answer, which must not be.",
+            "`python -m bench.clients.cut_streams --write` makes this table;",
             "openai-python and anthropic-python are put through the same in `tests/acceptance/test_cut_streams.py`.",
             "",
             "| client | protocol | the stream | cuts | error | unfinished | whole |",
@@ -139,9 +139,15 @@ def _write(rows: list[str], streams: Mapping[str, bytes], step: int) -> None:
             "",
         )
     )
-    text = RESULTS.read_text() if RESULTS.exists() else "# Real clients\n"
-    before, found, after = text.partition(HEADING)
+    write_section(HEADING, section.split("\n")[2:])
+
+
+def write_section(heading: str, lines: Sequence[str]) -> None:
+    """Put a section in the place of the one with its heading in bench/CLIENTS.md; the others stay."""
+    text = RESULTS.read_text() if RESULTS.exists() else "# Clients and suites that nobody here wrote\n"
+    before, found, after = text.partition(f"{heading}\n")
     rest = after[after.index("\n## ") + 1 :] if found and "\n## " in after else ""
+    section = "\n".join((heading, "", *lines)).rstrip() + "\n"
     RESULTS.write_text(before.rstrip() + "\n\n" + section + (f"\n{rest}" if rest else ""))
 
 
