@@ -43,6 +43,7 @@ class _Live:
         self.flushed = 0
         self.chunks = 0
         self.cancelled = False
+        self.stopping = False
         self.ended = False
         self.grown = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
@@ -59,8 +60,14 @@ class _Live:
 
     def cancel(self) -> None:
         """Stop it, on its owner's wish."""
-        self.cancelled = True
-        if self.task is not None:
+        if not self.stopping:
+            self.cancelled = True
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop it, once: what it does at its end is not to be cut short by whoever else wants it to stop."""
+        if not self.stopping and self.task is not None:
+            self.stopping = True
             self.task.cancel()
 
 
@@ -93,9 +100,9 @@ class Background:
 
     async def close(self) -> None:
         """Stop all work; what was under way has failed, and says so."""
+        for live in self._live.values():
+            live.stop()
         tasks = [live.task for live in self._live.values() if live.task is not None]
-        for task in tasks:
-            task.cancel()
         if tasks:
             await asyncio.wait(tasks)
 
@@ -123,6 +130,7 @@ class Background:
             # the boundary of a task that nobody awaits
             _log.exception("a response in the background failed")
             problem = INTERNAL
+        live.stopping = True
         watch.cancel()
         try:
             if problem is not None:
@@ -131,9 +139,10 @@ class Background:
             await self._shelf.still(live.id, live.owner)
         except LedgerError as error:
             _log.error("the end of a response in the background cannot be kept: %s", error)
-        live.ended = True
-        self._live.pop(live.id, None)
-        live.wake()
+        finally:
+            live.ended = True
+            self._live.pop(live.id, None)
+            live.wake()
 
     async def _failed(self, live: _Live, writer: ResponsesStream, problem: Problem) -> None:
         kept = await self._shelf.find(live.id, live.owner)

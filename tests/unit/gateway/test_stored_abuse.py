@@ -86,6 +86,38 @@ def test_a_cancel_that_comes_with_the_end_changes_nothing() -> None:
     asyncio.run(run())
 
 
+def test_many_who_want_it_to_stop_stop_it_once() -> None:
+    """Cancels and a delete at the same time: each is answered, its follower's stream ends, and it is gone."""
+    begun = asyncio.Event()
+
+    async def endless(ask: Ask, emit: Emit | None, tally: Tally) -> Outcome:
+        begun.set()
+        try:
+            await forever()
+        finally:
+            await asyncio.sleep(0)
+        raise AssertionError
+
+    class Slow(MemoryStates):
+        async def put(self, id: str, key: str, body: bytes, lifetime: float | None) -> None:
+            await asyncio.sleep(0)
+            await super().put(id, key, body, lifetime)
+
+    async def run(world: World) -> None:
+        id = (await create(world, background=True))["id"]
+        await begun.wait()
+        path = f"{RESPONSES}/{id}"
+        follower = asyncio.create_task(send(world, "GET", f"{path}?stream=true"))
+        await asyncio.sleep(0)
+        tails = [("POST", "/cancel"), ("POST", "/cancel"), ("DELETE", ""), ("POST", "/cancel")]
+        got = await asyncio.gather(*(send(world, method, path + tail) for method, tail in tails))
+        assert {exchange.status for exchange in got} <= {200, 404}
+        assert (await follower).complete
+        assert (await send(world, "GET", path)).status == 404
+
+    played(run, World(endless, states=Slow()))
+
+
 def test_a_response_that_another_process_deleted_does_not_come_back() -> None:
     """The one that works on it stops, and keeps nothing of it."""
     states, begun = MemoryStates(), asyncio.Event()
