@@ -9,7 +9,18 @@ from typing import Any, Protocol
 
 import numpy as np
 
-__all__ = ["Clusters", "Estimator", "Logistic", "Means", "Nearest", "cross_fitted", "folds", "log_odds"]
+__all__ = [
+    "Clusters",
+    "Estimator",
+    "Factors",
+    "Logistic",
+    "Means",
+    "Nearest",
+    "Newcomer",
+    "cross_fitted",
+    "folds",
+    "log_odds",
+]
 
 LOW, HIGH = 0.01, 0.995
 
@@ -106,6 +117,70 @@ class Logistic:
         spread = np.sqrt(np.einsum("ij,jk,ik->i", wide, self.covariance, wide))
         p = self.predict(x)
         return p * (1 - p) * spread[:, None]
+
+
+@dataclass
+class Factors(Logistic):
+    """Logistic regressions whose weights share `rank` directions: prompts and workers meet in a small space.
+
+    As RouteLLM's matrix factorisation, with the prompt's side read from its features. Rank 1 is the two-parameter model of item
+    response theory (IRT-Router): one difficulty a prompt, a slope and a level a worker. Made by cutting the full solution down to
+    the rank that keeps most of it, in the metric of the curvature (reduced-rank regression, Izenman 1975).
+    """
+
+    rank: int = 1
+
+    def fit(self, x: Any, scores: Any) -> "Factors":
+        """As `Estimator.fit`."""
+        super().fit(x, scores)
+        curvature = np.linalg.inv(self.covariance[1:, 1:])
+        root = np.linalg.cholesky((curvature + curvature.T) / 2)
+        left, size, right = np.linalg.svd(root.T @ self.weights[1:], full_matrices=False)
+        size[self.rank :] = 0.0
+        self.weights = np.vstack([self.weights[:1], np.linalg.solve(root.T, left * size @ right)])
+        return self
+
+
+@dataclass
+class Newcomer:
+    """A worker with few labels, or none: sigmoid(alpha + beta * mean log-odds of the workers that are known).
+
+    Penalised towards alpha = 0 and beta = 1, so without labels it is taken for an average worker (EVIDENCE.md section 6). `fit`
+    takes the known workers' log-odds (items, workers) in the place of features, and the newcomer's scores (items, 1).
+    """
+
+    penalty: float = 5.0
+    alpha: float = 0.0
+    beta: float = 1.0
+    covariance: Any = field(default=None, repr=False)
+
+    def fit(self, x: Any, scores: Any) -> "Newcomer":
+        """As `Estimator.fit`, by Newton's method; rows with an unknown score are left out."""
+        known = ~np.isnan(scores[:, 0])
+        rows = np.stack([np.ones(int(known.sum())), x[known].mean(1)], axis=1)
+        y, prior, w = scores[known, 0], np.array([0.0, 1.0]), np.array([0.0, 1.0])
+        for _ in range(20):
+            p = 1 / (1 + np.exp(-np.clip(rows @ w, -30, 30)))
+            curvature = (rows.T * (p * (1 - p))) @ rows + self.penalty * np.eye(2)
+            step = np.linalg.solve(curvature, rows.T @ (p - y) + self.penalty * (w - prior))
+            # a Newton step may overshoot where all labels agree
+            w = w - step / max(1.0, float(np.abs(step).max()))
+        p = 1 / (1 + np.exp(-np.clip(rows @ w, -30, 30)))
+        self.covariance = np.linalg.inv((rows.T * (p * (1 - p))) @ rows + self.penalty * np.eye(2))
+        self.alpha, self.beta = float(w[0]), float(w[1])
+        return self
+
+    def predict(self, x: Any) -> Any:
+        """As `Estimator.predict`, one column."""
+        z = self.alpha + self.beta * x.mean(1)
+        return np.clip(1 / (1 + np.exp(-z)), LOW, HIGH)[:, None]
+
+    def deviation(self, x: Any) -> Any:
+        """As `Estimator.deviation`."""
+        rows = np.stack([np.ones(len(x)), x.mean(1)], axis=1)
+        spread = np.eye(2) / self.penalty if self.covariance is None else self.covariance
+        p = self.predict(x)
+        return p * (1 - p) * np.sqrt(np.einsum("ij,jk,ik->i", rows, spread, rows))[:, None]
 
 
 @dataclass

@@ -7,6 +7,7 @@ refusal), which is evidence too. Where answers cannot be compared (free text, pr
 import ast
 import json
 import re
+import warnings
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -53,7 +54,9 @@ def _parsed(text: str) -> str | None:
     except (ValueError, RecursionError):
         pass
     try:
-        tree = ast.parse(text, mode="eval").body
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)  # of what a model wrote, not of ours
+            tree = ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     try:

@@ -118,6 +118,41 @@ def test_estimators_learn_who_is_good_at_what(make) -> None:
     assert few.deviation(fresh).mean() > fit.deviation(fresh).mean()
 
 
+def test_factors_share_what_few_labels_cannot_tell_apart() -> None:
+    """Where one difficulty explains all workers, rank 1 loses nothing; where two kinds of skill differ, it must."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(0, 1, (2000, 8))
+    hard = x[:, 0] + 0.5 * x[:, 1]
+    one = 1 / (1 + np.exp(-(hard[:, None] * [1.0, 0.5, 1.5, 0.8] + [0.0, 1.0, -0.5, 0.3])))
+    two = 1 / (1 + np.exp(-np.stack([x[:, 0], x[:, 0], x[:, 2], x[:, 2]], axis=1) * 2))
+    for chance, loses in ((one, False), (two, True)):
+        scores = (rng.random(chance.shape) < chance).astype(float)
+        full, flat = (
+            m.fit(x, scores).predict(x) for m in (success.Logistic(1.0), success.Factors(1.0, rank=1))
+        )
+        error_full, error_flat = np.abs(full - chance).mean(), np.abs(flat - chance).mean()
+        assert bool(error_flat > 1.5 * error_full) is loses
+    assert np.linalg.matrix_rank(success.Factors(1.0, rank=2).fit(x, scores).weights[1:], tol=1e-6) == 2
+
+
+def test_a_newcomer_is_average_until_its_labels_say_otherwise() -> None:
+    """Without labels it is the mean of the others; twenty labels move it, two hundred tell its level; doubt shrinks."""
+    rng = np.random.default_rng(0)
+    odds = rng.normal(0.5, 1.0, (3000, 5))
+    truth = 1 / (1 + np.exp(-(1.5 + odds.mean(1))))
+    scores = (rng.random(3000) < truth).astype(float)[:, None]
+    fresh = success.Newcomer()
+    assert np.allclose(fresh.predict(odds)[:, 0], 1 / (1 + np.exp(-odds.mean(1))))
+    error, doubt = [np.abs(fresh.predict(odds)[:, 0] - truth).mean()], [fresh.deviation(odds).mean()]
+    for labels in (20, 200):
+        fit = success.Newcomer().fit(odds[:labels], scores[:labels])
+        error.append(np.abs(fit.predict(odds)[:, 0] - truth).mean())
+        doubt.append(fit.deviation(odds).mean())
+    assert error[0] > error[1] > error[2]
+    assert doubt[0] > doubt[1] > doubt[2]
+    assert success.Newcomer().fit(odds[:9], np.ones((9, 1))).predict(odds).max() <= success.HIGH
+
+
 def test_cross_fitting_never_looks() -> None:
     """Scores that are pure noise cannot be predicted: cross-fitted chances are as good as the mean, fitted ones look better."""
     rng = np.random.default_rng(0)

@@ -42,7 +42,18 @@ def test_different_answers_have_different_values(a: str, b: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["(" * 5000, "[" * 5000, "1e999999", "f(" * 300, "\x00", "9" * 5000, "f(x=", "1/0"]
+    "text",
+    [
+        "(" * 5000,
+        "[" * 5000,
+        "1e999999",
+        "f(" * 300,
+        "\x00",
+        "9" * 5000,
+        "f(x=",
+        "1/0",
+        "[0x1for x in (1, 2)]",
+    ],
 )
 def test_no_text_is_too_strange(text: str) -> None:
     """Deep, long and broken texts have a value too."""
