@@ -19,7 +19,7 @@ PACKAGES: Final = {
     "pydantic-ai": ("pydantic-ai-slim[openai]==2.68.0",),
     "instructor": ("instructor==1.17.0", "openai==3.3.0"),
     "llama-index": ("llama-index-llms-openai-like==0.8.1",),
-    "litellm": ("litellm==1.83.0",),
+    "litellm": ("litellm==1.106.2", "mcp==2.3.0"),  # it imports mcp wherever a request has tools
 }
 """What is installed where. `openai` and `anthropic` are Stretto's own development dependencies: they run in its environment."""
 

@@ -1,7 +1,7 @@
 """OpenAI's and Anthropic's Python clients through every policy: chat, streams, tools, structured output, tool loops.
 
-The same program that `python -m bench.clients.sdks` runs, with many more clients and on the real llama.cpp; here the upstreams
-are scripted, of all three wires.
+The same program that `python -m bench.clients.sdks` runs, with many more clients. Most of it here has scripted upstreams,
+of all three wires; the real llama.cpp answers through one policy.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from bench.clients.sdks_cases import FEATURES, Case
-from bench.clients.sdks_gateways import POLICIES, SCRIPTED, scripted_config, wanted
+from bench.clients.sdks_gateways import LLAMA, POLICIES, SCRIPTED, llama_config, scripted_config, wanted
 from bench.clients.sdks_vendors import AnthropicMessages, OpenAIChat, OpenAIResponses
 from tests.acceptance.served import Served, served
 from tests.acceptance.speakers import Speakers, speakers
@@ -54,10 +54,29 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, 
         aside.close()
 
 
-def case_of(gateway: Served, policy: str, feature: str) -> Case:
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A real gateway over the real llama.cpp."""
+    home = tmp_path_factory.mktemp("llama")
+    with served(home, llama_config(home)) as it:
+        asyncio.run(it.started())
+        yield it
+        assert it.stop() == 0
+
+
+def put_through(client: Client, feature: str, case: Case) -> None:
+    """One feature, on a client of its own."""
+    made = client(case)
+    try:
+        getattr(made, feature)()
+    finally:
+        made.client.close()
+
+
+def case_of(gateway: Served, upstream: str, policy: str, feature: str) -> Case:
     """The cell of a policy."""
     base = gateway.base_url.removesuffix("/v1")
-    return next(case for case in wanted(SCRIPTED, base, feature) if case.policy == policy)
+    return next(case for case in wanted(upstream, base, feature) if case.policy == policy)
 
 
 @pytest.mark.parametrize("policy", POLICIES[SCRIPTED])
@@ -72,9 +91,12 @@ def test_a_client_gets_what_it_is_made_for(
     """
     it, upstream = gateway
     before = len(upstream.wrong)
-    made = client(case_of(it, policy, feature))
-    try:
-        getattr(made, feature)()
-    finally:
-        made.client.close()
+    put_through(client, feature, case_of(it, SCRIPTED, policy, feature))
     assert upstream.wrong[before:] == []
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+@pytest.mark.parametrize("client", [OpenAIChat, AnthropicMessages])
+def test_llama_cpp_calls_and_obeys_schemas(llama: Served, client: Client, feature: str) -> None:
+    """A panel of local models: calls and schemas are forced by llama.cpp's grammar, a tool chosen by name is the one called."""
+    put_through(client, feature, case_of(llama, LLAMA, "fuse", feature))
