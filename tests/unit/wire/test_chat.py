@@ -586,9 +586,9 @@ def test_usage_is_checked(raw: Any, usage: Usage | None) -> None:
 
 @given(
     st.recursive(
-        st.none() | st.booleans() | st.integers(-9, 9) | st.text(),
+        st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=4),
         lambda x: (
-            st.lists(x)
+            st.lists(x, max_size=3)
             | st.dictionaries(
                 st.sampled_from(
                     [
@@ -607,9 +607,10 @@ def test_usage_is_checked(raw: Any, usage: Usage | None) -> None:
                     ]
                 ),
                 x,
+                max_size=5,
             )
         ),
-        max_leaves=30,
+        max_leaves=12,
     )
 )
 def test_upstreams_cannot_raise(value: Any) -> None:
