@@ -52,6 +52,12 @@ def refused(**fields: Any) -> RequestError:
 # --- requests ----------------------------------------------------------------------------------------------------
 
 
+def test_a_whole_number_may_be_written_with_a_point() -> None:
+    """`5.0` is a whole number in JSON Schema; workers see 5."""
+    cap = chat.parse_request(body(max_tokens=5.0)).request.max_tokens
+    assert (cap, type(cap)) == (5, int)
+
+
 def test_every_field_has_its_place() -> None:
     """Parameters, interpreted fields, Stretto's own options and unknown fields each end up where they belong."""
     tool = {"type": "function", "function": {"name": "f"}}
