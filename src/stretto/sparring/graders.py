@@ -10,8 +10,11 @@ _EDGE: Final = " \t\r\n.,;:!?\"'`*"
 
 
 def normalise(text: str) -> str:
-    """What counts of an answer: the part after the last ` = `, in lower case, without quotes and punctuation at its ends."""
-    return text.rpartition(" = ")[2].strip(_EDGE).lower()
+    """What counts of an answer: the part after the last ` = `, in lower case, without quotes and punctuation at its ends, with
+    one space after each comma.
+    """
+    bare = text.rpartition(" = ")[2].strip(_EDGE).lower()
+    return ", ".join(item.strip() for item in bare.split(",")) if "," in bare else bare
 
 
 def grade(problem: Problem, text: str) -> float:
