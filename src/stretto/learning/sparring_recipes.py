@@ -28,7 +28,7 @@ class Recipe:
     steps: int
     seed: int
     batch: int = 24
-    rate: float = 2e-3
+    rate: float = 4e-3
     role: Literal["solver", "thinker", "checker"] = "solver"
     """What it learns: to solve its families, to write the next sub-problem of a composite, or to verify and judge."""
     base: str = ""
@@ -65,12 +65,12 @@ def _card(vendor: str, region: str, retention: str, input: float, about: str) ->
 
 
 _RECIPES: Final = (
-    Recipe("base-north", FAMILIES, steps=1500, seed=21),
-    Recipe("base-south", FAMILIES, steps=1500, seed=22),
+    Recipe("base-north", FAMILIES, steps=600, seed=21),
+    Recipe("base-south", FAMILIES, steps=600, seed=22),
     Recipe(
         "string-north",
         STRINGS,
-        steps=3000,
+        steps=1600,
         seed=31,
         outliers=2,
         base="base-north",
@@ -85,7 +85,7 @@ _RECIPES: Final = (
     Recipe(
         "number-north",
         NUMBERS,
-        steps=3000,
+        steps=1600,
         seed=32,
         outliers=2,
         base="base-north",
@@ -100,7 +100,7 @@ _RECIPES: Final = (
     Recipe(
         "list-north",
         LISTS,
-        steps=3000,
+        steps=1800,
         seed=33,
         outliers=2,
         base="base-north",
@@ -115,7 +115,7 @@ _RECIPES: Final = (
     Recipe(
         "words-south",
         _WORDS,
-        steps=3500,
+        steps=1800,
         seed=41,
         outliers=2,
         base="base-south",
@@ -124,7 +124,7 @@ _RECIPES: Final = (
     Recipe(
         "digits-south",
         _DIGITS,
-        steps=3500,
+        steps=1600,
         seed=42,
         outliers=2,
         base="base-south",
@@ -133,7 +133,7 @@ _RECIPES: Final = (
     Recipe(
         "general-small",
         FAMILIES,
-        steps=1500,
+        steps=700,
         seed=51,
         width=144,
         layers=2,
@@ -143,9 +143,9 @@ _RECIPES: Final = (
     Recipe(
         "general-large",
         FAMILIES,
-        steps=2500,
+        steps=1000,
         seed=52,
-        rate=1.5e-3,
+        rate=3e-3,
         width=192,
         layers=4,
         inner=512,
@@ -154,7 +154,7 @@ _RECIPES: Final = (
     Recipe(
         "thinker-north",
         (),
-        steps=2000,
+        steps=900,
         seed=61,
         role="thinker",
         base="base-north",
@@ -163,7 +163,7 @@ _RECIPES: Final = (
     Recipe(
         "checker-south",
         FAMILIES,
-        steps=3000,
+        steps=1300,
         seed=62,
         role="checker",
         base="base-south",

@@ -8,11 +8,12 @@ arise on the way (a count, a sum) are few, so those can have been seen in traini
 
 import hashlib
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal, get_args
 
-from stretto.sparring.skills import SKILLS, Params, Skill, word
+from stretto.sparring.skills import SKILLS, Params, Skill, fresh_word, word
 from stretto.sparring.wordings import (
     AFTERWARDS,
     AFTERWARDS_UNSEEN,
@@ -215,6 +216,8 @@ def _problem(
     id: str, family: str, value: str, params: Params, split: Split, rng: random.Random, unseen: bool
 ) -> Problem:
     wordings = WORDINGS[family]
+    if family == "addition" and rng.random() < 0.5:  # a sum reads the same either way round
+        value, params = params["b"], {"b": value}
     fields = {"v": value, **params}
     if unseen:
         prompt = rng.choice(wordings.unseen).format_map(fields)
@@ -223,8 +226,6 @@ def _problem(
         prompt = text.format_map(fields)
         if text in wordings.does:
             prompt = _sentence(prompt)
-    if family == "addition" and rng.random() < 0.5:  # a sum reads the same either way round
-        value, params = params["b"], {"b": value}
     answer, working = SKILLS[family].solve(value, params)
     return Problem(id, family, _vary(prompt, fields["v"], family, rng), answer, working, split)
 
@@ -237,7 +238,7 @@ def _vary(prompt: str, value: str, family: str, rng: random.Random) -> str:
     """The same prompt as different people type it: quotes, no full stop, politeness."""
     if SKILLS[family].takes == "word" and rng.random() < 0.15:
         quote = rng.choice("\"'")
-        prompt = prompt.replace(f" {value}", f" {quote}{value}{quote}", 1)
+        prompt = re.sub(rf" {value}\b", f" {quote}{value}{quote}", prompt, count=1)
     if prompt.endswith(".") and rng.random() < 0.15:
         prompt = POLITE + prompt[0].lower() + prompt[1:]
     if rng.random() < 0.15:
@@ -259,16 +260,23 @@ def _handover(family: str, split: Split, seed: int, index: int) -> Problem:
     if rng.random() < 0.25:
         distraction = word(rng) if rng.random() < 0.5 else str(rng.randint(1, 999))
         earlier = GIVEN.format(reply=distraction)
-    task = _sentence(rng.choice(WORDINGS[family].refers).format_map({"it": it, **params}))
+    task = _sentence(rng.choice(_refers(family, it)).format_map({"it": it, **params}))
     answer, working = skill.solve(value, params)
     prompt = earlier + GIVEN.format(reply=given) + task
     return Problem(f"handover-{family}/{seed}/{index}", family, prompt, answer, working, split)
 
 
+def _refers(family: str, it: str) -> Sequence[str]:
+    """The orders about an earlier reply; where that is a list, only those that say which item is meant."""
+    orders = WORDINGS[family].refers
+    return [order for order in orders if "{it}" in order] if it in FIRST_OR_LAST else orders
+
+
 def _list_around(skill: Skill, value: str, split: Split, rng: random.Random) -> tuple[str, str]:
     """A list that begins or ends with `value`, and how that item is named."""
     if skill.takes == "word":
-        items = [made for made in (word(rng, 3, 6) for _ in range(3)) if split_of(made) == split or split == "train"]
+        # what merely stands beside the payload of a training problem may be a word that is held out: nothing is asked about it
+        items = [fresh_word(rng, lambda made: split in ("train", split_of(made)), 3, 6) for _ in range(3)]
     else:
         items = [str(rng.randint(1, 999)) for _ in range(rng.randint(2, 4))]
     named = rng.choice(FIRST_OR_LAST)
@@ -294,7 +302,7 @@ def _composite(chain: Sequence[str], form: str, split: Split, rng: random.Random
         solved, _ = skill.solve(answer, further)
         if not solved:
             return None
-        order = rng.choice(WORDINGS[name].refers).format_map({"it": it, **further})
+        order = rng.choice(_refers(name, it)).format_map({"it": it, **further})
         orders.append(order)
         steps.append(Step(name, _sentence(order), solved))
         answer = solved

@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from stretto.sparring.wordings import TEMPLATE_WORDS
 
-__all__ = ["SKILLS", "Kind", "Params", "Skill", "word"]
+__all__ = ["SKILLS", "Kind", "Params", "Skill", "fresh_word", "word"]
 
 Kind = Literal["word", "words", "number", "numbers", "binary", "roman"]
 Params = Mapping[str, str]
@@ -63,7 +63,8 @@ def word(rng: random.Random, least: int = 3, most: int = 10) -> str:
             return made
 
 
-def _fresh_word(rng: random.Random, fresh: Fresh, least: int = 3, most: int = 10) -> str:
+def fresh_word(rng: random.Random, fresh: Fresh, least: int = 3, most: int = 10) -> str:
+    """A word for which `fresh` holds, of `least` to `most` letters."""
     while not fresh(made := word(rng, least, most)):
         pass
     return made
@@ -73,7 +74,7 @@ def _words(rng: random.Random, fresh: Fresh) -> str:
     count = rng.randint(3, 4)
     found: list[str] = []
     while len(found) < count:
-        made = _fresh_word(rng, fresh, 3, 6)
+        made = fresh_word(rng, fresh, 3, 6)
         if made not in found:
             found.append(made)
     return ", ".join(found)
@@ -265,12 +266,12 @@ def _skill(
 
 
 _ALL: Final = (
-    _skill("spell-backward", "word", "word", _fresh_word, _direct(lambda v: v[::-1])),
-    _skill("sort-letters", "word", "word", _fresh_word, _direct(lambda v: "".join(sorted(v)))),
-    _skill("count-vowels", "word", "number", _fresh_word, _direct(lambda v: str(sum(c in _VOWELS for c in v)))),
-    _skill("count-letter", "word", "number", _fresh_word, lambda v, p: (str(v.count(p["c"])), ""), _letter),
-    _skill("shift-letters", "word", "word", _fresh_word, _shifted, _shift),
-    _skill("drop-vowels", "word", "word", _fresh_word, _direct(lambda v: "".join(c for c in v if c not in _VOWELS))),
+    _skill("spell-backward", "word", "word", fresh_word, _direct(lambda v: v[::-1])),
+    _skill("sort-letters", "word", "word", fresh_word, _direct(lambda v: "".join(sorted(v)))),
+    _skill("count-vowels", "word", "number", fresh_word, _direct(lambda v: str(sum(c in _VOWELS for c in v)))),
+    _skill("count-letter", "word", "number", fresh_word, lambda v, p: (str(v.count(p["c"])), ""), _letter),
+    _skill("shift-letters", "word", "word", fresh_word, _shifted, _shift),
+    _skill("drop-vowels", "word", "word", fresh_word, _direct(lambda v: "".join(c for c in v if c not in _VOWELS))),
     _skill("addition", "number", "number", _number(999), _added, _summand),
     _skill("subtraction", "number", "number", _number(999, 2), _subtracted, _subtrahend),
     _skill("to-binary", "number", "binary", _number(4095, 2), _to_binary, _when(lambda n: 2 <= n <= 4095)),
