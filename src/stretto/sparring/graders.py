@@ -18,5 +18,10 @@ def normalise(text: str) -> str:
 
 
 def grade(problem: Problem, text: str) -> float:
-    """1.0 where `text` gives the problem's answer, exactly after `normalise`; else 0.0."""
+    """1.0 where `text` gives the problem's answer, exactly after `normalise`; else 0.0.
+
+    A thinker's answer is a sub-problem, which may itself end with ` = ?`: only its ends and its capitals are forgiven.
+    """
+    if problem.family == "thinker":
+        return float(text.strip(_EDGE).lower() == problem.answer.strip(_EDGE).lower())
     return float(normalise(text) == problem.answer)
