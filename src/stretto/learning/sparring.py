@@ -143,7 +143,9 @@ def greedy(model: Any, prompts: Sequence[str], *, most: int = 128) -> list[list[
     for group in by_length.values():
         for start in range(0, len(group), 64):
             part = group[start : start + 64]
-            for (place, _), answer in zip(part, _greedy(model, [tokens for _, tokens in part], most), strict=True):
+            for (place, _), answer in zip(
+                part, _greedy(model, [tokens for _, tokens in part], most), strict=True
+            ):
                 answers[place] = answer
     return [answers[place] for place in range(len(prompts))]
 
@@ -173,7 +175,10 @@ def rows(chosen: Recipe, step: int) -> list[Row]:
     if chosen.role == "checker":
         judged = chosen.batch // 4
         return [
-            *(_row(problem, in_words=True) for problem in verifications("train", chosen.batch - judged, seed)),
+            *(
+                _row(problem, in_words=True)
+                for problem in verifications("train", chosen.batch - judged, seed)
+            ),
             *(_row(problem) for problem in judgements("train", judged, seed)),
         ]
     handed = round(chosen.handed * chosen.batch)
@@ -273,9 +278,7 @@ def _step(model: Any, optimizers: Optimizers, batch: Sequence[Row]) -> float:
     return total
 
 
-def _resume(
-    chosen: Recipe, path: Path, model: Any, optimizers: Optimizers
-) -> tuple[int, float, float]:
+def _resume(chosen: Recipe, path: Path, model: Any, optimizers: Optimizers) -> tuple[int, float, float]:
     saved = _read(chosen, path)
     model.load_state_dict(saved["model"])
     for optimizer, kept in zip(optimizers, saved["optimizers"], strict=True):

@@ -119,7 +119,9 @@ _RECIPES: Final = (
         seed=41,
         outliers=2,
         base="base-south",
-        card=_card("south", "us", "30d", 0.6, "A specialist for words, single or in lists. Knows nothing of numbers."),
+        card=_card(
+            "south", "us", "30d", 0.6, "A specialist for words, single or in lists. Knows nothing of numbers."
+        ),
     ),
     Recipe(
         "digits-south",
@@ -128,7 +130,9 @@ _RECIPES: Final = (
         seed=42,
         outliers=2,
         base="base-south",
-        card=_card("south", "us", "30d", 0.6, "A specialist for numbers, single or in lists. Knows nothing of words."),
+        card=_card(
+            "south", "us", "30d", 0.6, "A specialist for numbers, single or in lists. Knows nothing of words."
+        ),
     ),
     Recipe(
         "general-small",
@@ -138,7 +142,9 @@ _RECIPES: Final = (
         width=144,
         layers=2,
         inner=384,
-        card=_card("east", "eu", "30d", 0.2, "A cheap weak generalist: tries everything, and is often wrong."),
+        card=_card(
+            "east", "eu", "30d", 0.2, "A cheap weak generalist: tries everything, and is often wrong."
+        ),
     ),
     Recipe(
         "general-large",
@@ -149,7 +155,13 @@ _RECIPES: Final = (
         width=192,
         layers=4,
         inner=512,
-        card=_card("west", "us", "zero", 2.0, "A dear strong generalist: tries everything, and is right more often than not."),
+        card=_card(
+            "west",
+            "us",
+            "zero",
+            2.0,
+            "A dear strong generalist: tries everything, and is right more often than not.",
+        ),
     ),
     Recipe(
         "thinker-north",
@@ -158,7 +170,13 @@ _RECIPES: Final = (
         seed=61,
         role="thinker",
         base="base-north",
-        card=_card("north", "eu", "zero", 0.6, "A thinker: writes the next sub-problem of a composite. Solves nothing."),
+        card=_card(
+            "north",
+            "eu",
+            "zero",
+            0.6,
+            "A thinker: writes the next sub-problem of a composite. Solves nothing.",
+        ),
     ),
     Recipe(
         "checker-south",
@@ -167,7 +185,13 @@ _RECIPES: Final = (
         seed=62,
         role="checker",
         base="base-south",
-        card=_card("south", "us", "30d", 0.6, "A checker: says whether an answer is right, or which of several. Solves nothing."),
+        card=_card(
+            "south",
+            "us",
+            "30d",
+            0.6,
+            "A checker: says whether an answer is right, or which of several. Solves nothing.",
+        ),
     ),
 )
 
@@ -187,7 +211,9 @@ def recipe(name: str) -> Recipe:
     for found in _RECIPES:
         if found.name == name:
             return found
-    raise ConfigError(f"no sparring model is called {name!r}; there are {', '.join(r.name for r in _RECIPES)}")
+    raise ConfigError(
+        f"no sparring model is called {name!r}; there are {', '.join(r.name for r in _RECIPES)}"
+    )
 
 
 def stamp(chosen: Recipe) -> str:

@@ -7,6 +7,7 @@ arise on the way (a count, a sum) are few, so those can have been seen in traini
 """
 
 import hashlib
+import itertools
 import random
 import re
 from collections.abc import Sequence
@@ -127,7 +128,9 @@ def _chains(steps: int, unseen: bool) -> tuple[tuple[str, ...], ...]:
     """The chains of that length; with `unseen` those with a pair that nothing is trained on, else those without."""
     chains: Sequence[tuple[str, ...]] = PAIRS if steps == 2 else _TRIPLES
     held = set(UNSEEN_PAIRS)
-    return tuple(chain for chain in chains if any(pair in held for pair in zip(chain, chain[1:])) == unseen)
+    return tuple(
+        chain for chain in chains if any(pair in held for pair in itertools.pairwise(chain)) == unseen
+    )
 
 
 _CHAINS: Final = {(steps, unseen): _chains(steps, unseen) for steps in (2, 3) for unseen in (False, True)}
@@ -291,7 +294,7 @@ def _composite(chain: Sequence[str], form: str, split: Split, rng: random.Random
     order = rng.choice(WORDINGS[chain[0]].does).format_map({"v": value, **params})
     answer, _ = first.solve(value, params)
     orders, steps = [order], [Step(chain[0], _sentence(order), answer)]
-    for before, name in zip(chain, chain[1:]):
+    for before, name in itertools.pairwise(chain):
         skill, it = SKILLS[name], rng.choice(IT)
         if SKILLS[before].gives != skill.takes:
             it = rng.choice(FIRST_OR_LAST)

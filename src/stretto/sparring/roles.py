@@ -8,7 +8,16 @@ import random
 from collections.abc import Callable, Sequence
 
 from stretto.sparring.problems import FAMILIES, Problem, Split, composites, problems
-from stretto.sparring.wordings import DONE, GIVEN, JUDGE, JUDGE_CANDIDATE, THINKER, THINKER_FIRST, VERDICTS, VERIFIER
+from stretto.sparring.wordings import (
+    DONE,
+    GIVEN,
+    JUDGE,
+    JUDGE_CANDIDATE,
+    THINKER,
+    THINKER_FIRST,
+    VERDICTS,
+    VERIFIER,
+)
 
 __all__ = [
     "handed_over",

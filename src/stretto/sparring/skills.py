@@ -40,10 +40,30 @@ class Skill:
 
 _LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
 _VOWELS: Final = "aeiou"
-_ONSETS: Final = tuple(
-    "b c d f g h j k l m n p r s t v w y z bl br ch cl cr dr fl gr pl pr qu sh sl sp st str th tr".split()
+_ONSETS: Final = (
+    *"bcdfghjklmnprstvwyz",
+    *(
+        "bl",
+        "br",
+        "ch",
+        "cl",
+        "cr",
+        "dr",
+        "fl",
+        "gr",
+        "pl",
+        "pr",
+        "qu",
+        "sh",
+        "sl",
+        "sp",
+        "st",
+        "str",
+        "th",
+        "tr",
+    ),
 )
-_CODAS: Final = ("", "", *"d k l m n p r s t x ck ll nd ng nt rd sh ss st".split())
+_CODAS: Final = ("", "", *"dklmnprstx", "ck", "ll", "nd", "ng", "nt", "rd", "sh", "ss", "st")
 _KNOWN: Final = frozenset(TEMPLATE_WORDS)
 
 
@@ -268,10 +288,18 @@ def _skill(
 _ALL: Final = (
     _skill("spell-backward", "word", "word", fresh_word, _direct(lambda v: v[::-1])),
     _skill("sort-letters", "word", "word", fresh_word, _direct(lambda v: "".join(sorted(v)))),
-    _skill("count-vowels", "word", "number", fresh_word, _direct(lambda v: str(sum(c in _VOWELS for c in v)))),
+    _skill(
+        "count-vowels", "word", "number", fresh_word, _direct(lambda v: str(sum(c in _VOWELS for c in v)))
+    ),
     _skill("count-letter", "word", "number", fresh_word, lambda v, p: (str(v.count(p["c"])), ""), _letter),
     _skill("shift-letters", "word", "word", fresh_word, _shifted, _shift),
-    _skill("drop-vowels", "word", "word", fresh_word, _direct(lambda v: "".join(c for c in v if c not in _VOWELS))),
+    _skill(
+        "drop-vowels",
+        "word",
+        "word",
+        fresh_word,
+        _direct(lambda v: "".join(c for c in v if c not in _VOWELS)),
+    ),
     _skill("addition", "number", "number", _number(999), _added, _summand),
     _skill("subtraction", "number", "number", _number(999, 2), _subtracted, _subtrahend),
     _skill("to-binary", "number", "binary", _number(4095, 2), _to_binary, _when(lambda n: 2 <= n <= 4095)),
@@ -284,7 +312,13 @@ _ALL: Final = (
     _skill("longest-word", "words", "word", _one_longest, _direct(lambda v: max(v.split(", "), key=len))),
     _skill("first-letters", "words", "word", _words, _direct(lambda v: "".join(w[0] for w in v.split(", ")))),
     _skill("reverse-words", "words", "words", _words, _direct(lambda v: _listed(v.split(", ")[::-1]))),
-    _skill("sort-numbers", "numbers", "numbers", _numbers, _direct(lambda v: _listed(sorted(v.split(", "), key=int)))),
+    _skill(
+        "sort-numbers",
+        "numbers",
+        "numbers",
+        _numbers,
+        _direct(lambda v: _listed(sorted(v.split(", "), key=int))),
+    ),
     _skill("maximum", "numbers", "number", _numbers, _direct(lambda v: max(v.split(", "), key=int))),
 )
 

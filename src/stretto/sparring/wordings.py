@@ -78,7 +78,11 @@ WORDINGS: Final[Mapping[str, Wordings]] = MappingProxyType(
             ),
             asks=("What is {v} spelled backward?", "What is the word {v} backwards?"),
             refers=("spell {it} backward", "spell {it} backwards", "write {it} backward", "reverse {it}"),
-            unseen=("How is {v} spelled in reverse?", "Give me the word {v} backward.", "Spell backward: {v}"),
+            unseen=(
+                "How is {v} spelled in reverse?",
+                "Give me the word {v} backward.",
+                "Spell backward: {v}",
+            ),
         ),
         "sort-letters": Wordings(
             does=(
@@ -117,8 +121,16 @@ WORDINGS: Final[Mapping[str, Wordings]] = MappingProxyType(
                 "What is the number of vowels in {v}?",
                 "How many vowels are there in the word {v}?",
             ),
-            refers=("count the vowels in {it}", "count the vowels of {it}", "give the number of vowels in {it}"),
-            unseen=("The word {v} has how many vowels?", "Find the number of vowels in {v}.", "Vowels in {v}?"),
+            refers=(
+                "count the vowels in {it}",
+                "count the vowels of {it}",
+                "give the number of vowels in {it}",
+            ),
+            unseen=(
+                "The word {v} has how many vowels?",
+                "Find the number of vowels in {v}.",
+                "Vowels in {v}?",
+            ),
         ),
         "count-letter": Wordings(
             does=(
@@ -230,9 +242,17 @@ WORDINGS: Final[Mapping[str, Wordings]] = MappingProxyType(
                 "convert the number {v} to binary",
                 "give the binary form of {v}",
             ),
-            asks=("What is {v} in binary?", "What is the number {v} in binary?", "How do you write {v} in binary?"),
+            asks=(
+                "What is {v} in binary?",
+                "What is the number {v} in binary?",
+                "How do you write {v} in binary?",
+            ),
             refers=("write {it} in binary", "convert {it} to binary", "give the binary form of {it}"),
-            unseen=("Give me {v} in binary.", "What is the binary form of {v}?", "In binary, write the number {v}."),
+            unseen=(
+                "Give me {v} in binary.",
+                "What is the binary form of {v}?",
+                "In binary, write the number {v}.",
+            ),
         ),
         "from-binary": Wordings(
             does=(
@@ -267,7 +287,11 @@ WORDINGS: Final[Mapping[str, Wordings]] = MappingProxyType(
                 "What is the roman numeral of {v}?",
                 "How do you write {v} in roman numerals?",
             ),
-            refers=("write {it} as a roman numeral", "write {it} in roman numerals", "convert {it} to a roman numeral"),
+            refers=(
+                "write {it} as a roman numeral",
+                "write {it} in roman numerals",
+                "convert {it} to a roman numeral",
+            ),
             unseen=(
                 "Give me {v} in roman numerals.",
                 "What is the roman form of the number {v}?",
@@ -307,7 +331,11 @@ WORDINGS: Final[Mapping[str, Wordings]] = MappingProxyType(
                 "What is the digit sum of {v}?",
                 "What do the digits of {v} add up to?",
             ),
-            refers=("add the digits of {it}", "find the sum of the digits of {it}", "calculate the digit sum of {it}"),
+            refers=(
+                "add the digits of {it}",
+                "find the sum of the digits of {it}",
+                "calculate the digit sum of {it}",
+            ),
             unseen=(
                 "Give me the digit sum of the number {v}.",
                 "How much are all the digits of {v} in sum?",
@@ -368,7 +396,11 @@ WORDINGS: Final[Mapping[str, Wordings]] = MappingProxyType(
                 "What is the longest word in {v}?",
                 "Which of these words is the longest: {v}?",
             ),
-            refers=("find the longest word", "give the longest of the words", "find the longest of the words"),
+            refers=(
+                "find the longest word",
+                "give the longest of the words",
+                "find the longest of the words",
+            ),
             unseen=(
                 "Give me the longest word in {v}.",
                 "The longest of {v} is which word?",
@@ -426,7 +458,11 @@ WORDINGS: Final[Mapping[str, Wordings]] = MappingProxyType(
                 "write these numbers from smallest to largest: {v}",
             ),
             asks=("What are the numbers {v} in order?", "What is the order of {v} from smallest to largest?"),
-            refers=("sort the numbers", "put the numbers in order", "sort the numbers from smallest to largest"),
+            refers=(
+                "sort the numbers",
+                "put the numbers in order",
+                "sort the numbers from smallest to largest",
+            ),
             unseen=(
                 "Give me the numbers {v} in order.",
                 "From smallest to largest, sort {v}.",
@@ -446,7 +482,11 @@ WORDINGS: Final[Mapping[str, Wordings]] = MappingProxyType(
                 "Which number is the largest: {v}?",
                 "What is the maximum of {v}?",
             ),
-            refers=("find the largest number", "find the maximum of the numbers", "give the largest of the numbers"),
+            refers=(
+                "find the largest number",
+                "find the maximum of the numbers",
+                "give the largest of the numbers",
+            ),
             unseen=(
                 "Give me the maximum of the numbers {v}.",
                 "Which of these numbers is the largest: {v}?",
