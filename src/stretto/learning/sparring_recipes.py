@@ -3,7 +3,8 @@
 Two vendors train specialists: `north` one each for strings, numbers and lists, `south` one for words and one for digits, so that
 most skills are known twice, with independent errors. Two generalists know something of everything: a small cheap one and a
 large dear one. A thinker writes the next sub-problem of a composite; a checker verifies and judges. The models of one vendor
-start from a common base, so that they can be merged.
+start from a common base, so that they can be merged. Specialists of single words and numbers are trained in two stages, the second
+with more hand-overs: after the first they were at .92 and .83 on problems of their own, at .80 and .67 on hand-overs.
 """
 
 import hashlib
@@ -67,13 +68,19 @@ def _card(vendor: str, region: str, retention: str, input: float, about: str) ->
 _RECIPES: Final = (
     Recipe("base-north", FAMILIES, steps=600, seed=21),
     Recipe("base-south", FAMILIES, steps=600, seed=22),
+    Recipe("string-north-early", STRINGS, steps=1600, seed=31, outliers=2, base="base-north"),
+    Recipe("number-north-early", NUMBERS, steps=1600, seed=32, outliers=2, base="base-north"),
+    Recipe("words-south-early", _WORDS, steps=1800, seed=41, outliers=2, base="base-south"),
+    Recipe("digits-south-early", _DIGITS, steps=1600, seed=42, outliers=2, base="base-south"),
     Recipe(
         "string-north",
         STRINGS,
-        steps=1600,
-        seed=31,
+        steps=800,
+        seed=131,
+        rate=3e-3,
+        handed=0.5,
         outliers=2,
-        base="base-north",
+        base="string-north-early",
         card=_card(
             "north",
             "eu",
@@ -85,10 +92,12 @@ _RECIPES: Final = (
     Recipe(
         "number-north",
         NUMBERS,
-        steps=1600,
-        seed=32,
+        steps=1200,
+        seed=132,
+        rate=3e-3,
+        handed=0.5,
         outliers=2,
-        base="base-north",
+        base="number-north-early",
         card=_card(
             "north",
             "eu",
@@ -115,10 +124,12 @@ _RECIPES: Final = (
     Recipe(
         "words-south",
         _WORDS,
-        steps=1800,
-        seed=41,
+        steps=800,
+        seed=141,
+        rate=3e-3,
+        handed=0.5,
         outliers=2,
-        base="base-south",
+        base="words-south-early",
         card=_card(
             "south", "us", "30d", 0.6, "A specialist for words, single or in lists. Knows nothing of numbers."
         ),
@@ -126,10 +137,12 @@ _RECIPES: Final = (
     Recipe(
         "digits-south",
         _DIGITS,
-        steps=1600,
-        seed=42,
+        steps=1000,
+        seed=142,
+        rate=3e-3,
+        handed=0.5,
         outliers=2,
-        base="base-south",
+        base="digits-south-early",
         card=_card(
             "south", "us", "30d", 0.6, "A specialist for numbers, single or in lists. Knows nothing of words."
         ),
@@ -149,7 +162,7 @@ _RECIPES: Final = (
     Recipe(
         "general-large",
         FAMILIES,
-        steps=1000,
+        steps=900,
         seed=52,
         rate=3e-3,
         width=192,
@@ -166,7 +179,7 @@ _RECIPES: Final = (
     Recipe(
         "thinker-north",
         (),
-        steps=900,
+        steps=800,
         seed=61,
         role="thinker",
         base="base-north",
@@ -181,7 +194,7 @@ _RECIPES: Final = (
     Recipe(
         "checker-south",
         FAMILIES,
-        steps=1300,
+        steps=1100,
         seed=62,
         role="checker",
         base="base-south",
