@@ -188,14 +188,16 @@ class _Builder:
         if check == "verifier":
             options["verifier"] = self._one(own, "verifier") if "verifier" in options or given else names[-1]
         thresholds = self.learned.thresholds if check == "confidence" else None
+        table = self.learned.table if thresholds is not None else None
         if "thresholds" in options:
             del options["thresholds"]
-            thresholds = self._artifact(own, "thresholds", THRESHOLDS_SCHEMA)
+            thresholds, table = self._artifact(own, "thresholds", THRESHOLDS_SCHEMA), None
         rungs = tuple(
             Rung.of_worker(name, check) if name in self.workers else Rung(name, self.policy(name, where))
             for name in names
         )
-        return Cascade(rungs, check=check, thresholds=thresholds, **options)
+        known = None if table is None else Table(table)
+        return Cascade(rungs, check=check, thresholds=thresholds, table=known, **options)
 
     def _sure(self, names: Iterable[str]) -> bool:
         """Whether all these workers tell how sure they are."""
@@ -321,7 +323,8 @@ def _usual(cards: Sequence[Card], enough: int) -> list[Card]:
 
 
 def _talkers(cards: Sequence[Card]) -> list[Card]:
-    return [card for card in cards if "text" in card.abilities]
+    """The workers that answer: whoever writes text, but for models with another job (label `role`)."""
+    return [c for c in cards if "text" in c.abilities and c.labels.get("role", "solver") == "solver"]
 
 
 def _card(name: str, policy: Policy, builder: _Builder) -> Card:

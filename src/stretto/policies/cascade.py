@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from stretto.artifacts import Artifact
 from stretto.policies import judging
 from stretto.policies.outlooks import beside, maybe, of_ask, then
+from stretto.policies.route import Table
 from stretto.policies.settle import settle, with_otherwise
 from stretto.policies.signals import confidence, same
 from stretto.policies.solo import Solo
@@ -42,8 +43,9 @@ class Cascade:
 
     `check`: `confidence` (the probability of the least certain token, from the worker that answered, against its threshold),
     `agreement` (the share of `samples` resamples at `temperature` that say the same, against the threshold), `verifier`
-    (a worker says yes). Thresholds come from an artefact of schema `THRESHOLDS_SCHEMA` (data: `workers` {id: threshold}), else
-    `threshold` counts. An answer that a limit keeps from being checked, or from being bettered, is returned and says so.
+    (a worker says yes). Thresholds come from an artefact of schema `THRESHOLDS_SCHEMA` (data: `workers` {id: threshold}, and
+    `tasks` {task: {id: threshold}} for what `table` takes the prompt for), else `threshold` counts. An answer that a limit keeps
+    from being checked, or from being bettered, is returned and says so.
     """
 
     CODE: ClassVar[str] = "1"
@@ -51,6 +53,7 @@ class Cascade:
     check: Check = "confidence"
     threshold: float = 0.5
     thresholds: Artifact | None = None
+    table: Table | None = None
     verifier: str = ""
     verifier_tokens: int = 256  # a worker that thinks before its yes or no must get that far
     samples: int = 2
@@ -66,6 +69,7 @@ class Cascade:
             return Answer(
                 error=Failure("denied", f"no rung of the cascade may be used for this request: {names}")
             )
+        task = self.table.task(request.prompt)[0] if self.table is not None and self.thresholds else ""
         for rung, dearer in itertools.pairwise(rungs):
             answer = yield from settle(rung.policy.plan(request))
             if answer.error is not None:
@@ -82,7 +86,7 @@ class Cascade:
             score, reason = yield from self._score(request, rung, answer)
             if score is None and reason.startswith("limit"):
                 return replace(answer, why=f"{rung.name} answered; unchecked ({reason})")
-            least = self._least(answer.worker or rung.worker)
+            least = self._least(answer.worker or rung.worker, task)
             yield _verdict(rung, dearer, score, least, reason, self._by)
             if score is not None and score >= least:
                 return replace(
@@ -151,10 +155,11 @@ class Cascade:
         agree = sum(same(a, answer) for a in came)
         return agree / len(came), f"{agree} of {len(came)} resamples agree"
 
-    def _least(self, worker: str) -> float:
+    def _least(self, worker: str, task: str) -> float:
         if self.thresholds is None:
             return self.threshold
-        found: Mapping[str, float] = self.thresholds.data["workers"]
+        data = self.thresholds.data
+        found: Mapping[str, float] = data["workers"] | data.get("tasks", {}).get(task, {})
         return found.get(worker, self.threshold)
 
     @property

@@ -238,8 +238,10 @@ class Uniform:
 
 
 def _among(request: Request, named: tuple[str, ...]) -> list[Card]:
-    """The workers to choose from: those named, or everyone who writes text."""
-    return [c for c in request.pool if (c.id in named if named else "text" in c.abilities)]
+    """The workers to choose from: those named, or everyone who writes text and has no other job (label `role`)."""
+    if named:
+        return [c for c in request.pool if c.id in named]
+    return [c for c in request.pool if "text" in c.abilities and c.labels.get("role", "solver") == "solver"]
 
 
 def _blend(card: Card) -> float:
