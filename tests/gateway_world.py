@@ -8,11 +8,13 @@ from stretto.engine.run import Engine
 from stretto.errors import UnknownModel
 from stretto.gateway.http import Gateway
 from stretto.gateway.settings import Settings
+from stretto.gateway.wish import Wish
 from stretto.ledger.memory import MemoryStore
 from stretto.ledger.read import Reader
+from stretto.ledger.states import MemoryStates
 from stretto.policies.fuse import Fuse
 from stretto.policies.solo import Solo
-from stretto.steps import Ask, Emit, Endpoint, Outcome, Policy, Quote, Ready, Tally
+from stretto.steps import Ask, Count, Emit, Endpoint, Outcome, Policy, Quote, Ready, Tally
 from stretto.types import Card, Delta, Failure, Key, Limits, Message, Price, Usage
 
 CHAT = "/v1/chat/completions"
@@ -61,6 +63,10 @@ class WrittenPool:
         """Always the same."""
         return Quote(7_000_000, 1_000_000_000, 10, 100)
 
+    async def count(self, ask: Ask) -> Count:
+        """A token a word, by a tokeniser for `a` alone."""
+        return Count(sum(len(m.text.split()) for m in ask.messages or ()), ask.worker == "a")
+
     def candidates(self, ask: Ask) -> Ready:
         """One place each."""
         return Ready((Endpoint(f"{ask.worker}/1", ask.worker),))
@@ -86,6 +92,10 @@ class Names:
             return self._known[name]
         except KeyError:
             raise UnknownModel(f"There is no model {name!r}.", param="model") from None
+
+    def fusion(self, wish: Wish, name: str) -> Policy | None:
+        """No panels here but those that the real catalogue makes: see tests/integration/test_fusion.py."""
+        raise UnknownModel("There is no fusion here.", param="model")
 
     def models(self) -> tuple[Card, ...]:
         """All names."""
@@ -114,20 +124,30 @@ class World:
         policies: Mapping[str, Policy] | None = None,
         labels: Mapping[str, Mapping[str, str]] | None = None,
         store: Any = None,
+        states: Any = None,
         limits: Limits = Limits(),
         **settings: Any,
     ) -> None:
         self.store = store if store is not None else MemoryStore()
         self.pool = WrittenPool(attempt, labels or {})
         self.engine = Engine(self.pool, self.store, limits=limits)
+        self.states = states if states is not None else MemoryStates()
         self.catalog = Names(self.pool, {"panel": Fuse(("a", "b", "org/c")), **(policies or {})})
         self.app = Gateway(
             self.engine,
             self.catalog,
             Secrets(keys or {}),
             Reader(self.store),
+            states=self.states,
             settings=Settings(
-                **{"version": "1.2.3", "config": "c0ffee", "anonymous": not keys, "notice": 0.001, **settings}
+                **{
+                    "version": "1.2.3",
+                    "config": "c0ffee",
+                    "anonymous": not keys,
+                    "notice": 0.001,
+                    "tick": 0.002,
+                    **settings,
+                }
             ),
         )
 

@@ -17,6 +17,8 @@ HEAVY = {
     "pydantic",
     "anyio",
     "h11",
+    "cryptography",
+    "jsonschema_rs",
 }
 """Libraries that no import of ours may load: they are loaded by the function that needs them."""
 

@@ -80,10 +80,25 @@ ONLY_IN: dict[str, set[str]] = {
     "click": {"cli"},
     "rich": {"cli"},
     "uvicorn": {"app", "cli", "gateway"},
+    "cryptography": {"ledger"},
+    "jsonschema_rs": {"engine"},
 }
 """Libraries that belong to some folders alone."""
 
-LATE = {"torch", "transformers", "datasets", "ray", "gguf", "numpy", "xllamacpp", "rich", "uvicorn", "uvloop"}
+LATE = {
+    "torch",
+    "transformers",
+    "datasets",
+    "ray",
+    "gguf",
+    "numpy",
+    "xllamacpp",
+    "rich",
+    "uvicorn",
+    "uvloop",
+    "cryptography",
+    "jsonschema_rs",
+}
 """Heavy libraries: outside `learning` they are imported inside the function that needs them."""
 
 
@@ -109,7 +124,10 @@ def declared() -> set[str]:
     extras = project["optional-dependencies"]
     lines = [*project["dependencies"], *extras.get("train", [])]
     names = (line.partition(";")[0].strip() for line in lines)
-    return {name.split("[")[0].split("=")[0].split(">")[0].split("<")[0].strip() for name in names}
+    return {
+        name.split("[")[0].split("=")[0].split(">")[0].split("<")[0].strip().replace("-", "_")
+        for name in names
+    }
 
 
 def fault(here: str, file: str, name: str, late: bool) -> str | None:

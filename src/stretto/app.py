@@ -23,6 +23,7 @@ from stretto.ledger.keys import Keys
 from stretto.ledger.process import process_id
 from stretto.ledger.read import Reader
 from stretto.ledger.sqlite import connect, index_path, migrate
+from stretto.ledger.states import SqliteStates
 from stretto.policies.cascade import THRESHOLDS_SCHEMA
 from stretto.policies.route import TABLE_SCHEMA
 from stretto.pool.discover import Found, discover, http_probe
@@ -45,6 +46,7 @@ class World:
     store: JournalStore
     keys: Keys
     accounts: SqliteAccounts
+    states: SqliteStates
     engine: Engine
     catalog: Catalog
     reader: Reader
@@ -57,8 +59,11 @@ class World:
             config=_config_version(self.settings),
             anonymous=not needs_key(self.settings, self.keys),
             health=self._health,
+            response_lifetime=self.settings.keeps_responses,
         )
-        return Gateway(self.engine, self.catalog, self.keys, self.reader, settings=settings)
+        return Gateway(
+            self.engine, self.catalog, self.keys, self.reader, settings=settings, states=self.states
+        )
 
     def _health(self) -> Mapping[str, Any]:
         ledger = "unavailable" if self.store.trouble else "ok"
@@ -174,6 +179,8 @@ async def open_world(settings: Settings, found: Found | None = None) -> AsyncIte
         migrate(connection)
         accounts = SqliteAccounts.open(data, process, durability=durability)
         stack.callback(accounts.close)
+        states = SqliteStates(data)
+        stack.callback(states.close)
         yield World(
             settings=settings,
             found=found,
@@ -182,7 +189,16 @@ async def open_world(settings: Settings, found: Found | None = None) -> AsyncIte
             store=store,
             keys=Keys(connection),
             accounts=accounts,
-            engine=Engine(pool, store, accounts, limits=settings.limits, process=process),
+            states=states,
+            engine=Engine(
+                pool,
+                store,
+                accounts,
+                limits=settings.limits,
+                process=process,
+                states=states,
+                lifetime=settings.ledger.state_lifetime,
+            ),
             catalog=catalog,
             reader=Reader(store),
         )

@@ -10,6 +10,7 @@ Built in, for whatever pool there is:
 | `fallback` | every worker in the order of the configuration, the next one when one fails |
 | `stretto` | for now the same as `route` where a table has been learned for this pool, else as `cascade` |
 | `stretto-ultra` | for now the same as `fuse` |
+| `stretto/fusion`, `openrouter/fusion`, ... | a panel, an analyst and a writer, in OpenRouter Fusion's forms (`gateway.fusion`) |
 
 Where workers do not tell how sure they are, `cascade` is the cheapest, checked by the dearest, and then the dearest; and in
 `fuse` the dearest picks. Of a larger pool, `cascade` and `fuse` leave out workers without a known price, or with more than ten
@@ -20,17 +21,20 @@ A `[policy.NAME]` of the same name replaces a built-in one. Other packages offer
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from stretto import artifacts
 from stretto.artifacts import Artifact
 from stretto.config import POLICY_KEYS, PolicySettings, RuleSettings, Settings, near
-from stretto.errors import ConfigError, UnknownModel
+from stretto.errors import ConfigError, RequestError, UnknownModel
+from stretto.gateway.wish import ALIASES, Wish
 from stretto.policies.cascade import THRESHOLDS_SCHEMA, Cascade, Rung
 from stretto.policies.fallback import Fallback
-from stretto.policies.fuse import Fuse
+from stretto.policies.fuse import Fuse, How
+from stretto.policies.fusion import Fusion
+from stretto.policies.judging import COMPACT, STANDARD, Wordings
 from stretto.policies.route import TABLE_SCHEMA, Route, Rule, Table, Uniform, When
 from stretto.policies.solo import Solo
 from stretto.steps import Policy
@@ -38,7 +42,7 @@ from stretto.types import Card
 
 __all__ = ["BUILT_IN", "ENTRY_POINTS", "Build", "Catalog", "Learned"]
 
-BUILT_IN: Final = ("stretto", "stretto-ultra", "route", "cascade", "fuse", "fallback")
+BUILT_IN: Final = ("stretto", "stretto-ultra", "route", "cascade", "fuse", "fallback", *ALIASES)
 """Names on the wire that always mean something."""
 
 ENTRY_POINTS: Final = "stretto.policies"
@@ -50,6 +54,9 @@ Build = Callable[[Mapping[str, Any], Callable[[str], Policy]], Policy]
 _RUNGS: Final = 3
 _PANEL: Final = 4
 _SAMPLES: Final = 3
+_FUSED: Final = 3
+_WINDOW: Final = 4
+_SHORT: Final = 2048
 _EXTREME: Final = 10
 
 
@@ -69,7 +76,7 @@ class Catalog:
 
     def __init__(self, cards: Sequence[Card], settings: Settings, learned: Learned = Learned()) -> None:
         self._policies: dict[str, Policy] = {}
-        builder = _Builder(tuple(cards), settings, learned)
+        self._builder = builder = _Builder(tuple(cards), settings, learned)
         for name in (*(card.id for card in cards), *BUILT_IN, *settings.policies):
             self._policies[name] = builder.policy(name)
         self._models = (*cards, *(_card(name, self._policies[name], builder) for name in builder.names))
@@ -84,6 +91,15 @@ class Catalog:
                 param="model",
             )
         return found
+
+    def fusion(self, wish: Wish, name: str) -> Policy | None:
+        """The policy of a wish for fusion in a request to `name`; `None` where that is a worker that is called like an alias.
+
+        Raises `RequestError` for a preset that does not exist.
+        """
+        if name in ALIASES and isinstance(self._policies[name], Solo):
+            return None
+        return self._builder.fusion(wish)
 
     def models(self) -> Sequence[Card]:
         """Every name as a card: the workers, then the policies, which carry the label `kind = "policy"`."""
@@ -141,6 +157,9 @@ class _Builder:
                 return self.policy("route" if self.learned.table is not None else "cascade")
             case "stretto-ultra":
                 return self.policy("fuse")
+        if name in ALIASES:
+            preset, asks = ALIASES[name]
+            return self.fusion(Wish(preset=preset, asks=asks))
         return self._fuse(PolicySettings(name, "fuse"))
 
     def _own(self, own: PolicySettings) -> Policy:
@@ -197,6 +216,7 @@ class _Builder:
             for name in names
         )
         known = None if table is None else Table(table)
+        options["wordings"] = self._wordings(own, options.get("verifier"))
         return Cascade(rungs, check=check, thresholds=thresholds, table=known, **options)
 
     def _sure(self, names: Iterable[str]) -> bool:
@@ -218,30 +238,113 @@ class _Builder:
 
     def _fuse(self, own: PolicySettings) -> Policy:
         options = dict(own.options)
-        if "writer" in options and "judge" in options:
-            raise ConfigError(
-                f"{own.where}.writer: a panel has one last word: give `judge` or `writer`, not both"
-            )
+        panel = self._panel_of(own)
+        for key in ("panel", "samples"):
+            options.pop(key, None)
         for key in ("judge", "writer"):
-            if options.pop(key, None) is not None:
-                options["judge"] = self._one(own, key)
-                options.setdefault("how", "select")
-        if options.get("how") == "select" and "judge" not in options:
-            raise ConfigError(f'{own.where}.how: "select" needs a `judge`, the worker that picks')
-        if options.get("how") == "vote" and "judge" in options:
-            raise ConfigError(f'{own.where}.how: a "vote" has no judge; leave `judge` out, or use "select"')
-        panel = self._some(own, "panel") if "panel" in options else _panel(self.cards)
-        options.pop("panel", None)
-        if options.get("quorum", 1) > len(panel):
+            if key in options:
+                options[key] = self._one(own, key)
+        how = options.setdefault("how", self._how(own))
+        if how in ("select", "pairs") and "judge" not in options:
+            raise ConfigError(f'{own.where}.how: "{how}" needs a `judge`, the worker that compares')
+        if how == "synthesise" and "writer" not in options:
+            raise ConfigError(f'{own.where}.how: "synthesise" needs a `writer`, the worker that writes')
+        for key in ("sequential", "analysis"):
+            if options.get(key) and "writer" not in options:
+                raise ConfigError(f"{own.where}.{key}: is for a `writer`, and there is none")
+        if how in ("vote", "rank") and "judge" in options and not options.get("analysis"):
+            raise ConfigError(f'{own.where}.how: a "{how}" has no judge; leave `judge` out, or use "select"')
+        if "quorum" in options and options["quorum"] > len(panel):
             raise ConfigError(f"{own.where}.quorum: is more than the {len(panel)} members of the panel")
+        options["window"] = _WINDOW if options.pop("sequential", False) else 0
+        options["wordings"] = self._wordings(own, options.get("judge") or options.get("writer"))
         if not own.options and not self._sure(panel):
-            options = {
-                "how": "select",
-                "judge": panel[0],
-            }  # nobody tells how sure it is, and free prose gets no two equal votes
-        elif "how" not in options and "weigh" not in options:
+            options |= {"how": "select", "judge": panel[0]}  # free prose gets no two equal votes
+            options["wordings"] = self._wordings(own, panel[0])
+        elif "how" not in own.options and "weigh" not in options and how == "vote":
             options["weigh"] = "confidence" if self._sure(panel) else "count"
         return Fuse(panel, **options)
+
+    def _panel_of(self, own: PolicySettings) -> tuple[str, ...]:
+        """The panel of a fuse, each member as often as it is sampled. `samples` alone samples the dearest usual worker."""
+        samples = own.options.get("samples", 1)
+        if "panel" in own.options:
+            named = self._some(own, "panel")
+        else:
+            named = _panel(self.cards)
+            if "samples" in own.options:
+                named = named[:1]
+        return tuple(worker for worker in named for _ in range(samples))
+
+    @staticmethod
+    def _how(own: PolicySettings) -> How:
+        """What a fuse does that does not say: with a writer it writes, with a judge alone the judge picks, else it votes."""
+        if "writer" in own.options:
+            return "synthesise"
+        return "select" if "judge" in own.options else "vote"
+
+    def _wordings(self, own: PolicySettings, reader: str | None) -> Wordings:
+        """The texts for those who read answers: as configured, else compact ones where the reader's context is short."""
+        if (named := own.options.get("wordings")) is not None:
+            return _WORDINGS[named]
+        card = next((card for card in self.cards if card.id == reader), None)
+        short = card is not None and card.context is not None and card.context <= _SHORT
+        return _WORDINGS["compact" if short else "standard"]
+
+    def fusion(self, wish: Wish) -> Policy:
+        """The policy of a request's wish for fusion; what it leaves open is the preset's. Raises `RequestError`."""
+        base = self._preset(wish.preset)
+        able = {card.id for card in _talkers(self.cards)}
+        panel = wish.panel or base.panel
+        first = next((worker for worker in (*panel, *base.panel) if worker in able), "")
+        outer = (
+            wish.outer
+            if wish.outer in able
+            else wish.analyst
+            if wish.analyst in able
+            else base.writer or first
+        )
+        if wish.alone:
+            return Solo(outer)
+        params: dict[str, Any] = {}
+        if wish.temperature is not None:
+            params["temperature"] = wish.temperature
+        if wish.effort:
+            params["reasoning_effort"] = wish.effort
+        analyst = wish.analyst or base.judge or outer
+        fuse = replace(
+            base,
+            panel=panel,
+            how="synthesise",
+            weigh="count",
+            judge=analyst,
+            writer=outer,
+            analysis=True,
+            quorum=None if base.quorum is None else min(base.quorum, len(panel)),
+            analysis_tokens=wish.max_tokens or base.analysis_tokens,
+            draft_tokens=wish.max_tokens or base.draft_tokens,
+            draft_params=params,
+            wordings=self._wordings(PolicySettings("fusion", "fuse"), analyst),
+        )
+        return Fusion(fuse, wish.asks, wish.tool_choice)
+
+    def _preset(self, name: str) -> Fuse:
+        """What a preset stands for: the owner's fuse of that name, else the dearest or the cheapest few of the usual workers."""
+        if name in self.settings.policies:
+            own = self.policy(name)
+            if isinstance(own, Fuse):
+                return own
+        usual = [card.id for card in _usual(self.cards, _PANEL)]
+        if name in ("", "general-high"):
+            return Fuse(tuple(usual[: -_FUSED - 1 : -1]))
+        if name in ("general-budget", "general-fast"):
+            return Fuse(tuple(usual[:_FUSED]))
+        fuses = [n for n, p in self.settings.policies.items() if p.type == "fuse"]
+        known = ("general-high", "general-budget", "general-fast", *fuses)
+        raise RequestError(
+            f'There is no fusion preset "{name}"{near(name, known) or "."} There are: {", ".join(known)}.',
+            param="preset",
+        )
 
     def _third_party(self, own: PolicySettings) -> Policy:
         from importlib import metadata  # late: it loads the e-mail parser
@@ -339,11 +442,17 @@ def _card(name: str, policy: Policy, builder: _Builder) -> Card:
     )
 
 
+_WORDINGS: Final[Mapping[str, Wordings]] = {"standard": STANDARD, "compact": COMPACT}
+
 _ABOUT: Final[Mapping[str, str]] = {
     "stretto": "for now: `route` where a table has been learned for this pool, else `cascade`",
     "stretto-ultra": "for now: `fuse`",
     "route": "rules first, then what was learned per kind of task, then the default or the cheapest worker",
     "cascade": "cheap first, a check, then dearer",
     "fuse": "several workers side by side, and a vote",
+    "stretto/fusion": "a panel, an analyst that compares, and a writer",
+    "stretto/fusion-flash": "the same with cheap workers",
+    "openrouter/fusion": "one worker that may call a panel, as OpenRouter's name has it",
+    "openrouter/fusion-flash": "the same with cheap workers",
     "fallback": "one worker after the other until one answers",
 }

@@ -37,7 +37,9 @@ __all__ = [
     "LocalModelError",
     "NoCandidate",
     "PolicyError",
+    "PreviousNotFound",
     "RequestError",
+    "ResponseNotFound",
     "RunError",
     "RunNotFound",
     "StrettoError",
@@ -87,6 +89,19 @@ class TooLarge(RequestError):
 
     status = 413
     code = "request_too_large"
+
+
+class ResponseNotFound(RequestError):
+    """There is no such response, its time has passed, or it is not visible to this key."""
+
+    status = 404
+    code = "response_not_found"
+
+
+class PreviousNotFound(RequestError):
+    """The response that this one was to go on from is not stored."""
+
+    code = "previous_response_not_found"
 
 
 class AccessError(StrettoError):

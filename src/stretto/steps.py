@@ -32,6 +32,7 @@ from stretto.types import (
     Request,
     TokenLogprob,
     Usage,
+    Want,
     derive_seed,
     record,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "Ask",
     "Begin",
     "Choice",
+    "Count",
     "Emit",
     "Endpoint",
     "Fork",
@@ -59,6 +61,7 @@ __all__ = [
     "Ready",
     "Role",
     "Span",
+    "States",
     "Step",
     "Store",
     "Tally",
@@ -71,7 +74,6 @@ __all__ = [
 Role = Literal[
     "solver", "thinker", "worker", "verifier", "judge", "synthesizer", "planner", "router", "embedder"
 ]
-Want = Literal["text", "logprobs", "embedding", "state"]
 
 
 # --- steps -------------------------------------------------------------------------------------------------------
@@ -82,10 +84,11 @@ class Ask:
     """One question to one worker.
 
     `messages=None` asks the request's own messages. `speaks=True` marks a step whose answer may go to the caller: it carries
-    the request's sampling parameters, tools, response format, `max_tokens` and uninterpreted fields; other steps carry their own
-    `params` alone. `seed="step"` derives the sampling seed from the request's seed and the step's address, so that
-    resamples of one model differ and still replay. `otherwise` is the answer to give when this, as a plan's last ask, brings
-    none (refused by a limit, or failed before anything was shown). `reason` says why this worker, for the receipt.
+    the request's sampling parameters, tools, response format, `max_tokens` and uninterpreted fields, and wants what the request
+    does, and may add `tools` or set the `tool_choice`; other steps carry their own `params` alone. `seed="step"` derives the
+    sampling seed from the request's seed and the step's address, so that resamples of one model differ and still replay.
+    `otherwise` is the answer to give when this, as a plan's last ask, brings none (refused by a limit, or failed before anything
+    was shown); `more` goes to the caller with its own, as `Answer.more`. `reason` says why this worker, for the receipt.
     """
 
     worker: str
@@ -103,6 +106,7 @@ class Ask:
     response_format: Mapping[str, Any] | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     wire: str = "chat"
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     def capped(self, max_tokens: int) -> "Ask":
         """The same ask with an output cap. (Spelled out: `replace` costs 5 us, and the hot path does this.)"""
@@ -122,6 +126,7 @@ class Ask:
             self.response_format,
             self.extra,
             self.wire,
+            self.more,
         )
 
     def bound(self, request: Request, at: str) -> "Ask":
@@ -137,19 +142,20 @@ class Ask:
         return Ask(
             self.worker,
             messages,
-            self.role,
+            self.role if request.want == "text" else "embedder",
             self.reason,
-            self.want,
+            self.want if request.want == "text" else request.want,
             True,
             self.max_tokens if self.max_tokens is not None else request.max_tokens,
             params,
             None,
             self.otherwise,
-            request.tools,
-            request.tool_choice,
+            (*request.tools, *self.tools) if self.tools else request.tools,
+            request.tool_choice if self.tool_choice is None else self.tool_choice,
             request.response_format,
             request.extra,
             request.wire,
+            self.more,
         )
 
 
@@ -331,6 +337,14 @@ class Ready:
 
 
 @record
+class Count:
+    """How many tokens an ask puts in. `exact`: by the worker's own tokeniser; otherwise an estimate, which errs high."""
+
+    tokens: int
+    exact: bool
+
+
+@record
 class Outcome:
     """What one attempt brought. `dropped` names parameters that the worker lacks; `model` is the upstream's own name."""
 
@@ -340,7 +354,7 @@ class Outcome:
     error: Failure | None = None
     retryable: bool = False
     logprobs: tuple[TokenLogprob, ...] = ()
-    embedding: tuple[float, ...] = ()
+    embeddings: tuple[tuple[float, ...], ...] = ()
     state: tuple[float, ...] = ()
     model: str = ""
     first_byte: float | None = None
@@ -374,6 +388,10 @@ class Pool(Protocol):
 
     def candidates(self, ask: Ask) -> Ready:
         """The endpoints that may be tried now, without those that cool down."""
+        ...
+
+    async def count(self, ask: Ask) -> Count:
+        """The tokens that a bound ask puts in, by the worker's own tokeniser where that can be asked soon. Costs nothing."""
         ...
 
     async def attempt(
@@ -434,4 +452,27 @@ class Accounts(Protocol):
 
     def left(self, key: Key) -> int | None:
         """About how much the key may still spend, by what this process knows; `None` without a ceiling."""
+        ...
+
+
+class States(Protocol):
+    """What later requests go on from, kept for a while and for one key: `key` is the id of a key, "" for callers without one.
+
+    Raises `LedgerUnavailable` from its methods when it cannot be read or written.
+    """
+
+    async def put(self, id: str, key: str, body: bytes, lifetime: float | None) -> None:
+        """Keep `body` under `id` for `lifetime` seconds (`None`: until it is deleted), in the place of what was there."""
+        ...
+
+    async def get(self, id: str, key: str) -> bytes | None:
+        """What is kept under `id` for this key; `None` if nothing is, its time has passed, or it is another key's."""
+        ...
+
+    async def get_all(self, ids: Sequence[str], key: str) -> Mapping[str, bytes]:
+        """What is kept under these ids for this key; ids for which `get` would give `None` are not in it."""
+        ...
+
+    async def delete(self, id: str, key: str) -> bool:
+        """Forget it; whether there was anything."""
         ...

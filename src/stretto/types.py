@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
+from types import MappingProxyType
 from typing import Any, Final, Literal, TypeVar, dataclass_transform, overload
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "TokenLogprob",
     "ToolCall",
     "Usage",
+    "Want",
     "derive_seed",
     "fresh_bytes",
     "new_run_id",
@@ -43,6 +45,9 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+Want = Literal["text", "logprobs", "embedding", "state"]
+"""What an ask is for: text, text with log-probabilities, a vector a message, or the model's hidden state."""
 
 
 @overload
@@ -294,8 +299,11 @@ class Left:
 
 @record
 class Card:
-    """What policies may know of a worker. `abilities`: text, tools, json, vision, logprobs, embedding, state.
+    """What policies may know of a worker. `abilities`: text, tools, json, vision, logprobs, embedding, state, tokens, reasoning,
+    grammar.
 
+    `tokens`: it takes the token ids of its own tokeniser in the place of text. `reasoning`: it wants back what it
+    thought earlier. `grammar`: it cannot write what a response format forbids, so structured output may stream.
     `context` is tokens in and out together, `max_output` the most it writes (`None`: unknown).
     """
 
@@ -363,7 +371,7 @@ class Request:
     that Stretto does not interpret and passes on within one format, `wire`, the one that the caller spoke. `pool` holds the
     cards of the workers that the request's constraints leave, set before a plan starts. `max_tokens` bounds the final answer
     only. `seed` is where every random choice of the run comes from; without one the engine derives it from the run's id, and
-    records it.
+    records it. A request that wants an `embedding` has one message for each text, and gets a vector for each.
     """
 
     messages: tuple[Message, ...]
@@ -382,6 +390,7 @@ class Request:
     continues: Continues | None = None
     pool: tuple[Card, ...] = ()
     wire: str = "chat"
+    want: Literal["text", "embedding"] = "text"
 
     @property
     def prompt(self) -> str:
@@ -414,6 +423,7 @@ class Request:
             continues=self.continues,
             pool=pool,
             wire=self.wire,
+            want=self.want,
         )
 
     def branch(self, label: object) -> "Request":
@@ -443,6 +453,7 @@ FailureKind = Literal[
     "cut",  # the connection broke, or a stream ended without saying that it was complete
     "protocol",  # the answer was not what the protocol promises
     "empty",  # a complete answer without content
+    "misfit",  # the answer does not fit the response format that the caller asked for
     "cancelled",  # the caller left, or a quorum was reached without this one
     "dropped",  # a branch of a fork that was not waited for
     "policy",  # the plan itself broke a rule or failed
@@ -472,20 +483,26 @@ class TokenLogprob:
 
 @record
 class Delta:
-    """A piece of an answer on its way. `tool_calls` are (index, id, name, arguments) fragments."""
+    """A piece of an answer on its way. `tool_calls` are (index, id, name, arguments) fragments.
+
+    `thoughts` are blocks of reasoning that end with this piece: their text has gone out as `reasoning`, or stands here.
+    `parts` are pieces of content other than text, which only the format that they came in can say.
+    """
 
     text: str = ""
     reasoning: str = ""
     tool_calls: tuple[tuple[int, str, str, str], ...] = ()
     refusal: str = ""
     logprobs: tuple[TokenLogprob, ...] = ()
+    thoughts: tuple[Thought, ...] = ()
+    parts: tuple[Part, ...] = ()
 
 
 @record
 class Reply:
     """What one ask brought: an answer or an `error`. `cost` covers all its attempts, in pico-dollars.
 
-    `logprobs`, `embedding` and `state` are filled when the ask wanted them.
+    `logprobs`, `embeddings` (one for each message of the ask) and `state` are filled when the ask wanted them.
     """
 
     message: Message = Message("assistant", "")
@@ -499,7 +516,7 @@ class Reply:
     left: Left = Left()
     error: Failure | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
-    embedding: tuple[float, ...] = ()
+    embeddings: tuple[tuple[float, ...], ...] = ()
     state: tuple[float, ...] = ()
 
     @property
@@ -508,9 +525,15 @@ class Reply:
         return self.message.text
 
 
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
 @record
 class Answer:
-    """What a plan comes to. `worker` and `at` name the step that wrote it, `why` says why this answer stands."""
+    """What a plan comes to. `worker` and `at` name the step that wrote it, `why` says why this answer stands.
+
+    `more` is what the policy tells the caller beside the message, as JSON data: it goes into the `stretto` block.
+    """
 
     message: Message = Message("assistant", "")
     finish: str = "stop"
@@ -519,6 +542,8 @@ class Answer:
     why: str = ""
     error: Failure | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
+    embeddings: tuple[tuple[float, ...], ...] = ()
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def text(self) -> str:
@@ -526,9 +551,19 @@ class Answer:
         return self.message.text
 
     @classmethod
-    def of(cls, reply: Reply, why: str = "") -> "Answer":
+    def of(cls, reply: Reply, why: str = "", more: Mapping[str, Any] = _NOTHING) -> "Answer":
         """The answer that a reply makes, error included."""
-        return cls(reply.message, reply.finish, reply.worker, reply.at, why, reply.error, reply.logprobs)
+        return cls(
+            reply.message,
+            reply.finish,
+            reply.worker,
+            reply.at,
+            why,
+            reply.error,
+            reply.logprobs,
+            reply.embeddings,
+            more,
+        )
 
 
 def _lower(a: Any, b: Any) -> Any:

@@ -215,7 +215,10 @@ FORMAT = {
 
 
 def test_tools_and_formats_go_through(tmp_path: Path) -> None:
-    """Asked of one worker, tools, their results and the answer's format reach the upstream as the caller wrote them."""
+    """Asked of one worker, tools, their results and the answer's format reach the upstream as the caller wrote them.
+
+    The caller meets the call under an id of ours, the worker under its own.
+    """
 
     async def run() -> None:
         says = iter((Does(message={"tool_calls": [CALL]}), Does(text="sunny"), Does(text='{"n": 4}')))
@@ -228,10 +231,10 @@ def test_tools_and_formats_go_through(tmp_path: Path) -> None:
                     first = await client.chat.completions.create(model="far", messages=messages, **tools)
                     assert first.choices[0].finish_reason == "tool_calls"
                     (call,) = first.choices[0].message.tool_calls or ()
-                    assert call.to_dict() == CALL
+                    assert call.to_dict() == {**CALL, "id": call.id}
                     messages += [
-                        {"role": "assistant", "content": None, "tool_calls": [CALL]},
-                        {"role": "tool", "tool_call_id": "call_1", "content": "25 degrees"},
+                        {"role": "assistant", "content": None, "tool_calls": [call.to_dict()]},
+                        {"role": "tool", "tool_call_id": call.id, "content": "25 degrees"},
                     ]
                     second = await client.chat.completions.create(model="far", messages=messages, **tools)
                     assert second.choices[0].message.content == "sunny"
@@ -244,7 +247,7 @@ def test_tools_and_formats_go_through(tmp_path: Path) -> None:
                 assert asked["tools"] == told["tools"] == [TOOL]
                 assert (asked["tool_choice"], asked["parallel_tool_calls"]) == ("auto", False)
                 assert told["messages"][1]["tool_calls"] == [CALL]
-                assert told["messages"][2] == messages[2]
+                assert told["messages"][2] == {**messages[2], "tool_call_id": "call_1"}
                 assert formatted["response_format"] == FORMAT
                 assert "tools" not in formatted
 

@@ -8,10 +8,13 @@ from stretto import artifacts
 from stretto.artifacts import Artifact
 from stretto.catalog import BUILT_IN, Catalog, Learned
 from stretto.config import Settings, parse
-from stretto.errors import ConfigError, UnknownModel
+from stretto.errors import ConfigError, RequestError, UnknownModel
+from stretto.gateway.wish import Wish
 from stretto.policies.cascade import Cascade
 from stretto.policies.fallback import Fallback
 from stretto.policies.fuse import Fuse
+from stretto.policies.fusion import Fusion
+from stretto.policies.judging import COMPACT, STANDARD
 from stretto.policies.route import Route, Uniform
 from stretto.policies.solo import Solo
 from stretto.types import Card, Price
@@ -101,6 +104,103 @@ def test_a_panel_that_does_not_tell_how_sure_it_is_is_judged_by_its_dearest_memb
     assert voting.how == "vote"
 
 
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ('panel = ["dear"]\nsamples = 3\nhow = "vote"', Fuse(("dear",) * 3)),
+        ('samples = 2\nhow = "vote"', Fuse(("dear",) * 2)),
+        (
+            'panel = ["dear", "cheap"]\nwriter = "dear"\nlayers = 2\nsequential = true',
+            Fuse(("dear", "cheap"), how="synthesise", writer="dear", layers=2, window=4),
+        ),
+        (
+            'panel = ["dear", "cheap"]\nwriter = "dear"\njudge = "cheap"\nanalysis = true\ndeadline = 3.0',
+            Fuse(
+                ("dear", "cheap"), how="synthesise", writer="dear", judge="cheap", analysis=True, deadline=3.0
+            ),
+        ),
+        (
+            'panel = ["dear", "cheap"]\nhow = "pairs"\njudge = "dear"\nwordings = "compact"',
+            Fuse(("dear", "cheap"), how="pairs", judge="dear", wordings=COMPACT),
+        ),
+    ],
+)
+def test_a_fuse_is_built_as_its_options_say(options: str, wanted: Fuse) -> None:
+    """A writer writes, a judge picks; samples repeat members, alone the dearest; `sequential` is a window of four."""
+    assert catalog(f'[policy.p]\ntype = "fuse"\n{options}\n').resolve("p") == wanted
+
+
+def test_readers_with_a_short_context_get_compact_wordings() -> None:
+    """The standard texts alone would fill the context of a tiny model; the configuration may say otherwise."""
+    tiny = (Card("a", Price(1), context=2048), Card("b", Price(2), context=2048))
+    by_default = Catalog(tiny, settings()).resolve("fuse")
+    asked_for = Catalog(
+        tiny, settings('[policy.fuse]\ntype = "fuse"\njudge = "b"\nwordings = "standard"\n')
+    ).resolve("fuse")
+    checked = Catalog(tiny, settings()).resolve("cascade")
+    assert isinstance(by_default, Fuse)
+    assert isinstance(asked_for, Fuse)
+    assert isinstance(checked, Cascade)
+    assert (by_default.wordings, asked_for.wordings, checked.wordings) == (COMPACT, STANDARD, COMPACT)
+
+
+# --- fusion ---
+
+
+def test_a_wish_for_fusion_is_filled_in_from_the_pool() -> None:
+    """By default the dearest answer, and the first of them decides, compares and writes; what a request says counts first."""
+    names = catalog()
+    plain = names.fusion(Wish(), "openrouter/fusion")
+    assert isinstance(plain, Fusion)
+    assert (plain.asks, plain.fuse.panel) == (True, ("dear", "middling", "cheap"))
+    assert (plain.fuse.writer, plain.fuse.judge, plain.fuse.analysis) == ("dear", "dear", True)
+    own = names.fusion(
+        Wish(
+            outer="cheap",
+            analyst="middling",
+            panel=("nobody", "dear"),
+            max_tokens=99,
+            temperature=0.3,
+            effort="high",
+        ),
+        "cheap",
+    )
+    assert isinstance(own, Fusion)
+    assert (own.fuse.writer, own.fuse.judge, own.fuse.panel) == ("cheap", "middling", ("nobody", "dear"))
+    assert (own.fuse.draft_tokens, own.fuse.analysis_tokens) == (99, 99)
+    assert own.fuse.draft_params == {"temperature": 0.3, "reasoning_effort": "high"}
+
+
+def test_a_fusion_preset_is_the_dearest_the_cheapest_or_a_fuse_of_the_owners() -> None:
+    """An owner's `[policy.NAME]` of type fuse is a preset of that name, with its panel, judge and writer."""
+    text = '[policy.lawyers]\ntype = "fuse"\npanel = ["cheap", "dear"]\nwriter = "cheap"\nquorum = 2\n'
+    names = catalog(text)
+    fast = names.fusion(Wish(preset="general-fast"), "stretto/fusion-flash")
+    owns = names.fusion(Wish(preset="lawyers", panel=("dear",)), "stretto/fusion")
+    assert isinstance(fast, Fusion)
+    assert isinstance(owns, Fusion)
+    assert fast.fuse.panel == ("cheap", "middling", "dear")
+    assert (owns.fuse.panel, owns.fuse.writer, owns.fuse.quorum) == (("dear",), "cheap", 1)
+    with pytest.raises(RequestError, match='no fusion preset "lawers"; did you mean "lawyers"'):
+        names.fusion(Wish(preset="lawers"), "stretto/fusion")
+
+
+def test_a_worker_that_is_called_like_an_alias_serves_its_requests_itself() -> None:
+    """Who puts OpenRouter's own model into the pool under its name means that model."""
+    names = Catalog((Card("openrouter/fusion", Price(1)),), settings())
+    assert names.resolve("openrouter/fusion") == Solo("openrouter/fusion")
+    assert names.fusion(Wish(), "openrouter/fusion") is None
+    assert names.fusion(Wish(alone=True), "stretto/fusion") == Solo("openrouter/fusion")
+
+
+def test_a_pool_that_writes_no_text_has_no_fusion_to_offer() -> None:
+    """The names exist, and a request under them is denied instead of breaking the start."""
+    names = Catalog((Card("vectors", abilities=frozenset({"embedding"})),), settings())
+    found = names.resolve("stretto/fusion")
+    assert isinstance(found, Fusion)
+    assert found.fuse.panel == ()
+
+
 def test_a_control_by_lot_can_be_named() -> None:
     """`type = "random"` draws among the workers that are listed."""
     assert catalog('[policy.lot]\ntype = "random"\namong = ["cheap", "dear"]\n').resolve("lot") == Uniform(
@@ -171,7 +271,7 @@ def test_the_owners_policies_are_names_on_the_wire() -> None:
         """
     )
     panel = names.resolve("panel")
-    assert panel == Fuse(("dear", "middling"), how="select", judge="dear", quorum=2)
+    assert panel == Fuse(("dear", "middling"), how="synthesise", writer="dear", quorum=2)
     ladder = names.resolve("ladder")
     assert isinstance(ladder, Cascade)
     assert ladder.rungs[1].policy is panel
@@ -200,7 +300,10 @@ def test_the_owners_policies_are_names_on_the_wire() -> None:
         ),
         ('[policy.p]\ntype = "fuse"\nhow = "select"\n', '"select" needs a `judge`'),
         ('[policy.p]\ntype = "fuse"\nhow = "vote"\njudge = "dear"\n', 'a "vote" has no judge'),
-        ('[policy.p]\ntype = "fuse"\nwriter = "dear"\njudge = "dear"\n', "give `judge` or `writer`"),
+        ('[policy.p]\ntype = "fuse"\nhow = "pairs"\n', '"pairs" needs a `judge`'),
+        ('[policy.p]\ntype = "fuse"\nhow = "synthesise"\n', '"synthesise" needs a `writer`'),
+        ('[policy.p]\ntype = "fuse"\nsequential = true\n', "sequential: is for a `writer`"),
+        ('[policy.p]\ntype = "fuse"\nanalysis = true\n', "analysis: is for a `writer`"),
         ('[policy.p]\ntype = "fuse"\npanel = ["cheap"]\nquorum = 2\n', "is more than the 1 members"),
         ('[policy.p]\ntype = "cascade"\ncheck = "verifier"\n', "policy.p: needs the key `verifier`"),
         (

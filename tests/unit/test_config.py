@@ -119,8 +119,8 @@ def test_every_documented_key_is_read(tmp_path: Path) -> None:
         ),
         (
             WORKER + 'wire = "chta"\n',
-            'stretto.toml:4: worker[0].wire: takes one of "chat", "responses", "messages"; did you mean "chat"?'
-            ' (worker "gpt")',
+            'stretto.toml:4: worker[0].wire: takes one of "chat", "responses", "messages", "completions", "embeddings"; did'
+            ' you mean "chat"? (worker "gpt")',
         ),
         (WORKER + "price = { input = 1.0 }\n", "stretto.toml:4: worker[0].price: needs the key `output`"),
         (
@@ -264,7 +264,7 @@ def test_loopback_is_recognised(host: str, mine: bool) -> None:
     assert loopback(host) is mine
 
 
-@pytest.mark.parametrize("wire", ["messages", "responses"])
+@pytest.mark.parametrize("wire", ["responses"])
 def test_a_wire_that_is_not_spoken_yet_is_refused_at_the_start(wire: str, tmp_path: Path) -> None:
     """A worker that no call could reach is a mistake of the configuration, found with its line, not a failure of every call."""
     with pytest.raises(

@@ -194,11 +194,12 @@ def reindex(config: Path | None, data: Path | None) -> None:
 @folder_options
 def erase(run_id: str, yes: bool, config: Path | None, data: Path | None) -> None:
     """Overwrite the texts of a run for good. What it cost and which calls were made stays, and the chain stays valid."""
+    from stretto.ledger.events import Opened
     from stretto.ledger.journal import JournalStore
 
     settings = settings_of(config, data)
     with _archive(config, data) as archive:
-        archive.events(run_id)
+        key = next((e.key for e in archive.events(run_id) if isinstance(e, Opened)), "")
     if not yes:
         click.confirm(f"Erase the texts of {run_id} for good?", abort=True, err=True)
     store = JournalStore(settings.data, content="full" if settings.keeps_content else "digest")
@@ -206,7 +207,23 @@ def erase(run_id: str, yes: bool, config: Path | None, data: Path | None) -> Non
         count = store.erase(run_id)
     finally:
         store.close()
+    asyncio.run(_forget_loop(settings.data, run_id, key))
     click.echo(f"{count} texts of {run_id} are erased.")
+
+
+async def _forget_loop(data: Path, run_id: str, key: str) -> None:
+    """Delete what is kept of a run's tool calls, and the stored response that it gave."""
+    from stretto.engine.loops import state_of
+    from stretto.gateway.shelf import Shelf
+    from stretto.ledger.states import SqliteStates
+
+    states = SqliteStates(data)
+    try:
+        if states.path.exists():
+            await states.delete(state_of(run_id), key)
+            await Shelf(states, 1.0).delete(f"resp_{run_id.removeprefix('run_')}", key)
+    finally:
+        states.close()
 
 
 def _problems(count: int) -> str:

@@ -109,13 +109,17 @@ async def _serve(
     """Serve on `listener` until a signal comes, or the pipe `parent` closes because the parent process is gone."""
     import uvicorn
 
-    from stretto.gateway.server import http_protocol
+    from stretto.gateway.server import WebSocketProtocol, http_protocol
+    from stretto.gateway.settings import Settings as GatewaySettings
 
     async with open_world(settings, found) as world:
+        gateway = world.gateway()
         config = uvicorn.Config(
-            world.gateway(),
+            gateway,
             http=http_protocol(),
-            ws="none",
+            ws=WebSocketProtocol,
+            ws_max_size=GatewaySettings().body_limit,
+            ws_per_message_deflate=False,
             interface="asgi3",
             lifespan="off",
             log_config=None,
@@ -142,6 +146,7 @@ async def _serve(
                 for task in tasks:
                     task.cancel()
             await asyncio.wait(tasks, timeout=2)  # they were cancelled, and tell their callers so
+        await gateway.close()
 
 
 def _already_stopping(number: int, frame: FrameType | None) -> None:

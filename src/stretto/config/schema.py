@@ -45,8 +45,19 @@ from stretto.types import PICO, Limits, Price
 
 __all__ = ["KEYS", "POLICY_KEYS", "load", "parse"]
 
-_ABILITIES: Final = ("text", "tools", "json", "vision", "logprobs", "embedding", "state")
-_WIRES: Final = ("chat", "responses", "messages")
+_ABILITIES: Final = (
+    "text",
+    "tools",
+    "json",
+    "vision",
+    "logprobs",
+    "embedding",
+    "state",
+    "tokens",
+    "reasoning",
+    "grammar",
+)
+_WIRES: Final = ("chat", "responses", "messages", "completions", "embeddings")
 _VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 KEYS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -71,7 +82,7 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "limits": ("usd", "calls", "seconds", "depth", "fanout"),
     "rule": ("when", "use"),
     "rule.when": ("contains", "matches", "max_tokens_below", "longer_than", "tools"),
-    "ledger": ("durability", "content"),
+    "ledger": ("durability", "content", "state_lifetime", "response_lifetime"),
 }
 """The keys that each table may hold. The options of a policy are in `POLICY_KEYS`."""
 
@@ -94,16 +105,22 @@ POLICY_KEYS: Final[Mapping[str, Mapping[str, Check]]] = {
         "verifier": a_name,
         "samples": a_whole(1, 16),
         "temperature": a_number(0, 2),
+        "wordings": one_of("standard", "compact"),
     },
     "fuse": {
         "panel": some_texts,
-        "how": one_of("vote", "select"),
+        "samples": a_whole(1, 32),
+        "how": one_of("vote", "select", "rank", "pairs", "synthesise"),
         "weigh": one_of("count", "confidence"),
         "judge": a_name,
         "writer": a_name,
+        "layers": a_whole(1, 8),
+        "sequential": a_flag,
+        "analysis": a_flag,
         "quorum": a_whole(1),
-        "within": a_number(0.001),
+        "deadline": a_number(0.001),
         "temperature": a_number(0, 2),
+        "wordings": one_of("standard", "compact"),
     },
     "fallback": {"workers": some_texts},
     "random": {"among": some_texts},
@@ -175,10 +192,8 @@ def _worker(table: Table, base: Path, environ: Mapping[str, str] | None) -> Work
             table.path, f'needs `endpoints` or, for a local model, `path = "model.gguf"` ({table.title})'
         )
     wire = table.get("wire", one_of(*_WIRES), "chat")
-    if wire != "chat":
-        raise table.wrong(
-            "wire", f'"{wire}" upstreams are not spoken yet; "chat" is (most vendors offer it too)'
-        )
+    if wire == "responses":
+        raise table.wrong("wire", '"responses" upstreams are not spoken yet; "chat" and "messages" are')
     if path is not None:
         path = base / Path(path).expanduser()
         if not path.is_file():
@@ -302,9 +317,12 @@ def _rule(table: Table) -> RuleSettings:
 
 def _ledger(table: Table) -> LedgerSettings:
     table.only(*KEYS["ledger"])
+    known = LedgerSettings()
     return LedgerSettings(
-        table.get("durability", one_of("process", "power"), "process"),
+        table.get("durability", one_of("process", "power"), known.durability),
         table.get("content", one_of("full", "digest")),
+        table.get("state_lifetime", a_number(1), known.state_lifetime),
+        table.get("response_lifetime", a_number(0)),
     )
 
 

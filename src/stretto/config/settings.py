@@ -100,10 +100,17 @@ class PoolSettings:
 
 @dataclass(frozen=True, slots=True)
 class LedgerSettings:
-    """How safely and how much is recorded. `content=None`: `full` when listening on loopback, else `digest`."""
+    """How safely and how much is recorded. `content=None`: `full` when listening on loopback, else `digest`.
+
+    `state_lifetime` is the seconds that a tool loop may rest before it is forgotten which worker it belongs to,
+    `response_lifetime` the seconds that a stored response is kept after it was last gone on from (0: none is; `None`: 30 days
+    where texts are kept, else one day).
+    """
 
     durability: str = "process"
     content: str | None = None
+    state_lifetime: float = 1800.0
+    response_lifetime: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +137,13 @@ class Settings:
         if self.ledger.content is not None:
             return self.ledger.content == "full"
         return loopback(self.server.host)
+
+    @property
+    def keeps_responses(self) -> float:
+        """How many seconds a stored response is kept."""
+        if self.ledger.response_lifetime is not None:
+            return self.ledger.response_lifetime
+        return 30 * 86400.0 if self.keeps_content else 86400.0
 
 
 def loopback(host: str) -> bool:

@@ -9,16 +9,18 @@ nowhere else, so each attempt has its own reservation, intent and settlement, an
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from stretto.engine.budget import Budget, RetryBudget, fitting
+from stretto.engine.loops import Turn, addressed
+from stretto.engine.shaped import Shape
 from stretto.engine.sieve import forbidden
 from stretto.engine.tape import NOTHING_YET, Recall, Sums, Tape, fingerprint, not_recorded
 from stretto.errors import LedgerError, LedgerUnavailable
 from stretto.ledger.events import Answered, Asked, Event, Refused, Said
 from stretto.steps import Accounts, Ask, Emit, Endpoint, Hold, Outcome, Pool, Quote, Store, Tally
-from stretto.types import NO_USAGE, Card, Failure, Key, Message, Reply, Request, Usage, fresh_bytes
+from stretto.types import NO_USAGE, Card, Denied, Failure, Key, Message, Reply, Request, Usage, fresh_bytes
 
 __all__ = ["Course", "Door"]
 
@@ -33,7 +35,8 @@ class Course:
     """The state of one run while it is under way. `live=False` is a replay: nothing is called, nothing recorded.
 
     `torn`: the store has refused a part of its record, so nothing may follow. `served`: by address, the usage of the attempt that
-    ended the ask.
+    ended the ask. `turns`: what is known of tool calls in the transcript (`None`: it has none, nor sealed thoughts);
+    `keeps_calls`: those of the answer go out under our ids. `shape`: what the answer must fit; `misfits`: those that did not.
     """
 
     run: str
@@ -45,6 +48,7 @@ class Course:
     tape: Tape | None = None
     recall: Recall | None = None
     cards: dict[str, Card] = field(default_factory=dict)
+    denied: tuple[Denied, ...] = ()
     pending: list[Event] = field(default_factory=list)
     usage: Usage = NO_USAGE
     replies: dict[str, Reply] = field(default_factory=dict)
@@ -52,6 +56,10 @@ class Course:
     missing: list[str] = field(default_factory=list)
     streamed: bool = False
     torn: bool = False
+    turns: Mapping[str, Turn] | None = None
+    keeps_calls: bool = False
+    shape: Shape | None = None
+    misfits: dict[str, Reply] = field(default_factory=dict)
     under_way: int = 0
     busy_since: float = 0.0
     busy: float = 0.0
@@ -99,6 +107,8 @@ class Door:
             course.replies[at] = reply
             return reply
         error = self._check(course, bound)
+        if course.turns is not None or ask.messages is not None:
+            bound = addressed(bound, course.turns or {})
         if error is None:
             reply = await self._attempts(course, ask, bound, at, emit, last)
         else:
@@ -154,8 +164,13 @@ class Door:
     # --- check ---
 
     def _check(self, course: Course, bound: Ask) -> Failure | None:
-        if bound.worker not in course.cards:
-            return Failure("denied", f"worker {bound.worker!r} is not among those this request may use")
+        card = course.cards.get(bound.worker)
+        if card is None:
+            why = next((f": {each.reason}" for each in course.denied if each.worker == bound.worker), "")
+            return Failure("denied", f"worker {bound.worker!r} is not among those this request may use{why}")
+        ability = "text" if bound.want == "logprobs" else bound.want
+        if ability not in card.abilities:
+            return Failure("denied", f"worker {bound.worker!r} cannot do {ability}")
         return None
 
     def _refuse(
@@ -301,7 +316,7 @@ class Door:
                 course.budget.left(loop.time()),
                 outcome.error,
                 outcome.logprobs,
-                outcome.embedding,
+                outcome.embeddings,
                 outcome.state,
             )
             self._conclude(attempt, outcome, spent, seconds, reply, final=not again)
@@ -409,7 +424,7 @@ class Door:
                 slab=attempt.hold.slab if attempt.hold else "",
                 content=None
                 if outcome.error is not None and not outcome.message.content
-                else Said(outcome.message, outcome.logprobs, outcome.embedding, outcome.state),
+                else Said(outcome.message, outcome.logprobs, outcome.embeddings, outcome.state),
             )
         )
 

@@ -8,9 +8,11 @@ from functools import partial
 from typing import Any
 
 from stretto.engine.door import Course, Door
+from stretto.engine.loops import Live, held, renamed
+from stretto.engine.shaped import doubts, repair
 from stretto.errors import Diverged, PolicyError
 from stretto.ledger.events import Arrived, Chose, Joined
-from stretto.steps import Arrival, Ask, Begin, Emit, Fork, Next, Note, Plan, Policy, Step
+from stretto.steps import Arrival, Ask, Begin, Choice, Emit, Fork, Next, Note, Option, Plan, Policy, Step
 from stretto.types import Answer, Failure, Reply, Request
 
 __all__ = ["STEPS", "Drive", "Returned", "advance", "close", "planned"]
@@ -42,7 +44,12 @@ class Drive:
                 step = advance(plan, sent, at)
                 if isinstance(step, Returned):
                     ended = True
-                    return await self._tail(step.value, at, depth, refused)
+                    answer = await self._tail(step.value, at, depth, refused)
+                    if depth:
+                        return answer
+                    if self._course.misfits:
+                        answer = await self._mended(answer, prefix, number)
+                    return self._marked(answer) if answer.message.tool_calls else answer
                 if isinstance(step, Ask):
                     sent = await self._ask(step, at, refused)
                     refused = refused or _limit(sent)
@@ -60,6 +67,10 @@ class Drive:
                 elif isinstance(step, Next):
                     sent = await self._next(step, at, begun or _Begun())
                     refused = refused or (_limit(sent.reply) if sent is not None else None)
+                elif isinstance(step, Live):
+                    sent = await self._live(step.ask, at)
+                    if sent.error is not None and self._ended(at):
+                        return Answer.of(sent)
                 else:
                     raise PolicyError(
                         f"at step {at} the plan yielded {type(step).__name__}, which is not a step"
@@ -76,7 +87,65 @@ class Drive:
         """After a refusal by a limit a plan may only return an answer: what it still asks is refused unseen."""
         if refused is not None:
             return self._door.refused(self._course, ask, at, refused)
-        return await self._door.ask(self._course, ask, at)
+        return self._checked(ask, await self._door.ask(self._course, ask, at))
+
+    async def _live(self, ask: Ask, at: str) -> Reply:
+        """An ask whose answer may be the run's: it streams, unless it has to be checked first."""
+        course, emit = self._course, self._emit
+        if emit is not None:
+            card = course.cards.get(ask.worker)
+            if course.shape is not None and (card is None or "grammar" not in card.abilities):
+                emit = None
+            elif course.keeps_calls:
+                emit = renamed(emit, course.run, at)
+        return self._checked(ask, await self._door.ask(course, ask, at, emit, last=True))
+
+    def _ended(self, at: str) -> bool:
+        """Whether an ask that failed is the end of the run: the caller has seen a part of its answer, or the record says so."""
+        tape = self._course.tape
+        recorded = tape.finished if tape is not None and not self._course.recall else None
+        return self._course.streamed or (recorded is not None and recorded.at == at)
+
+    def _checked(self, ask: Ask, reply: Reply) -> Reply:
+        """A reply to an ask that speaks, seen through the response format: one that does not fit is a failure."""
+        course = self._course
+        if course.shape is None or not ask.speaks:
+            return reply
+        reply = course.shape.checked(reply)
+        if reply.error is not None and reply.error.kind == "misfit":
+            course.misfits[reply.at] = reply
+        return reply
+
+    def _marked(self, answer: Answer) -> Answer:
+        """An answer with tool calls; what is wrong with them stands in its `why`."""
+        if answer.error is not None or not (told := doubts(self._course.request, answer.message)):
+            return answer
+        return replace(answer, why="; ".join(w for w in (answer.why, told) if w))
+
+    async def _mended(self, answer: Answer, prefix: str, number: int) -> Answer:
+        """The run's answer when an answer on the way did not fit the response format: if that is why there is none, its worker is
+        asked once more, and told what does not fit.
+        """
+        course, failed = self._course, answer.error
+        if failed is None or failed.kind != "misfit" or self._ended(answer.at):
+            return answer
+        wrong = course.misfits.get(answer.at) or next(reversed(course.misfits.values()))
+        ask = repair(course.request, wrong)
+        what = f"ask {wrong.worker} to repair it"
+        self._note(
+            Note(Choice(what, (Option(what),), reason=failed.message, by="response format")),
+            f"{prefix}{number + 1}",
+        )
+        reply = self._checked(ask, await self._door.ask(course, ask, f"{prefix}{number + 2}", last=True))
+        if reply.error is None:
+            return Answer.of(reply, f"repaired once: {failed.message}")
+        again = "and neither does its repair" if reply.error.kind == "misfit" else "and it was not repaired"
+        return replace(
+            answer,
+            error=replace(
+                failed, message=f"{failed.message}; {again} ({reply.error.kind}: {reply.error.message})"
+            ),
+        )
 
     async def _tail(self, last: Answer | Ask, at: str, depth: int, refused: Failure | None) -> Answer:
         if isinstance(last, Answer):
@@ -85,9 +154,9 @@ class Drive:
         if refused is not None:
             reply = self._door.refused(course, last, at, refused)
         else:
-            reply = await self._door.ask(course, last, at, self._emit if outermost else None, last=outermost)
+            reply = await (self._live(last, at) if outermost else self._ask(last, at, None))
         if reply.error is None or last.otherwise is None or (outermost and course.streamed):
-            return Answer.of(reply, last.reason if reply.error is None else "")
+            return Answer.of(reply, last.reason if reply.error is None else "", last.more)
         why = f"{last.worker} as {last.role} gave no answer ({reply.error.kind}: {reply.error.message})"
         return replace(last.otherwise, why="; ".join(w for w in (last.otherwise.why, why) if w))
 
@@ -250,8 +319,10 @@ def _limit(reply: Reply) -> Failure | None:
 
 
 def planned(policy: Policy, request: Request) -> Plan:
-    """A policy's plan, ready to be advanced."""
+    """A policy's plan, ready to be advanced; that of a request that continues a step begins with the worker of that step."""
     try:
+        if request.continues is not None:
+            return held(request, policy.plan)
         plan = policy.plan(request)
     except Exception as error:
         raise PolicyError(f"the plan could not be started: {type(error).__name__}: {error}") from error

@@ -8,12 +8,14 @@ import hashlib
 import json
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
 from stretto.engine.budget import Budget
 from stretto.engine.door import Course, Door
 from stretto.engine.drive import STEPS, Drive, Returned, advance, close, planned
+from stretto.engine.loops import LIFETIME, Live, Loops, Turn, outgoing
+from stretto.engine.shaped import Shape
 from stretto.engine.sieve import sieve, with_key
 from stretto.engine.tape import Tape
 from stretto.errors import (
@@ -32,6 +34,7 @@ from stretto.steps import (
     Ask,
     Begin,
     Choice,
+    Count,
     Emit,
     Fork,
     Note,
@@ -41,6 +44,7 @@ from stretto.steps import (
     Pool,
     Quote,
     Span,
+    States,
     Store,
     spec,
     version,
@@ -103,9 +107,11 @@ class Engine:
     """Executes plans of any policy over a pool, within limits, and records everything in a store.
 
     `limits` are the deployment's defaults, which a request may only tighten. `clock` gives Unix seconds for the record; all
-    durations come from the event loop's monotonic clock. `process` names this process in the record. Raises from its methods:
-    `RequestError` for a request that cannot start, `LedgerUnavailable` when the record cannot be written, `RunError` for
-    questions about recorded runs; a failed call never raises, it is `Run.answer.error`.
+    durations come from the event loop's monotonic clock. `process` names this process in the record. `states` is where tool loops
+    are kept, for `lifetime` seconds after they were last used; without it callers see the workers' own tool-call ids, and no
+    request continues another. Raises from its methods: `RequestError` for a request that cannot start, `LedgerUnavailable` when
+    the record cannot be written, `RunError` for questions about recorded runs; a failed call never raises, it is
+    `Run.answer.error`.
     """
 
     def __init__(
@@ -118,12 +124,15 @@ class Engine:
         clock: Callable[[], float] = time.time,
         process: str = "",
         jitter: random.Random | None = None,
+        states: States | None = None,
+        lifetime: float = LIFETIME,
     ) -> None:
         self._pool = pool
         self._store = store
         self._limits = limits
         self._clock = clock
         self._process = process
+        self._loops = None if states is None else Loops(states, lifetime, clock)
         self._door = Door(pool, store, accounts, clock, jitter or random.Random())
         self._cards: tuple[Card, ...] = ()
         self._cards_by_id: dict[str, Card] = {}
@@ -146,11 +155,15 @@ class Engine:
         `emit` receives the pieces of the outermost tail ask's answer as they come, never the end of it. When the caller's
         task is cancelled, the whole call tree is, and what it consumed is recorded before `CancelledError` goes on.
         """
-        asked = request
         run_id = run_id or new_run_id()
-        request, denied = self._admitted(request, key, run_id)
         begun = time.perf_counter()
-        course = Course(run_id, request, self._budget(request), key)
+        turns = None
+        if any(m.tool_calls or m.thoughts for m in request.messages):
+            request, turns = await self._recalled(request, key, name)
+        asked = request
+        request, denied = self._admitted(request, key, run_id)
+        course = Course(run_id, request, self._budget(request), key, denied=denied, turns=turns)
+        self._fit_out(course)
         self._note_pool(course)
         course.cards = self._by_id(request.pool)
         course.pending.append(
@@ -178,6 +191,7 @@ class Engine:
         Raises `PolicyError` when the plan breaks before its first ask.
         """
         request, denied = self._admitted(request, key, "")
+        Shape.of(request)  # raises where a run would
         plan = planned(policy, request)
         try:
             choices, first = _opening(plan)
@@ -199,6 +213,23 @@ class Engine:
             request.limits,
         )
 
+    async def count(self, policy: Policy, request: Request, *, key: Key | None = None) -> Count:
+        """How many tokens the request puts in where its plan begins; with several first asks, the most. Nothing is recorded.
+
+        Where the plan does not begin with plain asks, every worker that may be asked counts. Raises as `preview` does.
+        """
+        request, _ = self._admitted(request, key, "")
+        plan = planned(policy, request)
+        try:
+            _, first = _opening(plan)
+        finally:
+            close(plan)
+        asks = {ask.worker: ask for ask in first} or {
+            card.id: Ask(card.id, speaks=True) for card in request.pool
+        }
+        counts = await asyncio.gather(*(self._pool.count(ask.bound(request, "")) for ask in asks.values()))
+        return Count(max(each.tokens for each in counts), all(each.exact for each in counts))
+
     async def replay(self, run_id: str, policy: Policy, *, name: str = "") -> Run:
         """The recorded run once more, without any call.
 
@@ -214,6 +245,7 @@ class Engine:
         budget = Budget(Limits(), 0.0) if same else self._budget(request)
         course = Course(run_id, request, budget, None, opened.secret, live=False, tape=tape)
         course.cards = self._by_id(request.pool)
+        self._fit_out(course)
         if same:
             course.usage, course.budget.spent, course.budget.calls = tape.usage, tape.spent, tape.calls
         else:
@@ -249,6 +281,8 @@ class Engine:
             request = replace(request, require=require, exclude=exclude)
         budget = self._budget(request, spent=tape.spent, calls=tape.calls)
         course = Course(run_id, request, budget, key, opened.secret, tape=tape, usage=tape.usage)
+        self._fit_out(course)
+        _, course.turns = await self._recalled(request, key, name or opened.policy)
         then = {card.id for card in request.pool}
         usable, _ = sieve(self._pool.cards(), request)  # the plan sees the recorded pool, the door today's
         course.cards = {card.id: card for card in usable if card.id in then}
@@ -324,13 +358,37 @@ class Engine:
         cards = tuple(c for c in self._store.cards(opened.pool) if c.id not in out)
         return tape, opened.content.admitted(cards, opened.limits, opened.seed)
 
+    def _fit_out(self, course: Course) -> None:
+        """Make ready what the request's response format and tools need. Raises `RequestError` for a schema that is none."""
+        course.shape = Shape.of(course.request)
+        course.keeps_calls = self._loops is not None and bool(course.request.tools)
+
+    async def _recalled(
+        self, request: Request, key: Key | None, name: str
+    ) -> tuple[Request, Mapping[str, Turn]]:
+        """The request with the step that it continues, and what is known of the tool calls in its transcript."""
+        if self._loops is None:
+            return request, {}
+        turns = await self._loops.turns(request.messages, key)
+        if request.continues is None and (back := self._loops.continued(request.messages, turns, name)):
+            request = replace(request, continues=back)
+        return request, turns
+
     async def _complete(
         self, course: Course, policy: Policy, name: str, emit: Emit | None, begun: float
     ) -> Run:
         answer: Answer | None = None
         failure = Failure("cancelled", "the caller left")
         try:
-            answer = await self._answer(course, policy, emit)
+            found = await self._answer(course, policy, emit)
+            if (
+                course.keeps_calls
+                and self._loops is not None
+                and found.message.tool_calls
+                and found.error is None
+            ):
+                await self._loops.keep(course.run, name, found, course.key)
+            answer = found
         except StrettoError as error:  # the accounts or the store failed, or the plan has left its tape
             failure = Failure("policy" if isinstance(error, Diverged) else "unavailable", str(error))
             raise
@@ -397,6 +455,8 @@ class Engine:
 
     def _result(self, course: Course, answer: Answer, name: str, begun: float) -> Run:
         seconds = time.perf_counter() - begun
+        if course.keeps_calls and answer.message.tool_calls:
+            answer = outgoing(course.run, answer)
         return Run(
             course.run,
             answer,
@@ -417,7 +477,9 @@ def _opening(plan: Plan) -> tuple[tuple[Choice, ...], tuple[Ask, ...]]:
     choices: list[Choice] = []
     for number in range(STEPS):
         step = advance(plan, None, str(number))
-        asked = step.value if isinstance(step, Returned) else step.ask if isinstance(step, Begin) else step
+        asked = (
+            step.value if isinstance(step, Returned) else step.ask if isinstance(step, Begin | Live) else step
+        )
         if isinstance(asked, Note):
             choices.append(asked.choice)
         elif isinstance(asked, Fork):

@@ -36,7 +36,7 @@ def forbidden(
 def sieve(cards: tuple[Card, ...], request: Request) -> tuple[tuple[Card, ...], tuple[Denied, ...]]:
     """The workers that the request's constraints and needs leave, and the others with the reason."""
     needs = _needs(request)
-    if not request.require and not request.exclude and not needs:
+    if not request.require and not request.exclude and all(needs <= card.abilities for card in cards):
         return cards, ()
     eligible, denied = [], []
     for card in cards:
@@ -64,16 +64,20 @@ def with_key(
     return require, exclude
 
 
-_NOTHING: frozenset[str] = frozenset()
+_TEXT: frozenset[str] = frozenset({"text"})
 
 
 def _needs(request: Request) -> frozenset[str]:
-    needs = set()
+    needs: set[str] = {request.want}
     if request.tools:
         needs.add("tools")
     if request.response_format and request.response_format.get("type") not in (None, "text"):
         needs.add("json")
     for message in request.messages:
-        if isinstance(message.content, tuple) and any("image" in part.kind for part in message.content):
-            needs.add("vision")
-    return frozenset(needs) if needs else _NOTHING
+        if isinstance(message.content, tuple):
+            for part in message.content:
+                if "image" in part.kind:
+                    needs.add("vision")
+                elif part.kind == "tokens":
+                    needs.add("tokens")
+    return _TEXT if needs == _TEXT else frozenset(needs)

@@ -138,7 +138,7 @@ class Tape:
             left=event.left,
             error=event.error,
             logprobs=said.logprobs if said else (),
-            embedding=said.embedding if said else (),
+            embeddings=said.embeddings if said else (),
             state=said.state if said else (),
         )
         shelf = self.abandoned if event.error and event.error.kind == "cancelled" else self.replies

@@ -9,6 +9,7 @@ import orjson
 from stretto.errors import TooLarge
 from stretto.gateway.errors import Problem
 from stretto.types import Key, record
+from stretto.wire.base import Format
 
 __all__ = [
     "Call",
@@ -53,9 +54,11 @@ class Response:
         run_id: str = "",
         headers: Sequence[tuple[bytes, bytes]] = (),
         more: Mapping[str, Any] | None = None,
+        form: Format | None = None,
     ) -> "Response":
-        """The answer that an error makes; of a run, with a `stretto` block that says where its receipt is, and `more`."""
-        return cls(problem.status, orjson.dumps(problem.body(run_id, more)), [*problem.headers(), *headers])
+        """The answer that an error makes in `form`; of a run, with a `stretto` block that says where its receipt is."""
+        body = orjson.dumps(problem.body(run_id, more, form))
+        return cls(problem.status, body, [*problem.headers(), *headers])
 
 
 def json_response(value: Any, status: int = 200) -> Response:
@@ -66,11 +69,12 @@ def json_response(value: Any, status: int = 200) -> Response:
 class Call:
     """One HTTP call.
 
-    `started`: the head of a stream has been sent (or is about to be); then an error can only be told by `in_band`. `key` is the
-    caller's, `None` for an anonymous one.
+    `form` is the format of its route, `None` where that is plain JSON. `started`: the head of a stream has been sent (or is about
+    to be); then an error can only be told by `in_band`. `key` is the caller's, `None` for an anonymous one.
     """
 
     __slots__ = (
+        "form",
         "headers",
         "in_band",
         "key",
@@ -90,6 +94,7 @@ class Call:
         self.receive = receive
         self.send = send
         self.headers: Headers = {}
+        self.form: Format | None = None
         self.key: Key | None = None
         self.started = False
         self.in_band: Callable[[Problem], Awaitable[None]] | None = None

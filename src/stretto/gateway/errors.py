@@ -1,4 +1,4 @@
-"""The one table from what went wrong to what the caller is told: status, OpenAI-shaped body, headers.
+"""The one table from what went wrong to what the caller is told: status, body in the shape of the caller's format, headers.
 
 Texts are ours. What an upstream said stays in the receipt of those who may read it; it never becomes an error text here.
 """
@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+
+import orjson
 
 from stretto.errors import (
     AccessError,
@@ -18,6 +20,8 @@ from stretto.errors import (
     TooLarge,
 )
 from stretto.types import Failure, FailureKind
+from stretto.wire import messages
+from stretto.wire.base import Format
 
 __all__ = [
     "CLOSING",
@@ -56,15 +60,20 @@ class Problem:
     allow: str = ""
     close: bool = False
 
-    def body(self, run_id: str = "", more: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The JSON body, in OpenAI's shape; with a run, also where its receipt is, and `more`."""
-        error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
-        if not run_id:
-            return {"error": error}
-        return {
-            "error": error,
-            "stretto": {"run_id": run_id, "receipt": f"/v1/runs/{run_id}", **(more or {})},
-        }
+    def body(
+        self, run_id: str = "", more: Mapping[str, Any] | None = None, form: Format | None = None
+    ) -> dict[str, Any]:
+        """The JSON body in the shape of `form`, OpenAI's without one; with a run, also where its receipt is, and `more`."""
+        if form is None:
+            error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+            body: dict[str, Any] = {"error": error}
+        else:
+            body = orjson.loads(form.render_error(self.message, self.type, self.code, self.param))
+        if run_id:
+            if form is messages:
+                body["request_id"] = run_id
+            body["stretto"] = {"run_id": run_id, "receipt": f"/v1/runs/{run_id}", **(more or {})}
+        return body
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """The headers that go with it, besides content type and length."""
@@ -105,6 +114,7 @@ FAILURES: Final[Mapping[FailureKind, tuple[int, str, str, str]]] = {
     "cut": (502, _SERVER, "upstream_cut", "The model's answer broke off before it was complete."),
     "protocol": (502, _SERVER, "upstream_protocol", "The model's server did not keep to its protocol."),
     "empty": (502, _SERVER, "empty_answer", "The model gave an empty answer."),
+    "misfit": (502, _SERVER, "answer_misfit", "The model's answer does not fit `response_format`."),
     "cancelled": (503, _SERVER, "cancelled", "The call was cancelled before it had an answer."),
     "dropped": (502, _SERVER, "dropped", "The step that should have answered was not waited for."),
     "policy": (500, _SERVER, "policy_error", "The policy failed; this is a defect of the policy."),

@@ -16,12 +16,14 @@ from stretto.gateway.auth import Gate, Keys
 from stretto.gateway.call import (
     Call,
     ClientDisconnected,
+    Headers,
     Receive,
     Response,
     Send,
     Watchtower,
     repeated,
 )
+from stretto.gateway.counting import Counting
 from stretto.gateway.errors import (
     CLOSING,
     INTERNAL,
@@ -35,9 +37,14 @@ from stretto.gateway.inference import Catalog, Inference
 from stretto.gateway.meters import Meters
 from stretto.gateway.routes import Routes
 from stretto.gateway.settings import Settings
+from stretto.gateway.shelf import Shelf
+from stretto.gateway.socket import Socket
+from stretto.gateway.stored import Stored
 from stretto.ledger.read import Reader
+from stretto.steps import States
 from stretto.types import Key
-from stretto.wire import FORMATS, chat
+from stretto.wire import FORMATS, chat, embeddings, messages, responses
+from stretto.wire.base import Format
 
 __all__ = ["Gateway"]
 
@@ -46,25 +53,28 @@ _log = logging.getLogger("stretto.gateway")
 Endpoint = Callable[[Call], Awaitable[Response | None]]
 Lifespan = Callable[[], contextlib.AbstractAsyncContextManager[object]]
 
+_COUNT: Final = f"{messages.ROUTE}/count_tokens"
 _LEFT: Final = 499
 """Counted for callers who left before their answer was whole."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Route:
-    """What is at a path: endpoints by method. `open` needs no key, `scope` is what a key must have."""
+    """What is at a path: endpoints by method. `open` needs no key, `scope` is what a key must have, `form` how errors look."""
 
     name: str
     methods: Mapping[str, Endpoint]
     open: bool = False
     scope: str = ""
+    form: Format | None = None
 
 
 class Gateway:
     """An ASGI application over an engine, a catalogue of names, the keys and a reader of the ledger.
 
     `lifespan`, if given, is entered when the server starts and left when it stops; a `StrettoError` from it stops the start
-    with its text. Callers without a key are let in only with `settings.anonymous`.
+    with its text. Callers without a key are let in only with `settings.anonymous`. Responses are kept in `states`; without them
+    none are. `close` stops what runs in the background.
     """
 
     def __init__(
@@ -75,6 +85,7 @@ class Gateway:
         reader: Reader,
         *,
         settings: Settings,
+        states: States | None = None,
         lifespan: Lifespan | None = None,
     ) -> None:
         meters = Meters()
@@ -85,11 +96,21 @@ class Gateway:
         models = {
             form.ROUTE: Inference(form, engine, catalog, reader, settings, tower, meters) for form in FORMATS
         }
-        routes = Routes(engine, catalog, reader, models[chat.ROUTE], settings, meters)
+        routes = Routes(
+            engine, catalog, reader, models[chat.ROUTE], models[embeddings.ROUTE], settings, meters
+        )
         self._operations = routes
+        own = Inference(responses, engine, catalog, reader, settings, tower, meters)
+        shelf = Shelf(states, settings.response_lifetime)
+        self._stored = stored = Stored(own, engine, shelf, settings, tower, meters)
+        self._socket = Socket(stored, self._admit_model)
         self._paths: dict[str, _Route] = {
-            path: _Route(path, {"POST": endpoint}, scope="models") for path, endpoint in models.items()
+            form.ROUTE: _Route(form.ROUTE, {"POST": models[form.ROUTE]}, scope="models", form=form)
+            for form in FORMATS
         } | {
+            _COUNT: _Route(
+                _COUNT, {"POST": Counting(models[messages.ROUTE], engine)}, scope="models", form=messages
+            ),
             "/": _Route("/", {"GET": routes.root}, open=True),
             "/health": _Route("/health", {"GET": routes.health}, open=True),
             "/metrics": _Route("/metrics", {"GET": routes.metrics}, scope="admin"),
@@ -97,6 +118,19 @@ class Gateway:
             "/v1/runs": _Route("/v1/runs", {"GET": routes.runs}, scope="runs"),
             "/v1/plans": _Route("/v1/plans", {"POST": routes.plan}, scope="models"),
             "/v1/feedback": _Route("/v1/feedback", {"POST": routes.feedback}, scope="feedback"),
+        }
+        for path, endpoint in {
+            "/v1/responses": stored.create,
+            "/v1/responses/compact": stored.compact,
+            "/v1/responses/input_tokens": stored.count,
+        }.items():
+            self._paths[path] = _Route(path, {"POST": endpoint}, scope="models")
+        self._response = {
+            "": _Route("/v1/responses/{id}", {"GET": stored.get, "DELETE": stored.delete}, scope="models"),
+            "cancel": _Route("/v1/responses/{id}/cancel", {"POST": stored.cancel}, scope="models"),
+            "input_items": _Route(
+                "/v1/responses/{id}/input_items", {"GET": stored.input_items}, scope="models"
+            ),
         }
         self._model = _Route("/v1/models/{id}", {"GET": routes.model})
         self._run = {
@@ -106,14 +140,20 @@ class Gateway:
         }
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        """Serve one ASGI connection: HTTP, or the server's lifespan. Anything else is refused."""
+        """Serve one ASGI connection: HTTP, a WebSocket to /v1/responses, or the server's lifespan."""
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self._live(receive, send)
+            elif scope["type"] == "websocket":
+                self._meters.answered(responses.ROUTE, await self._socket(scope, receive, send))
             return
         call = Call(scope, receive, send)
         path = call.path
         route = self._paths.get(path) or self._find(path)
+        if route is not None:
+            call.form = route.form
+        elif path.startswith(messages.ROUTE):
+            call.form = messages
         try:
             response = await self._serve(call, route, scope["headers"])
         except StrettoError as error:
@@ -146,23 +186,39 @@ class Gateway:
         self, call: Call, route: _Route | None, given: list[tuple[bytes, bytes]]
     ) -> Response | None:
         if route is None:
-            return Response.of(unknown_path(call.path))
+            return Response.of(unknown_path(call.path), form=call.form)
         endpoint = route.methods.get("GET" if call.method == "HEAD" else call.method)
         if endpoint is None:
             allow = ", ".join([*route.methods, "HEAD"] if "GET" in route.methods else route.methods)
-            return Response.of(method_not_allowed(call.method, call.path, allow))
+            return Response.of(method_not_allowed(call.method, call.path, allow), form=call.form)
         call.headers = headers = dict(given)
         if len(headers) != len(given) and (problem := repeated(given)) is not None:
-            return Response.of(problem)
+            return Response.of(problem, form=call.form)
         if not route.open:
-            call.key = key = self._gate.admit(headers)
-            if key is not None and route.scope and not _allows(key, route.scope):
-                raise Forbidden(f"This key lacks the scope {route.scope!r} that {route.name} needs.")
+            call.key = self._admit(headers, route.scope, route.name)
         return await endpoint(call)
+
+    async def close(self) -> None:
+        """Stop what runs in the background; each response says that it has failed."""
+        await self._stored.close()
+
+    def _admit(self, headers: Headers, scope: str, name: str) -> Key | None:
+        """The caller's key, which must have the scope. Raises `AccessError`."""
+        key = self._gate.admit(headers)
+        if key is not None and scope and not _allows(key, scope):
+            raise Forbidden(f"This key lacks the scope {scope!r} that {name} needs.")
+        return key
+
+    def _admit_model(self, headers: Headers) -> Key | None:
+        """The caller's key, for asking models."""
+        return self._admit(headers, "models", responses.ROUTE)
 
     def _find(self, path: str) -> _Route | None:
         if path.startswith("/v1/models/"):
             return self._model
+        if path.startswith("/v1/responses/"):
+            id, _, tail = path[len("/v1/responses/") :].partition("/")
+            return self._response.get(tail) if id else None
         if path.startswith("/v1/runs/"):
             run_id, _, tail = path[len("/v1/runs/") :].partition("/")
             return self._run.get(tail) if run_id else None
@@ -173,7 +229,7 @@ class Gateway:
         if call.started and call.in_band is not None:
             await call.in_band(problem)
             return None
-        return Response.of(problem)
+        return Response.of(problem, form=call.form)
 
     def _problem(self, error: StrettoError, call: Call) -> Problem:
         problem = of_exception(error)
@@ -191,6 +247,7 @@ class Gateway:
                 await send({"type": "lifespan.startup.complete"})
                 phase = "shutdown"
                 await receive()
+                await self.close()
         except StrettoError as error:
             await send({"type": f"lifespan.{phase}.failed", "message": str(error)})
             return

@@ -7,24 +7,28 @@ the end waits until the run is recorded. What fails before the head is an HTTP e
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from stretto.engine.run import Engine, Run
 from stretto.errors import Forbidden, RequestError
 from stretto.gateway.auth import may_use
-from stretto.gateway.call import Call, Response, Send, Watchtower
+from stretto.gateway.call import Call, Headers, Response, Send, Watchtower
+from stretto.gateway.embeddings import check_embeds
 from stretto.gateway.errors import Problem, of_failure
+from stretto.gateway.fusion import wished
 from stretto.gateway.meters import Meters
 from stretto.gateway.options import from_headers, joined
 from stretto.gateway.settings import Settings
+from stretto.gateway.wish import ALIASES, NAME, Wish
 from stretto.ledger.read import Reader
 from stretto.steps import Policy
 from stretto.types import Card, Delta, Key, Request, TokenLogprob, new_run_id, usd
+from stretto.wire import messages
 from stretto.wire.base import Format, Incoming, StreamWriter, delta_of
 
-__all__ = ["Catalog", "Inference", "check_name"]
+__all__ = ["Catalog", "Inference", "Turn", "check_name"]
 
 _EVENTS: Final = (b"content-type", b"text/event-stream; charset=utf-8")
 _LIVE: Final = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
@@ -42,8 +46,28 @@ class Catalog(Protocol):
         """
         ...
 
+    def fusion(self, wish: Wish, name: str) -> Policy | None:
+        """The policy of a wish for fusion in a request to `name`; `None` if that is a worker that serves such requests itself."""
+        ...
+
     def models(self) -> Sequence[Card]:
         """Everything that `resolve` knows, for GET /v1/models; policies carry the label `kind = "policy"`."""
+        ...
+
+
+class Turn(Protocol):
+    """What a format that keeps answers does around a run."""
+
+    def stream(self, run_id: str, created: int) -> StreamWriter:
+        """The writer of the answer's stream."""
+        ...
+
+    def settled(self, run: Run) -> Run:
+        """The run as it is told: what was done for the request beforehand belongs to it."""
+        ...
+
+    async def keep(self, run: Run, body: bytes) -> None:
+        """Keep the answer, before its caller sees the end of it. `body` is the whole answer, nothing for a stream's."""
         ...
 
 
@@ -76,30 +100,104 @@ class Inference:
         """
         settings = self._settings
         incoming = self._format.parse_request(await call.body(settings.body_limit, settings.patience))
+        return incoming, *self.prepare(incoming, call.key, call.headers)
+
+    def prepare(self, incoming: Incoming, key: Key | None, headers: Headers) -> tuple[Request, str, Policy]:
+        """What a parsed request comes to with the options in its headers: see `parse`."""
         request, policy_name = incoming.request, incoming.options.policy
-        if (given := from_headers(call.headers)) is not None:
+        if self._format is messages and (betas := headers.get(b"anthropic-beta")):
+            request = messages.with_betas(request, betas.decode("latin-1"))
+        if (given := from_headers(headers)) is not None:
             request = joined(request, incoming.options, given)
             policy_name = policy_name or given.policy
         if incoming.options.score_with is not None:
             raise RequestError("`stretto.score_with` is not served here.", param="stretto.score_with")
         name = policy_name or request.model
-        if call.key is not None:
-            check_name(call.key, request.model)
-            check_name(call.key, name)
-        return incoming, request, name, self._catalog.resolve(name)
+        if key is not None:
+            check_name(key, request.model)
+            check_name(key, name)
+        policy = self._catalog.resolve(name)
+        check_embeds(self._catalog.models, key, request, policy)
+        if (found := wished(request, name, headers)) is not None:
+            request, name, policy = self._fused(key, request, name, policy, *found)
+        return request, name, policy
+
+    def _fused(
+        self,
+        key: Key | None,
+        request: Request,
+        name: str,
+        policy: Policy,
+        plain: Request,
+        wish: Wish | None,
+    ) -> tuple[Request, str, Policy]:
+        """The request, name and policy of a call that says something about fusion."""
+        if wish is None:
+            return plain, name, policy
+        if key is not None:
+            for worker in wish.named:
+                check_name(key, worker)
+        fused = self._catalog.fusion(wish, name)
+        if fused is None:
+            return request, name, policy
+        return plain, name if name in ALIASES else NAME, fused
 
     async def __call__(self, call: Call) -> Response | None:
         """Serve a call. `None` when the answer has been streamed."""
-        incoming, request, name, policy = await self.parse(call)
+        return await self.answer(call, *await self.parse(call))
+
+    async def answer(
+        self,
+        call: Call,
+        incoming: Incoming,
+        request: Request,
+        name: str,
+        policy: Policy,
+        turn: "Turn | None" = None,
+    ) -> Response | None:
+        """Serve a call whose request has been read. `None` when the answer has been streamed."""
         if incoming.stream:
-            return await self._stream(call, incoming, request, name, policy)
+            return await self._stream(call, incoming, request, name, policy, turn)
         call.watch = watch = self._tower.enter(call.receive)
         try:
             run = await self._engine.run(policy, request, name=name, key=call.key)
         finally:
             self._tower.leave(watch)
         self._meters.count(run)
-        return self.whole(run, incoming, self._explained(incoming, run))
+        if turn is not None:
+            run = turn.settled(run)
+        response = self.whole(run, incoming, self._explained(incoming, run))
+        if turn is not None and run.answer.error is None:
+            await turn.keep(run, response.body)
+        return response
+
+    async def play(
+        self,
+        turn: "Turn",
+        incoming: Incoming,
+        request: Request,
+        name: str,
+        policy: Policy,
+        key: Key | None,
+        run_id: str,
+        send: Callable[[bytes], Awaitable[None]],
+    ) -> Problem | None:
+        """A run whose stream goes to `send`, whoever that is. A problem, which has not been told there, if it failed."""
+        writer, top = turn.stream(run_id, int(time.time())), _logprobs_wanted(request)
+
+        async def emit(deltas: Sequence[Delta]) -> None:
+            if body := writer.deltas(_cut(deltas, top)):
+                await send(body)
+
+        run = await self._engine.run(policy, request, name=name, key=key, emit=emit, run_id=run_id)
+        self._meters.count(run)
+        run = turn.settled(run)
+        if run.answer.error is not None:
+            return of_failure(run.answer.error)
+        end = self._end(writer, incoming, run, top)
+        await turn.keep(run, b"")
+        await send(end)
+        return None
 
     def whole(self, run: Run, incoming: Incoming, more: Mapping[str, Any] = _NOTHING) -> Response:
         """The answer of a settled run in one piece; `more` adds to the `stretto` block."""
@@ -107,7 +205,7 @@ class Inference:
         if answer.logprobs:
             answer = replace(answer, logprobs=_shown(answer.logprobs, _logprobs_wanted(incoming.request)))
         if answer.error is not None:
-            return Response.of(of_failure(answer.error), run.id, headers, more)
+            return Response.of(of_failure(answer.error), run.id, headers, more, self._format)
         block = {**_block(run), **more} if more else _block(run)
         body = self._format.render_response(
             run.id, int(time.time()), incoming, answer, run.usage, run.served, block
@@ -115,11 +213,21 @@ class Inference:
         return Response(200, body, headers)
 
     async def _stream(
-        self, call: Call, incoming: Incoming, request: Request, name: str, policy: Policy
+        self,
+        call: Call,
+        incoming: Incoming,
+        request: Request,
+        name: str,
+        policy: Policy,
+        turn: "Turn | None",
     ) -> Response | None:
-        run_id = new_run_id()
-        writer = self._format.stream(run_id, int(time.time()), incoming)
-        early = ((b"x-stretto-run-id", run_id.encode()), (b"x-stretto-policy", self._value(name)))
+        run_id, created = new_run_id(), int(time.time())
+        writer = (
+            self._format.stream(run_id, created, incoming) if turn is None else turn.stream(run_id, created)
+        )
+        early = [(b"x-stretto-run-id", run_id.encode()), (b"x-stretto-policy", self._value(name))]
+        if self._format is messages:
+            early.append((b"request-id", run_id.encode()))
         top = _logprobs_wanted(request)
         stream = _Stream(call, writer, early, self._settings, top)
         call.in_band = stream.fail
@@ -132,20 +240,28 @@ class Inference:
             self._tower.leave(watch)
             stream.quiet()
         self._meters.count(run)
-        answer = run.answer
-        if answer.error is not None:
-            problem = of_failure(answer.error)
+        if turn is not None:
+            run = turn.settled(run)
+        if run.answer.error is not None:
+            problem = of_failure(run.answer.error)
             if not call.started:
-                return Response.of(problem, run.id, self._headers(run), self._explained(incoming, run))
+                more = self._explained(incoming, run)
+                return Response.of(problem, run.id, self._headers(run), more, self._format)
             await stream.fail(problem)
             return None
-        pieces = b""
+        end = self._end(writer, incoming, run, top)
+        if turn is not None:
+            await turn.keep(run, b"")
+        await stream.end(end, self._headers(run))
+        return None
+
+    def _end(self, writer: StreamWriter, incoming: Incoming, run: Run, top: int) -> bytes:
+        """What completes a stream: all of the answer if nothing of it has gone out, and the end."""
+        answer, pieces = run.answer, b""
         if not run.streamed:
             pieces = writer.deltas([delta_of(answer.message, _shown(answer.logprobs, top))])
         block = {**_block(run), **self._explained(incoming, run)}
-        end = writer.end(answer, run.usage, run.served, block)
-        await stream.end(pieces + end, self._headers(run))
-        return None
+        return pieces + writer.end(answer, run.usage, run.served, block)
 
     def _explained(self, incoming: Incoming, run: Run) -> Mapping[str, Any]:
         """With `stretto.explain`, the receipt itself, not only where it is."""
@@ -158,6 +274,8 @@ class Inference:
             (b"x-stretto-calls", b"%d" % run.calls),
             (b"x-stretto-cost-usd", _money(run.cost)),
         ]
+        if self._format is messages:  # where Anthropic's SDKs look for it
+            headers.append((b"request-id", run.id.encode()))
         if run.answer.worker:
             headers.append((b"x-stretto-served-by", self._value(run.answer.worker)))
         return headers
@@ -210,11 +328,7 @@ class _Stream:
 
     async def emit(self, deltas: Sequence[Delta]) -> None:
         """Send pieces of the answer; returns when the client's connection can take more."""
-        for delta in deltas:
-            if delta.logprobs:
-                deltas = [replace(d, logprobs=_shown(d.logprobs, self._top)) for d in deltas]
-                break
-        body = self._writer.deltas(deltas)
+        body = self._writer.deltas(_cut(deltas, self._top))
         if not body:
             return
         self._fresh = self._sending = True
@@ -293,6 +407,14 @@ def _shown(logprobs: tuple[TokenLogprob, ...], top: int) -> tuple[TokenLogprob, 
     return tuple(t if len(t.top) <= top else TokenLogprob(t.token, t.logprob, t.top[:top]) for t in logprobs)
 
 
+def _cut(deltas: Sequence[Delta], top: int) -> Sequence[Delta]:
+    """Pieces with the log-probabilities that the caller wants."""
+    for delta in deltas:
+        if delta.logprobs:
+            return [replace(d, logprobs=_shown(d.logprobs, top)) for d in deltas]
+    return deltas
+
+
 def _block(run: Run) -> Mapping[str, Any]:
     """The `stretto` object of an answer."""
     answer = run.answer
@@ -304,6 +426,7 @@ def _block(run: Run) -> Mapping[str, Any]:
         "cost_usd": usd(run.cost),
         "receipt": f"/v1/runs/{run.id}",
         "why": answer.why,
+        **answer.more,
     }
 
 

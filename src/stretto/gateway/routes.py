@@ -15,7 +15,7 @@ from stretto.gateway.settings import Settings
 from stretto.ledger.read import Reader, event_json
 from stretto.steps import Ask, Choice, Span
 from stretto.types import PICO, Card, Key, Limits, Request, usd
-from stretto.wire import chat
+from stretto.wire import chat, messages
 from stretto.wire.base import Incoming, bounded_json, expect_number, expect_object, expect_text
 
 __all__ = ["Routes"]
@@ -27,6 +27,11 @@ _TEXT: Final = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 _HTML: Final = (b"content-type", b"text/html; charset=utf-8")
 _ROUTES: Final = {
     "POST /v1/chat/completions": "OpenAI chat completions, stream or not",
+    "POST /v1/completions": "OpenAI's legacy completions, stream or not",
+    "POST /v1/embeddings": "vectors of texts, by one worker that can do `embedding`",
+    "POST /v1/responses": "OpenAI Responses; GET, DELETE, cancel and input_items below /v1/responses/{id}; a WebSocket, too",
+    "POST /v1/responses/compact": "a summary in the place of a long conversation; /v1/responses/input_tokens counts one",
+    "POST /v1/messages": "Anthropic Messages, stream or not; /v1/messages/count_tokens counts a request",
     "GET /v1/models": "workers and policies that `model` may name; /v1/models/{id} for one",
     "POST /v1/plans": "what a chat request would do and cost; nothing is called",
     "GET /v1/runs": "recent runs; /v1/runs/{id} for a receipt, /v1/runs/{id}/events for its record",
@@ -46,6 +51,7 @@ class Routes:
         catalog: Catalog,
         reader: Reader,
         inference: Inference,
+        vectors: Inference,
         settings: Settings,
         meters: Meters,
     ) -> None:
@@ -53,6 +59,7 @@ class Routes:
         self._catalog = catalog
         self._reader = reader
         self._inference = inference
+        self._vectors = vectors
         self._settings = settings
         self._meters = meters
         self._trouble_until = 0.0
@@ -96,8 +103,10 @@ class Routes:
     # --- names ---
 
     async def models(self, call: Call) -> Response:
-        """What this caller may name as `model`."""
+        """What this caller may name as `model`, in Anthropic's shape for those who speak it."""
         cards = [card for card in self._catalog.models() if may_use(call.key, card.id)]
+        if b"anthropic-version" in call.headers:
+            return Response(200, messages.render_models(cards))
         return Response(200, chat.render_models([_entry(card) for card in cards]))
 
     async def model(self, call: Call) -> Response:
@@ -151,7 +160,8 @@ class Routes:
         run = await self._engine.replay(run_id, self._catalog.resolve(name), name=name)
         more = {"replay": True, "missing": list(run.missing)}
         asked = Incoming(Request(messages=(), model=recorded["model"]))
-        return self._inference.whole(run, asked, more)
+        inference = self._vectors if run.answer.embeddings else self._inference
+        return inference.whole(run, asked, more)
 
     async def feedback(self, call: Call) -> Response:
         """Record a score 0..1 for a run, with a comment if there is one."""

@@ -8,7 +8,7 @@ import asyncio
 import re
 from typing import Any, Final
 
-__all__ = ["HEAD_LIMIT", "http_protocol"]
+__all__ = ["HEAD_LIMIT", "WebSocketProtocol", "http_protocol"]
 
 HEAD_LIMIT: Final = 64 * 1024
 """Bytes that a request line and its headers may have, give or take one read from the socket."""
@@ -79,7 +79,8 @@ def http_protocol(head_seconds: float = 10.0) -> type[asyncio.Protocol]:
             if version != "1.0" and not (version == "1.1" and named):
                 raise HttpParserError("the version is not served, or the host header is missing")
             super().on_headers_complete()
-            self.cycle.__class__ = cycle  # uvicorn names the class of what it makes there itself
+            if not (self.parser.should_upgrade() and self._should_upgrade()):
+                self.cycle.__class__ = cycle  # uvicorn names the class of what it makes there itself
 
         def _unset_head_timer(self) -> None:
             if self._head_timer is not None:
@@ -92,6 +93,16 @@ def http_protocol(head_seconds: float = 10.0) -> type[asyncio.Protocol]:
                 self.transport.close()
 
     return HttpProtocol
+
+
+class WebSocketProtocol(asyncio.Protocol):
+    """uvicorn's protocol for one WebSocket. Its library is imported with the first of them (20 ms), never if there is none."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """One of uvicorn's."""
+        from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+        return WebSocketsSansIOProtocol(*args, **kwargs)
 
 
 def _cycle() -> type[Any]:

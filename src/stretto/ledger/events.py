@@ -46,7 +46,7 @@ class Said:
 
     message: Message
     logprobs: tuple[TokenLogprob, ...] = ()
-    embedding: tuple[float, ...] = ()
+    embeddings: tuple[tuple[float, ...], ...] = ()
     state: tuple[float, ...] = ()
 
 

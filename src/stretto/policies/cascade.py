@@ -2,11 +2,11 @@
 
 import itertools
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from stretto.artifacts import Artifact
-from stretto.policies import judging
+from stretto.policies.judging import STANDARD, Wordings, longest, verdict
 from stretto.policies.outlooks import beside, maybe, of_ask, then
 from stretto.policies.route import Table
 from stretto.policies.settle import settle, with_otherwise
@@ -48,7 +48,7 @@ class Cascade:
     from being checked, or from being bettered, is returned and says so.
     """
 
-    CODE: ClassVar[str] = "1"
+    CODE: ClassVar[str] = "2"
     rungs: tuple[Rung, ...]
     check: Check = "confidence"
     threshold: float = 0.5
@@ -58,7 +58,7 @@ class Cascade:
     verifier_tokens: int = 256  # a worker that thinks before its yes or no must get that far
     samples: int = 2
     temperature: float = 0.8
-    wording: str = field(default=judging.WORDING)
+    wordings: Wordings = STANDARD
 
     def plan(self, request: Request) -> Plan:
         """Rung by rung; each verdict is a recorded choice between accepting and escalating."""
@@ -118,7 +118,7 @@ class Cascade:
         reply = yield from put(self._verifying(request, rung, answer))
         if reply.error is not None:
             return None, f"{reply.error.kind}: {reply.error.message}"
-        said = judging.verdict(reply.text)
+        said = verdict(reply.text)
         if said is None:
             return None, f"{self.verifier} said neither yes nor no"
         return float(said), f"{self.verifier} said {'yes' if said else 'no'}"
@@ -126,7 +126,7 @@ class Cascade:
     def _verifying(self, request: Request, rung: Rung, answer: Answer) -> Ask:
         return Ask(
             self.verifier,
-            judging.verify_messages(request, answer),
+            self.wordings.verifying(request, answer),
             role="verifier",
             max_tokens=self.verifier_tokens,
             params={"temperature": 0},
@@ -178,7 +178,8 @@ class Cascade:
                 part = then(part, beside([part] * self.samples))
             if not last and self.check == "verifier":
                 short, long = (
-                    quotes(self._verifying(request, rung, answer)) for answer in (Answer(), judging.longest())
+                    quotes(self._verifying(request, rung, answer))
+                    for answer in (Answer(), longest(self.wordings))
                 )
                 part = then(part, of_ask(short, long))
             total = then(total, part if number == 0 else maybe(part, chance))

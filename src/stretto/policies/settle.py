@@ -18,7 +18,7 @@ def settle(plan: Plan) -> Generator[Step, Any, Answer]:
     reply = yield from put(last)
     if reply.error is not None and last.otherwise is not None:
         return last.otherwise
-    return Answer.of(reply, last.reason)
+    return Answer.of(reply, last.reason, last.more)
 
 
 def with_otherwise(last: Answer | Ask, best: Answer | None, why: str) -> Answer | Ask:

@@ -4,9 +4,10 @@ import math
 import re
 from collections.abc import Sequence
 
+from stretto.policies.transcript import canonical
 from stretto.types import Answer, TokenLogprob
 
-__all__ = ["confidence", "final_value", "same"]
+__all__ = ["comes_to", "confidence", "final_value", "same"]
 
 _EDGES = " \t\r\n.,;:!?\"'`*_()[]{}"
 
@@ -19,9 +20,16 @@ def final_value(text: str) -> str:
     return re.sub(r"\s+", " ", last.rsplit(" = ", 1)[-1].strip(_EDGES)).casefold()
 
 
+def comes_to(answer: Answer) -> str:
+    """What an answer comes to: its tool calls, by name and arguments in any order, else the final value of its text."""
+    if answer.message.tool_calls:
+        return "calls " + " ".join(sorted(map(canonical, answer.message.tool_calls)))
+    return final_value(answer.text)
+
+
 def same(a: Answer, b: Answer) -> bool:
     """Whether two answers come to the same."""
-    return final_value(a.text) == final_value(b.text)
+    return comes_to(a) == comes_to(b)
 
 
 def confidence(logprobs: Sequence[TokenLogprob]) -> float | None:

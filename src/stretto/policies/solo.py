@@ -19,6 +19,7 @@ class Solo:
     """
 
     CODE: ClassVar[str] = "1"
+    EMBEDS: ClassVar[bool] = True
     worker: str
     want: Want = "text"
     params: Mapping[str, Any] = field(default_factory=dict)

@@ -7,23 +7,33 @@ connection has been closed and the tally made true.
 import asyncio
 import logging
 import re
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
 from stretto.errors import LocalModelError
 from stretto.pool.estimate import input_tokens, likely, most_tokens
-from stretto.pool.health import Health
-from stretto.pool.http import HttpRequest, HttpResponse, Origin, Transport, TransportError, parse_url
+from stretto.pool.health import Health, retry_after
+from stretto.pool.http import (
+    HttpRequest,
+    HttpResponse,
+    Origin,
+    Transport,
+    TransportError,
+    header_block,
+    parse_url,
+)
 from stretto.pool.limits import Gate
+from stretto.pool.native import prompt_ids, state_body
 from stretto.steps import Ask, Emit, Endpoint, Outcome, Tally
-from stretto.types import Card, Delta, Failure, FailureKind, Usage
-from stretto.wire.base import Completion, Format, StreamReader, cause_of_status, delta_of, redact
+from stretto.types import Card, Delta, Failure, FailureKind, Thought, Usage
+from stretto.wire import embeddings, form_for
+from stretto.wire.base import Completion, Format, Rendered, StreamReader, cause_of_status, delta_of, redact
 from stretto.wire.sse import SseError, SseParser
+from stretto.wire.tools import Unwrapping, unwrapped
 
-__all__ = ["Lane", "LocalModels", "Pace", "Timeouts", "attempt"]
+__all__ = ["Lane", "LocalModels", "Pace", "Timeouts", "attempt", "count"]
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -31,7 +41,6 @@ _ADDRESS: Final = re.compile(r" ?\('[^')]*', \d+[^)]*\)")
 _ERROR_BODY: Final = 64 * 1024
 _AFTER_FINISH: Final = 5.0
 _AFTER_DONE: Final = 0.25
-_LONGEST_RETRY_AFTER: Final = 86_400.0
 _LOCAL_SENDS: Final = 3
 _TOKENS_A_SECOND: Final = 50.0
 """How fast a worker writes about whom nothing is known yet."""
@@ -108,6 +117,12 @@ class Lane:
     under_way: int = 0
 
     @property
+    def counts(self) -> bool:
+        """Whether a tokeniser can be asked here: a local model's, or that of a server which is known to be llama.cpp."""
+        own = self.gguf is not None or self.card.labels.get("vendor") == "llamacpp"
+        return own and self.form.NAME == "chat"
+
+    @property
     def load(self) -> int:
         """Calls under way here, and waiting to be."""
         return self.under_way if self.gate is None else self.gate.load
@@ -149,6 +164,13 @@ async def attempt(
     return outcome
 
 
+async def count(
+    lane: Lane, ask: Ask, transport: Transport, local: LocalModels | None, deadline: float
+) -> int | None:
+    """How many tokens a bound ask puts in, by the lane's own tokeniser (`Lane.counts`); `None` when that is not told in time."""
+    return await _Try(lane, replace(ask, want="text"), local, Tally(), None).count(transport, deadline)
+
+
 def _judge(lane: Lane, one: "_Try", outcome: Outcome, clock: Callable[[], float]) -> None:
     """What the outcome says about the endpoint's health."""
     error = outcome.error
@@ -173,8 +195,10 @@ class _Try:
         "ask",
         "blameless",
         "chunks",
+        "custom",
         "emit",
         "first_byte",
+        "form",
         "lane",
         "local",
         "loop",
@@ -189,6 +213,7 @@ class _Try:
         self, lane: Lane, ask: Ask, local: LocalModels | None, tally: Tally, emit: Emit | None
     ) -> None:
         self.lane = lane
+        self.form = form_for(lane.form, ask.want)
         self.ask = ask
         self.local = local
         self.tally = tally
@@ -201,41 +226,39 @@ class _Try:
         self.blameless = False
         self.reader: StreamReader | None = None
         self.chunks = 0
+        self.custom: frozenset[str] = frozenset()
 
     # --- the request ---
 
     async def run(self, transport: Transport, deadline: float | None) -> Outcome:
         """Make the attempt."""
         lane, ask = self.lane, self.ask
-        streaming = self.emit is not None and ask.want != "embedding"
+        streaming = self.emit is not None and ask.want in ("text", "logprobs")
         try:
-            request = lane.form.render_ask(
-                ask, lane.model, lane.card, stream=streaming, lacks=lane.lacks, renames=lane.renames
-            )
+            request = self._rendered(streaming)
         except ValueError as error:
             self.blameless = True
             return self.failed("bad_request", str(error))
+        self.custom = request.custom
         origin, base = lane.origin, lane.base
         if origin is None:
             found = await self._local_origin(deadline)
             if isinstance(found, Failure):
                 return self._outcome(found, retryable=found.kind == "timeout")
             origin = found
-        timeouts = lane.timeouts
-        call = HttpRequest(
-            b"POST",
-            origin,
-            base + request.path.encode(),
-            lane.headers,
-            request.body,
-            deadline,
-            timeouts.first_byte if streaming else timeouts.whole,
-            timeouts.idle,
-            streaming,
-        )
-        self.sent, self.since = True, self.loop.time()
         response: HttpResponse | None = None
         try:
+            if ask.want == "state":
+                try:
+                    request = await self._for_state(transport, origin, request, deadline)
+                except ValueError as error:
+                    return self.failed("upstream_error", str(error))
+            path = request.path.encode()
+            path = base.removesuffix(b"/v1") + path if path.startswith(b"/v1/") else base + path
+            call = self._call(origin, path, request.body, deadline, streaming)
+            if request.headers:
+                call = call._replace(headers=call.headers + header_block(request.headers))
+            self.sent, self.since = True, self.loop.time()
             response = await self._send(transport, call)
             if 200 <= response.status < 300:
                 found_ = await (self._stream(response) if streaming else self._whole(response))
@@ -249,6 +272,54 @@ class _Try:
                 response.cancel()
         self.tally.usage = outcome.usage
         return outcome
+
+    def _rendered(self, streaming: bool) -> Rendered:
+        """The request to send; of an ask for a state, the chat request whose state is meant. Raises `ValueError`."""
+        lane, ask = self.lane, self.ask
+        if ask.want == "state":
+            if lane.gguf is None:
+                raise ValueError("hidden states can be had of local models only")
+            ask = replace(ask, want="text")
+        return self.form.render_ask(
+            ask, lane.model, lane.card, stream=streaming, lacks=lane.lacks, renames=lane.renames
+        )
+
+    def _call(
+        self, origin: Origin, path: bytes, body: bytes, deadline: float | None, streaming: bool = False
+    ) -> HttpRequest:
+        lane, timeouts = self.lane, self.lane.timeouts
+        patience = timeouts.first_byte if streaming else timeouts.whole
+        return HttpRequest(
+            b"POST", origin, path, lane.headers, body, deadline, patience, timeouts.idle, streaming
+        )
+
+    async def _for_state(
+        self, transport: Transport, origin: Origin, chat: Rendered, deadline: float | None
+    ) -> Rendered:
+        """The request that brings the state of a chat request. Raises `ValueError`, `TransportError`."""
+        ids = await self._ids(transport, origin, chat, deadline)
+        return Rendered("/embeddings", state_body(ids), chat.dropped)
+
+    async def _ids(
+        self, transport: Transport, origin: Origin, chat: Rendered, deadline: float | None
+    ) -> list[int]:
+        root = b"" if self.lane.gguf is not None else self.lane.base.removesuffix(b"/v1")
+
+        def send(path: bytes, body: bytes) -> Awaitable[HttpResponse]:
+            return self._send(transport, self._call(origin, root + path, body, deadline))
+
+        return await prompt_ids(send, chat.body)
+
+    async def count(self, transport: Transport, deadline: float) -> int | None:
+        """The tokens that go in, by the endpoint's own tokeniser; `None` when it does not tell until the deadline."""
+        try:
+            chat = self._rendered(streaming=False)
+            origin = self.lane.origin or await self._local_origin(deadline)
+            if isinstance(origin, Failure):
+                return None
+            return len(await self._ids(transport, origin, chat, deadline))
+        except (ValueError, TransportError):
+            return None
 
     async def _send(self, transport: Transport, call: HttpRequest) -> HttpResponse:
         """Send it. A local model's process that ended meanwhile is replaced by its runtime, so there the call is sent again."""
@@ -291,7 +362,16 @@ class _Try:
     # --- the answer ---
 
     async def _whole(self, response: HttpResponse) -> Completion:
-        return self.lane.form.parse_reply(await response.read(), self.ask.want)
+        if self.ask.want == "state":
+            return embeddings.parse_reply(await response.read())
+        found = self.form.parse_reply(await response.read(), self.ask.want)
+        if self.custom:
+            found.message = unwrapped(found.message, self.custom)
+        if found.message.thoughts:
+            found.message = replace(found.message, thoughts=self._ours(found.message.thoughts))
+        if found.embeddings and (text := embeddings.misfit(self.ask, found)):
+            found.error, found.embeddings = Failure("protocol", text), ()
+        return found
 
     async def _stream(self, response: HttpResponse) -> Completion:
         """Read a stream to its end, passing its pieces on as they come; complete only if it says so itself."""
@@ -308,7 +388,9 @@ class _Try:
         if kind != b"text/event-stream":
             text = f"answered with {redact(kind.decode('latin-1'))} instead of a stream"
             return Completion(error=Failure("protocol", text), retryable=True)
-        reader = self.reader = self.lane.form.reader()
+        reader = self.reader = self.form.reader()
+        if self.custom:
+            reader = self.reader = Unwrapping(reader, self.custom)
         parser = SseParser()
         try:
             while not reader.done:
@@ -318,6 +400,7 @@ class _Try:
                 deltas = []
                 for event in parser.feed(piece):
                     reader.feed(event.data, deltas)
+                deltas = [replace(d, thoughts=self._ours(d.thoughts)) if d.thoughts else d for d in deltas]
                 if deltas and (reader.error is None or self.tally.emitted):
                     self._note(deltas)
                     await emit(deltas)
@@ -332,7 +415,14 @@ class _Try:
         else:
             if reader.error is None and reader.done:
                 await _run_out(response)
-        return reader.result()
+        found = reader.result()
+        if found.message.thoughts:
+            found.message = replace(found.message, thoughts=self._ours(found.message.thoughts))
+        return found
+
+    def _ours(self, thoughts: tuple[Thought, ...]) -> tuple[Thought, ...]:
+        """Thoughts with the name of the worker that sealed them."""
+        return tuple([replace(thought, worker=self.lane.card.id) for thought in thoughts])
 
     @staticmethod
     async def _after_finish(response: HttpResponse) -> bytes:
@@ -360,7 +450,7 @@ class _Try:
                     text = "answered with an HTML page instead of JSON; is the base URL right?"
                     self.sent = False  # something else than a model has answered
             error = self._failure(error.kind, text, error.status, error.retry_after)
-        usage = found.usage
+        usage, state = found.usage, self.ask.want == "state"
         if usage is None:
             usage = self._estimated(found)
         return Outcome(
@@ -370,8 +460,8 @@ class _Try:
             error,
             error is not None and found.retryable and not self.tally.emitted,
             found.logprobs,
-            found.embedding,
-            (),
+            () if state else found.embeddings,
+            found.embeddings[0] if state and found.embeddings else (),
             found.model,
             self.first_byte,
             dropped,
@@ -382,7 +472,7 @@ class _Try:
         status = response.status
         self.sent = False  # not charged
         try:
-            said = self.lane.form.parse_failure(await response.read(_ERROR_BODY))
+            said = self.form.parse_failure(await response.read(_ERROR_BODY))
         except TransportError:
             said = ""
         kind, retryable = cause_of_status(status)
@@ -395,8 +485,8 @@ class _Try:
             text = f"refused our key with {status}; check the key of this endpoint" + (
                 f" ({said})" if said else ""
             )
-        retry_after = _retry_after(response.headers) if status in (429, 503, 529) else None
-        return self._outcome(self._failure(kind, text, status, retry_after), retryable=retryable)
+        wait = retry_after(response.headers) if status in (429, 503, 529) else None
+        return self._outcome(self._failure(kind, text, status, wait), retryable=retryable)
 
     # --- what went wrong ---
 
@@ -503,31 +593,3 @@ async def _run_out(response: HttpResponse) -> None:
                 pass
     except (TimeoutError, TransportError):
         return
-
-
-def _retry_after(headers: Mapping[bytes, bytes]) -> float | None:
-    """How long the upstream asks us to wait, in seconds; a date counts from the answer's own `Date`, whatever our clock says."""
-    millis = headers.get(b"retry-after-ms")
-    if millis is not None and millis.isdigit():
-        return min(int(millis[:12]) / 1000, _LONGEST_RETRY_AFTER)
-    value = headers.get(b"retry-after")
-    if value is None:
-        return None
-    try:
-        seconds = float(value[:32])
-    except ValueError:
-        until = _date(value)
-        since = _date(headers.get(b"date", b""))
-        if until is None:
-            return None
-        seconds = until - (time.time() if since is None else since)
-    return min(max(seconds, 0.0), _LONGEST_RETRY_AFTER) if seconds == seconds else None
-
-
-def _date(value: bytes) -> float | None:
-    import email.utils  # late: 10 ms, and hardly ever needed
-
-    try:
-        return email.utils.parsedate_to_datetime(value.decode("latin-1")).timestamp()
-    except (ValueError, TypeError, OverflowError):
-        return None

@@ -4,12 +4,14 @@ The scheme and its numbers follow Envoy's outlier detection (consecutive failure
 the half-open probe of circuit breakers. All times are seconds of one monotonic clock, given by the caller.
 """
 
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from stretto.types import FailureKind
 
-__all__ = ["FAILURES", "Health", "Standing"]
+__all__ = ["FAILURES", "Health", "Standing", "retry_after"]
 
 FAILURES: Final = 5
 """Failures in a row that take an endpoint out."""
@@ -19,6 +21,8 @@ FIRST_COOLDOWN: Final = 1.0
 LONGEST_COOLDOWN: Final = 60.0
 PROBE_SECONDS: Final = 1.0
 """How long an offered probe may take to begin before it is offered again."""
+
+_LONGEST_RETRY_AFTER: Final = 86_400.0
 
 _COUNTED: Final[frozenset[FailureKind]] = frozenset(
     {"unavailable", "overloaded", "upstream_error", "upstream_auth", "timeout", "cut", "protocol"}
@@ -97,3 +101,31 @@ class Health:
         self.ejected_until = now + min(FIRST_EJECTION * 2**self.ejections, LONGEST_EJECTION)
         self.ejections = min(self.ejections + 1, 10)
         return True
+
+
+def retry_after(headers: Mapping[bytes, bytes]) -> float | None:
+    """How long the upstream asks us to wait, in seconds; a date counts from the answer's own `Date`, whatever our clock says."""
+    millis = headers.get(b"retry-after-ms")
+    if millis is not None and millis.isdigit():
+        return min(int(millis[:12]) / 1000, _LONGEST_RETRY_AFTER)
+    value = headers.get(b"retry-after")
+    if value is None:
+        return None
+    try:
+        seconds = float(value[:32])
+    except ValueError:
+        until = _date(value)
+        since = _date(headers.get(b"date", b""))
+        if until is None:
+            return None
+        seconds = until - (time.time() if since is None else since)
+    return min(max(seconds, 0.0), _LONGEST_RETRY_AFTER) if seconds == seconds else None
+
+
+def _date(value: bytes) -> float | None:
+    import email.utils  # late: 10 ms, and hardly ever needed
+
+    try:
+        return email.utils.parsedate_to_datetime(value.decode("latin-1")).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from stretto.steps import Ask, Emit, Endpoint, Outcome, Quote, Ready, Tally
+from stretto.steps import Ask, Count, Emit, Endpoint, Outcome, Quote, Ready, Tally
 from stretto.types import Card, Delta, Failure, FailureKind, Message, Price, TokenLogprob, Usage
 
 __all__ = ["Script", "Scripted", "ScriptedPool"]
@@ -33,7 +33,7 @@ class Scripted:
     turns: int = 0
     retryable: bool | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
-    embedding: tuple[float, ...] = ()
+    embeddings: tuple[tuple[float, ...], ...] = ()
     state: tuple[float, ...] = ()
 
 
@@ -94,6 +94,10 @@ class ScriptedPool:
         cap = self._most(ask)
         worst = card.price.of(Usage(given, cap))
         return Quote(card.price.of(Usage(given, min(cap, 10))), worst, given, cap, priced=card.priced)
+
+    async def count(self, ask: Ask) -> Count:
+        """As `Pool.count`: words are the tokens here."""
+        return Count(_words_in(ask), True)
 
     def candidates(self, ask: Ask) -> Ready:
         """As `Pool.candidates`: every endpoint, always."""
@@ -157,7 +161,7 @@ class ScriptedPool:
             error,
             retryable and not tally.emitted,
             said.logprobs,
-            said.embedding,
+            said.embeddings,
             said.state,
             model=f"scripted-{ask.worker}",
         )

@@ -1,19 +1,21 @@
 """Workers: a model that can be asked = a wire format, the places where it is served, and what is known of it."""
 
+import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from stretto.errors import ConfigError
-from stretto.pool.attempt import Lane, LocalModels, Pace, Timeouts, attempt
+from stretto.errors import ConfigError, LocalModelError
+from stretto.pool.attempt import Lane, LocalModels, Pace, Timeouts, attempt, count
 from stretto.pool.estimate import input_tokens, likely
+from stretto.pool.gguf import read_gguf_header
 from stretto.pool.health import FAILURES
 from stretto.pool.http import Transport, header_block, parse_url
 from stretto.pool.limits import Gate
 from stretto.pool.profiles import ASSUMED_ABILITIES, profile
-from stretto.steps import Ask, Emit, Endpoint, Outcome, Quote, Ready, Tally
+from stretto.steps import Ask, Count, Emit, Endpoint, Outcome, Quote, Ready, Tally
 from stretto.types import Card, Price
 from stretto.wire import FORMATS, format_named
 
@@ -23,6 +25,7 @@ DEFAULT_CAP: Final = 4096
 """Output tokens that a price rests on when neither the ask nor the card bounds them."""
 _TYPICAL_OUTPUT: Final = 400
 _BUSY: Final = 0.05
+_COUNT_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,8 @@ def describe(
     """
     known = profile(model)
     local = bool(places) and all(place.gguf is not None for place in places)
+    if local and abilities is None:
+        abilities = _abilities_of_file(places[0].gguf)
     found = price or (known.price if known is not None and not local else None)
     vendor = {"vendor": known.vendor} if known is not None and known.vendor and not local else {}
     card = Card(
@@ -96,6 +101,17 @@ def describe(
         priced=found is not None or local,
     )
     return Worker(id, model, tuple(places), card, wire, known.lacks if known is not None else frozenset())
+
+
+def _abilities_of_file(path: Path | None) -> frozenset[str] | None:
+    """What llama.cpp can do with a model file, by its head; `None` if that cannot be read (who asks the worker is told why)."""
+    try:
+        head = read_gguf_header(path or "")
+    except LocalModelError:
+        return None
+    if not head.causal or head.pooling is not None:
+        return frozenset({"embedding", "tokens"})
+    return ASSUMED_ABILITIES | {"state", "tokens", "grammar"}
 
 
 class WorkerPool:
@@ -190,6 +206,19 @@ class WorkerPool:
         reason = f"every endpoint of {ask.worker} is rate limited"
         return Ready(retry_after=max(pause, _BUSY), reason=reason, kind="rate_limited")
 
+    async def count(self, ask: Ask) -> Count:
+        """As `Pool.count`: exact for local files and for servers that are known to be llama.cpp, if they tell in two seconds."""
+        worker = self._workers.get(ask.worker)
+        if worker is None:
+            return Count(0, False)
+        lane = next((lane for lane in self._lanes[worker.id] if lane.counts), None)
+        if lane is not None and ask.want != "embedding":
+            deadline = asyncio.get_running_loop().time() + _COUNT_SECONDS
+            found = await count(lane, ask, self._transport, self._local, deadline)
+            if found is not None:
+                return Count(found, True)
+        return Count(input_tokens(ask, worker.dense), False)
+
     def attempt(
         self, ask: Ask, endpoint: Endpoint, *, deadline: float | None, tally: Tally, emit: Emit | None
     ) -> Coroutine[Any, Any, Outcome]:
@@ -225,8 +254,8 @@ def _lanes(worker: Worker) -> tuple[Lane, ...]:
     lanes = []
     for place in worker.places:
         fields = {"content-type": "application/json", **{k.lower(): v for k, v in place.headers.items()}}
-        if place.api_key:
-            fields.setdefault("authorization", f"Bearer {place.api_key}")
+        for name, value in form.credentials(place.api_key).items():
+            fields.setdefault(name, value)
         renames: Mapping[str, str] = worker.renames
         try:
             origin, base = (None, b"/v1") if place.gguf is not None else parse_url(place.base_url)

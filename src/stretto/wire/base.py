@@ -43,6 +43,7 @@ __all__ = [
     "Rendered",
     "StreamReader",
     "StreamWriter",
+    "bearer",
     "bounded_json",
     "cause_of_status",
     "delta_of",
@@ -149,11 +150,17 @@ class Question(Protocol):
 
 @record
 class Rendered:
-    """A request for an upstream: `path` is appended to the base URL, `dropped` names parameters the worker lacks."""
+    """A request for an upstream: `path` is appended to the base URL, `dropped` names parameters the worker lacks.
+
+    `custom` are the functions that stand for custom tools; calls of them are turned back (`wire.tools`). `headers` go with this
+    request beside the endpoint's own. A path that begins with `/v1/` takes the place of a base URL's own `/v1`.
+    """
 
     path: str
     body: bytes
     dropped: tuple[str, ...] = ()
+    custom: frozenset[str] = frozenset()
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(slots=True)
@@ -169,7 +176,7 @@ class Completion:
     usage: Usage | None = None
     model: str = ""
     logprobs: tuple[TokenLogprob, ...] = ()
-    embedding: tuple[float, ...] = ()
+    embeddings: tuple[tuple[float, ...], ...] = ()
     error: Failure | None = None
     retryable: bool = False
 
@@ -223,6 +230,10 @@ class Format(Protocol):
     """Its name in the configuration (`wire = "..."`)."""
     ROUTE: str
     """The gateway's route for it."""
+
+    def credentials(self, key: str) -> Mapping[str, str]:
+        """The headers that carry an endpoint's key ("" for none), and those that go with every request of this format."""
+        ...
 
     def parse_request(self, body: bytes) -> Incoming:
         """A caller's request. Raises `RequestError` with the name of the field that is wrong."""
@@ -509,9 +520,16 @@ def cause_of_status(status: int) -> tuple[FailureKind, bool]:
     return "protocol", True
 
 
+def bearer(key: str) -> Mapping[str, str]:
+    """OpenAI's way to carry a key. See `Format.credentials`."""
+    return {"authorization": f"Bearer {key}"} if key else {}
+
+
 def delta_of(message: Message, logprobs: tuple[TokenLogprob, ...] = ()) -> Delta:
     """A whole message as one piece, for an answer that was not streamed live."""
     calls = tuple(
         (index, call.id, call.name, call.arguments) for index, call in enumerate(message.tool_calls)
     )
-    return Delta(message.text, message.reasoning, calls, message.refusal, logprobs)
+    content = message.content if isinstance(message.content, tuple) else ()
+    parts = tuple([part for part in content if part.kind != "text"])
+    return Delta(message.text, message.reasoning, calls, message.refusal, logprobs, message.thoughts, parts)

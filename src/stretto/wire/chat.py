@@ -9,22 +9,24 @@ from stretto.errors import RequestError
 from stretto.types import Answer, Card, Delta, Request, Usage, usd
 from stretto.wire.base import (
     Incoming,
-    bounded_json,
     expect_bool,
     expect_list,
     expect_number,
     expect_object,
     expect_text,
     parse_options,
-    refuse_transport_fields,
 )
-from stretto.wire.chat_parts import finish_reason, parse_messages, render_logprobs, render_message
+from stretto.wire.base import bearer as credentials
+from stretto.wire.chat_parts import finish_reason, parse_messages, render_answer, render_logprobs
 from stretto.wire.chat_upstream import parse_failure, parse_reply, reader, render_ask
+from stretto.wire.fields import SAMPLING, Check, model_name, read_body, sorted_out, whole
+from stretto.wire.tools import custom_names
 
 __all__ = [
     "NAME",
     "ROUTE",
     "ChatStream",
+    "credentials",
     "parse_failure",
     "parse_reply",
     "parse_request",
@@ -49,32 +51,10 @@ def parse_request(body: bytes) -> Incoming:
 
     `null` means not given. Sampling parameters go to `params`, what Stretto does not know to `extra`.
     """
-    try:
-        given = bounded_json(body)
-    except ValueError as error:
-        raise RequestError(f"The body is {error}.") from None
-    if type(given) is not dict:
-        raise RequestError("The body must be a JSON object.")
+    given = read_body(body)
     if "messages" not in given:
         raise RequestError("`messages` is missing.", param="messages")
-    if "model" not in given:
-        raise RequestError("`model` is missing; GET /v1/models lists what can be asked for.", param="model")
-    params: dict[str, Any] = {}
-    extra: dict[str, Any] = {}
-    rest: dict[str, Any] = {}
-    for name, value in given.items():
-        if value is None:
-            continue
-        check = _PARAMS.get(name)
-        if check is not None:
-            params[name] = check(value, name)
-        elif name in _FIELDS:
-            rest[name] = value
-        else:
-            extra[name] = value
-    ignored = refuse_transport_fields(extra) if extra else ()
-    for name in ignored:
-        del extra[name]
+    params, rest, extra, ignored = sorted_out(given, _PARAMS, _FIELDS)
     options = parse_options(rest.get("stretto"))
     streaming = "stream" in rest and expect_bool(rest["stream"], "stream")
     include_usage = False
@@ -83,7 +63,7 @@ def parse_request(body: bytes) -> Incoming:
         include_usage = streaming and wish is not None and expect_bool(wish, "stream_options.include_usage")
     request = Request(
         messages=parse_messages(given["messages"]),
-        model=_model(given["model"]),
+        model=model_name(given["model"]),
         params=params,
         max_tokens=_max_tokens(rest),
         tools=_tools(rest["tools"]) if "tools" in rest else (),
@@ -99,13 +79,6 @@ def parse_request(body: bytes) -> Incoming:
     if "n" in rest and expect_number(rest["n"], "n", least=1, whole=True) > 1:
         raise RequestError("`n` above 1 is not supported: send the request once for each answer.", param="n")
     return Incoming(request, streaming, include_usage, options, ignored)
-
-
-def _model(value: Any) -> str:
-    name = expect_text(value, "model")
-    if not name or len(name) > 256 or not name.isprintable():
-        raise RequestError("`model` must be a name of 1 to 256 printable characters.", param="model")
-    return name
 
 
 def _max_tokens(rest: Mapping[str, Any]) -> int | None:
@@ -136,39 +109,10 @@ def _response_format(value: Any) -> Mapping[str, Any]:
     return form
 
 
-def _number(least: float, most: float) -> Any:
-    return lambda value, where: expect_number(value, where, least=least, most=most)
-
-
-def _whole(least: float, most: float) -> Any:
-    return lambda value, where: expect_number(value, where, least=least, most=most, whole=True)
-
-
-def _stop(value: Any, where: str) -> Any:
-    if isinstance(value, str):
-        return value
-    return [expect_text(item, f"{where}[{index}]") for index, item in enumerate(expect_list(value, where))]
-
-
-def _logit_bias(value: Any, where: str) -> Any:
-    return {
-        token: expect_number(bias, f"{where}.{token}") for token, bias in expect_object(value, where).items()
-    }
-
-
-_PARAMS: Final[Mapping[str, Any]] = {
-    "temperature": _number(0, 2),
-    "top_p": _number(0, 1),
-    "top_k": _whole(-1, 2**31 - 1),
-    "min_p": _number(0, 1),
-    "stop": _stop,
-    "presence_penalty": _number(-2, 2),
-    "frequency_penalty": _number(-2, 2),
-    "repetition_penalty": _number(0, 100),
-    "logit_bias": _logit_bias,
+_PARAMS: Final[Mapping[str, Check]] = {
+    **SAMPLING,
     "logprobs": expect_bool,
-    "top_logprobs": _whole(0, 20),
-    "seed": _whole(-(2**63), 2**64 - 1),
+    "top_logprobs": whole(0, 20),
     "reasoning_effort": expect_text,
     "verbosity": expect_text,
     "parallel_tool_calls": expect_bool,
@@ -224,8 +168,6 @@ def render_response(
     stretto: Mapping[str, Any] | None = None,
 ) -> bytes:
     """The body of a whole answer."""
-    message = render_message(answer.message)
-    message["refusal"] = answer.message.refusal or None
     body: dict[str, Any] = {
         "id": id,
         "object": "chat.completion",
@@ -234,7 +176,7 @@ def render_response(
         "choices": [
             {
                 "index": 0,
-                "message": message,
+                "message": render_answer(answer.message),
                 "logprobs": render_logprobs(answer.logprobs) if answer.logprobs else None,
                 "finish_reason": finish_reason(answer.finish, answer.message),
             }
@@ -248,18 +190,27 @@ def render_response(
 
 def stream(id: str, created: int, incoming: Incoming) -> "ChatStream":
     """A writer for one streamed answer to `incoming`."""
-    return ChatStream(id, created, incoming.request.model, incoming.include_usage)
+    custom = custom_names(incoming.request.tools) if incoming.request.tools else frozenset()
+    return ChatStream(id, created, incoming.request.model, incoming.include_usage, custom)
 
 
 class ChatStream:
     """Renders one answer as `chat.completion.chunk` events: the role in the first chunk, usage only if it was asked for.
 
-    The deltas are taken as `StreamReader` gives them: tool calls numbered from 0, id and name once.
+    The deltas are taken as `StreamReader` gives them: tool calls numbered from 0, id and name once. `custom` are the names of the
+    caller's custom tools. A seal that only another format knows makes no chunk.
     """
 
-    __slots__ = ("_head", "_open", "_plain_tail", "_started", "_with_usage")
+    __slots__ = ("_custom", "_custom_calls", "_head", "_open", "_plain_tail", "_started", "_with_usage")
 
-    def __init__(self, id: str, created: int, model: str, include_usage: bool = False) -> None:
+    def __init__(
+        self,
+        id: str,
+        created: int,
+        model: str,
+        include_usage: bool = False,
+        custom: frozenset[str] = frozenset(),
+    ) -> None:
         base = orjson.dumps({"id": id, "object": "chat.completion.chunk", "created": created, "model": model})
         self._open = b"data: " + base[:-1]
         self._head = self._open + b',"choices":[{"index":0,"delta":'
@@ -267,6 +218,8 @@ class ChatStream:
             b',"usage":null' if include_usage else b""
         )
         self._with_usage = include_usage
+        self._custom = custom
+        self._custom_calls: set[int] = set()
         self._started = False
 
     def deltas(self, deltas: Sequence[Delta]) -> bytes:
@@ -281,7 +234,7 @@ class ChatStream:
                 chunks.append(
                     b'%b{"content":%b}%b' % (self._head, orjson.dumps(delta.text), self._plain_tail)
                 )
-            else:
+            elif not (delta.thoughts or delta.parts) or _says(delta):
                 chunks.append(self._chunk(delta))
         return b"".join(chunks)
 
@@ -298,11 +251,20 @@ class ChatStream:
         if delta.refusal:
             raw["refusal"] = delta.refusal
         if delta.tool_calls:
-            raw["tool_calls"] = [_call_fragment(*fragment) for fragment in delta.tool_calls]
+            raw["tool_calls"] = [self._fragment(*fragment) for fragment in delta.tool_calls]
         tail = self._plain_tail
         if delta.logprobs:
             tail = tail.replace(b"null", orjson.dumps(render_logprobs(delta.logprobs)), 1)
         return self._head + orjson.dumps(raw) + tail
+
+    def _fragment(self, index: int, id: str, name: str, arguments: str) -> dict[str, Any]:
+        if id and name in self._custom:
+            self._custom_calls.add(index)
+        kind, field = ("custom", "input") if index in self._custom_calls else ("function", "arguments")
+        said: dict[str, Any] = {field: arguments}
+        if not id:
+            return {"index": index, kind: said}
+        return {"index": index, "id": id, "type": kind, kind: {"name": name, **said}}
 
     def end(
         self, answer: Answer, usage: Usage, served: Usage, stretto: Mapping[str, Any] | None = None
@@ -337,11 +299,8 @@ class ChatStream:
         return b": keep-alive\n\n%b{}%b" % (self._head, self._plain_tail)
 
 
-def _call_fragment(index: int, id: str, name: str, arguments: str) -> dict[str, Any]:
-    function: dict[str, Any] = {"arguments": arguments}
-    if not id:
-        return {"index": index, "function": function}
-    return {"index": index, "id": id, "type": "function", "function": {"name": name, **function}}
+def _says(delta: Delta) -> bool:
+    return bool(delta.text or delta.reasoning or delta.tool_calls or delta.refusal or delta.logprobs)
 
 
 def render_error(message: str, type: str, code: str | None = None, param: str | None = None) -> bytes:

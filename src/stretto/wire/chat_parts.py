@@ -8,12 +8,14 @@ import orjson
 from stretto.errors import RequestError
 from stretto.types import Message, Part, TokenLogprob, ToolCall, Usage
 from stretto.wire.base import expect_list, expect_object, expect_text
+from stretto.wire.tools import wrapped_input
 
 __all__ = [
     "arguments_of",
     "finish_reason",
     "logprobs_of",
     "parse_messages",
+    "render_answer",
     "render_logprobs",
     "render_message",
     "said_by_upstream",
@@ -27,6 +29,8 @@ _KNOWN: Final = frozenset(
     {"role", "content", "tool_calls", "tool_call_id", "name", "reasoning_content", "reasoning", "refusal"}
 )
 _PLAIN: Final = frozenset({"role", "content"})
+_RESERVED: Final = frozenset({"chat", "messages", "responses"})
+"""Keys of `Message.extra` under which the formats keep what they alone understand."""
 
 # --- callers' messages ---------------------------------------------------------------------------------------------
 
@@ -98,20 +102,27 @@ def _parse_part(raw: Any, where: str) -> Part:
 
 
 def _parse_calls(value: Any, where: str, extra: dict[str, Any]) -> tuple[ToolCall, ...]:
-    """Function calls. A list that holds other kinds of calls too is kept whole in `extra`."""
+    """Calls of functions and custom tools. A list that holds other kinds of calls too is kept whole in `extra`."""
     if value is None:
         return ()
     raws = [expect_object(raw, f"{where}[{index}]") for index, raw in enumerate(expect_list(value, where))]
-    if any(raw.get("type", "function") != "function" or len(raw) > 3 for raw in raws):
+    if any(raw.get("type", "function") not in ("function", "custom") or len(raw) > 3 for raw in raws):
         extra["tool_calls"] = raws
         return ()
     calls = []
     for index, raw in enumerate(raws):
         here = f"{where}[{index}]"
+        id_ = expect_text(raw.get("id"), f"{here}.id")
+        if raw.get("type") == "custom":
+            custom = expect_object(raw.get("custom"), f"{here}.custom")
+            name = expect_text(custom.get("name"), f"{here}.custom.name")
+            given = expect_text(custom.get("input", ""), f"{here}.custom.input")
+            calls.append(ToolCall(id_, name, given, "custom"))
+            continue
         function = expect_object(raw.get("function"), f"{here}.function")
         calls.append(
             ToolCall(
-                expect_text(raw.get("id"), f"{here}.id"),
+                id_,
                 expect_text(function.get("name"), f"{here}.function.name"),
                 expect_text(function.get("arguments", ""), f"{here}.function.arguments"),
             )
@@ -119,18 +130,21 @@ def _parse_calls(value: Any, where: str, extra: dict[str, Any]) -> tuple[ToolCal
     return tuple(calls)
 
 
-def render_message(message: Message, *, reasoning: bool = True) -> dict[str, Any]:
-    """A message of a request. `reasoning`: whether the reader takes back what a model thought."""
+def render_message(message: Message, *, reasoning: bool = True, own: bool = True) -> dict[str, Any]:
+    """A message of a request. `reasoning`: whether the reader takes back what a model thought.
+
+    `own`: its extra fields are this format's. Those of another are left out, and so is what a model said that only that other
+    format has words for. Raises `ValueError` for what a caller said and this format cannot say.
+    """
     content = message.content
     raw: dict[str, Any] = {"role": message.role}
     if isinstance(content, tuple):
-        raw["content"] = [
-            {"type": "text", "text": part.text} if part.data is None else part.data for part in content
-        ]
+        parts = [_render_part(part, own, message.role) for part in content]
+        raw["content"] = [part for part in parts if part is not None] or ("" if parts else [])
     else:
         raw["content"] = content
     if message.tool_calls:
-        raw["tool_calls"] = _render_calls(message.tool_calls)
+        raw["tool_calls"] = [_render_call(call) for call in message.tool_calls]
     if message.tool_call_id is not None:
         raw["tool_call_id"] = message.tool_call_id
     if message.name is not None:
@@ -139,16 +153,46 @@ def render_message(message: Message, *, reasoning: bool = True) -> dict[str, Any
         raw["refusal"] = message.refusal
     if message.reasoning and reasoning:
         raw["reasoning_content"] = message.reasoning
-    if message.extra:
+    if message.extra and own:
         raw |= message.extra
     return raw
 
 
-def _render_calls(calls: tuple[ToolCall, ...]) -> list[dict[str, Any]]:
-    return [
-        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-        for call in calls
-    ]
+def render_answer(message: Message) -> dict[str, Any]:
+    """The message of an answer. What only another format has words for (pieces of content, extra fields) is left out."""
+    raw: dict[str, Any] = {
+        "role": "assistant",
+        "content": message.text if isinstance(message.content, tuple) else message.content,
+    }
+    if message.tool_calls:
+        raw["tool_calls"] = [_render_answered(call) for call in message.tool_calls]
+    raw["refusal"] = message.refusal or None
+    if message.reasoning:
+        raw["reasoning_content"] = message.reasoning
+    if message.extra:
+        raw |= {name: value for name, value in message.extra.items() if name not in _RESERVED}
+    return raw
+
+
+def _render_part(part: Part, own: bool, role: str) -> Mapping[str, Any] | None:
+    if part.kind == "text":
+        return part.data if own and part.data is not None else {"type": "text", "text": part.text}
+    if own or part.kind in ("image_url", "input_audio", "file"):
+        return part.data
+    if role == "assistant":
+        return None
+    raise ValueError(f"Chat Completions cannot say a content part of type {part.kind[:40]!r}")
+
+
+def _render_call(call: ToolCall) -> dict[str, Any]:
+    arguments = call.arguments if call.kind == "function" else wrapped_input(call.arguments)
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
+
+
+def _render_answered(call: ToolCall) -> dict[str, Any]:
+    if call.kind == "custom":
+        return {"id": call.id, "type": "custom", "custom": {"name": call.name, "input": call.arguments}}
+    return _render_call(call)
 
 
 # --- what upstreams say ------------------------------------------------------------------------------------------
@@ -181,7 +225,9 @@ def said_by_upstream(raw: Mapping[str, Any]) -> Message:
             )
     refusal = raw.get("refusal")
     extra = {
-        name: item for name, item in raw.items() if item is not None and item != [] and name not in _KNOWN
+        name: item
+        for name, item in raw.items()
+        if item is not None and item != [] and name not in _KNOWN and name not in _RESERVED
     }
     return Message(
         "assistant",

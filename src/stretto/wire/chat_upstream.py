@@ -5,12 +5,12 @@ has said why it finished; `[DONE]` or the end of the connection alone means that
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import orjson
 
-from stretto.types import Card, Delta, Failure, Message, TokenLogprob, ToolCall, Usage
+from stretto.types import Card, Delta, Failure, Message, Part, TokenLogprob, ToolCall, Usage
 from stretto.wire.base import Completion, Question, Rendered, bounded_json, cause_of_status, redact
 from stretto.wire.chat_parts import (
     arguments_of,
@@ -21,14 +21,16 @@ from stretto.wire.chat_parts import (
     text_of_parts,
     usage_of,
 )
+from stretto.wire.tools import portable
 
-__all__ = ["ChatReader", "parse_failure", "parse_reply", "reader", "render_ask"]
+__all__ = ["ChatReader", "failure_inside", "parse_failure", "parse_reply", "reader", "render_ask"]
 
 # --- asks --------------------------------------------------------------------------------------------------------
 
 _NO_NAMES: Final[Mapping[str, str]] = {}
 _LOGPROBS: Final = frozenset({"logprobs", "top_logprobs"})
 _LARGEST_SEED: Final = 2**31 - 1
+_PORTABLE: Final = frozenset({"function", "custom", "namespace"})
 
 
 def render_ask(
@@ -43,24 +45,24 @@ def render_ask(
     """A bound ask as the body of a request. Raises `ValueError` for what this format cannot say.
 
     Dropped and named: parameters in `lacks`, and tools, response formats and log-probabilities that the card's abilities do
-    not list. What a model thought earlier is sent back only to workers with the ability `reasoning`.
+    not list; of a caller who speaks another format also its extra fields, and the effort where the worker does not reason. What
+    a model thought earlier is sent back only to workers with the ability `reasoning`. Custom tools go out as functions.
     """
-    if ask.want == "embedding":
-        return _render_embedding(ask, model)
-    if ask.want == "state":
-        raise ValueError("hidden states cannot be had over Chat Completions")
+    if ask.want not in ("text", "logprobs"):
+        raise ValueError(f"{ask.want} cannot be had over Chat Completions")
     able = card.abilities
-    thoughts = "reasoning" in able
+    thoughts, own = "reasoning" in able, ask.wire == "chat"
     body: dict[str, Any] = {
         "model": model,
         "messages": [
             {"role": message.role, "content": message.content}
             if type(message.content) is str and message.role != "assistant" and _bare(message)
-            else render_message(message, reasoning=thoughts)
-            for message in ask.messages or ()
+            else render_message(message, reasoning=thoughts, own=own)
+            for message in (ask.messages if own else _fitting_results(ask.messages or ())) or ()
         ],
     }
     dropped: list[str] = []
+    custom: frozenset[str] = frozenset()
     wanted = dict(ask.params)
     if ask.want == "logprobs":
         wanted["logprobs"] = True
@@ -69,21 +71,19 @@ def render_ask(
         wanted["max_tokens"] = ask.max_tokens
     if ask.tools:
         if "tools" in able:
-            wanted["tools"] = ask.tools
-            if ask.tool_choice is not None:
-                wanted["tool_choice"] = ask.tool_choice
+            custom = _put_tools(wanted, ask, dropped)
         else:
             dropped.append("tools")
             wanted.pop("parallel_tool_calls", None)
     if ask.response_format is not None:
         wanted["response_format"] = ask.response_format
     for name, value in wanted.items():
-        if name in lacks or _beyond(name, able):
+        if name in lacks or _beyond(name, able, own):
             dropped.append(name)
         else:
             body[renames.get(name, name)] = _fitting(name, value)
     for name, value in ask.extra.items():
-        if name in lacks:
+        if name in lacks or not own:
             dropped.append(name)
         elif name not in body:
             body[name] = value
@@ -92,7 +92,7 @@ def render_ask(
         if "stream_options" not in lacks:
             body["stream_options"] = {"include_usage": True}
     try:
-        return Rendered("/chat/completions", orjson.dumps(body), tuple(dropped))
+        return Rendered("/chat/completions", orjson.dumps(body), tuple(dropped), custom)
     except TypeError as error:
         raise ValueError(f"the request cannot be written as JSON: {error}") from None
 
@@ -101,9 +101,45 @@ def _bare(message: Message) -> bool:
     return message.tool_call_id is None and message.name is None and not message.extra
 
 
-def _beyond(name: str, able: frozenset[str]) -> bool:
+def _put_tools(wanted: dict[str, Any], ask: Question, dropped: list[str]) -> frozenset[str]:
+    """The tools and the choice among them; returns the names of functions that stand for custom tools."""
+    own = ask.wire == "chat"
+    if own and not any(tool.get("type") == "custom" for tool in ask.tools):
+        tools, choice, custom = ask.tools, ask.tool_choice, frozenset[str]()
+    else:
+        hosted = [tool for tool in ask.tools if own and tool.get("type") not in _PORTABLE]
+        found = portable([tool for tool in ask.tools if tool not in hosted], ask.tool_choice)
+        tools, choice, custom = (*found.tools, *hosted), found.choice, found.custom
+        dropped += found.dropped
+    if tools:
+        wanted["tools"] = tools
+        if choice is not None:
+            wanted["tool_choice"] = choice
+    else:
+        wanted.pop("parallel_tool_calls", None)
+    return custom
+
+
+def _fitting_results(messages: Sequence[Message]) -> Sequence[Message]:
+    """Messages whose tool results are texts: pictures in them go into a user's message after the results."""
+    found: list[Message] = []
+    moved: list[Part] = []
+    for message in messages:
+        if message.role == "tool" and isinstance(message.content, tuple):
+            moved += [part for part in message.content if part.kind != "text"]
+            message = Message("tool", message.text, tool_call_id=message.tool_call_id)
+        elif moved and message.role != "tool":
+            found.append(Message("user", tuple(moved)))
+            moved = []
+        found.append(message)
+    return [*found, Message("user", tuple(moved))] if moved else found
+
+
+def _beyond(name: str, able: frozenset[str], own: bool) -> bool:
     if name in _LOGPROBS:
         return "logprobs" not in able
+    if name == "reasoning_effort" and not own:  # agents of other formats send one always
+        return "reasoning" not in able
     return name == "response_format" and "json" not in able
 
 
@@ -112,11 +148,6 @@ def _fitting(name: str, value: Any) -> Any:
     if name == "seed" and type(value) is int and not 0 <= value <= _LARGEST_SEED:
         return value & _LARGEST_SEED
     return value
-
-
-def _render_embedding(ask: Question, model: str) -> Rendered:
-    text = "\n".join(message.text for message in ask.messages or ())
-    return Rendered("/embeddings", orjson.dumps({"model": model, "input": text, "encoding_format": "float"}))
 
 
 # --- whole answers -----------------------------------------------------------------------------------------------
@@ -131,13 +162,11 @@ def parse_reply(body: bytes, want: str = "text") -> Completion:
     if type(raw) is not dict:
         return _unusable("protocol", "the answer is not a JSON object")
     if raw.get("error"):
-        failure, retryable = _inside(raw["error"])
+        failure, retryable = failure_inside(raw["error"])
         return Completion(usage=usage_of(raw.get("usage")), error=failure, retryable=retryable)
     model = raw.get("model")
     usage = usage_of(raw.get("usage"))
     found = Completion(usage=usage, model=model if type(model) is str else "")
-    if want == "embedding":
-        return _embedding(raw, found)
     choices = raw.get("choices")
     if type(choices) is not list or not choices:
         return _with_error(found, "empty", "the answer has no choices")
@@ -167,18 +196,6 @@ def _finished(found: Completion, finish: str) -> Completion:
     return found
 
 
-def _embedding(raw: Mapping[str, Any], found: Completion) -> Completion:
-    data = raw.get("data")
-    if type(data) is not list or not data:
-        return _with_error(found, "empty", "the answer has no embedding")
-    vector = data[0].get("embedding") if type(data[0]) is dict else None
-    if type(vector) is not list or not vector or any(type(x) not in (int, float) for x in vector):
-        return _with_error(found, "protocol", "the answer's embedding is not a list of numbers")
-    found.embedding = tuple(map(float, vector))
-    found.finish = "stop"
-    return found
-
-
 def _unusable(kind: Any, text: str) -> Completion:
     return Completion(error=Failure(kind, text), retryable=True)
 
@@ -188,7 +205,7 @@ def _with_error(found: Completion, kind: Any, text: str) -> Completion:
     return found
 
 
-def _inside(error: Any) -> tuple[Failure, bool]:
+def failure_inside(error: Any) -> tuple[Failure, bool]:
     """An error object inside an answer or a stream whose HTTP status was 200."""
     code = error.get("code") if isinstance(error, dict) else None
     text = _text_of_error(error)
@@ -290,7 +307,7 @@ class ChatReader:
         if type(chunk) is not dict:
             return self._stop("protocol", "an event of the stream is not a JSON object")
         if chunk.get("error"):
-            self.error, self._retryable = _inside(chunk["error"])
+            self.error, self._retryable = failure_inside(chunk["error"])
             self.done = True
             return None
         if not self._model:

@@ -404,7 +404,7 @@ def test_embedding() -> None:
     ask = Ask("w", ASK.messages, role="embedder", want="embedding")
     outcome, _, _, server = once(answer(body), ask=ask, live=True)
     assert outcome.error is None
-    assert (outcome.embedding, outcome.usage) == ((0.5, -1.0), Usage(5))
+    assert (outcome.embeddings, outcome.usage) == (((0.5, -1.0),), Usage(5))
     assert server.requests[0].startswith(b"POST /v1/embeddings ")
 
 

@@ -1,5 +1,7 @@
 """Token estimates err high, by a known measure."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,14 +12,33 @@ from stretto.pool.estimate import input_tokens, likely, most_tokens
 from stretto.steps import Ask
 from stretto.types import Message, Part, ToolCall
 
-# texts and their tokens in OpenAI's cl100k_base tokeniser, as published in its documentation
 COUNTED = [("antidisestablishmentarianism", 6), ("2 + 2 = 4", 7), ("お誕生日おめでとう", 9)]
+"""Texts and their tokens in OpenAI's cl100k_base tokeniser, as published in its documentation."""
+
+DEAREST = json.loads((Path(__file__).parent / "token_counts.json").read_bytes())
+"""Texts by kind, each with the most tokens that a real tokeniser (o200k, cl100k, Llama 3, Claude 2) makes of it."""
 
 
 @pytest.mark.parametrize(("text", "tokens"), COUNTED)
 def test_never_below_a_real_count(text: str, tokens: int) -> None:
     """Known counts of a real tokeniser are not above the estimate."""
     assert most_tokens(text) >= tokens
+
+
+@pytest.mark.parametrize("kind", sorted(DEAREST))
+def test_errs_high_by_kind_of_text(kind: str) -> None:
+    """Languages, code, JSON, emoji: the estimate is at least the count of the dearest of four real tokenisers."""
+    for text, tokens in DEAREST[kind]:
+        assert most_tokens(text) >= tokens
+
+
+def test_a_list_of_token_ids_is_counted_exactly() -> None:
+    """Ids in the place of text are as many tokens as there are."""
+    one, two = (
+        input_tokens(Ask("w", (Message("user", (Part("tokens", data={"tokens": [7] * n}),)),)))
+        for n in (1, 500)
+    )
+    assert two - one == 499
 
 
 @given(st.text())
