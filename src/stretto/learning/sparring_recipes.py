@@ -160,11 +160,15 @@ _RECIPES: Final = (
         ),
     ),
     Recipe(
+        "general-large-early", FAMILIES, steps=900, seed=52, rate=3e-3, width=192, layers=4, inner=512
+    ),
+    Recipe(
         "general-large",
         FAMILIES,
-        steps=900,
-        seed=52,
-        rate=3e-3,
+        steps=1600,
+        seed=152,
+        rate=2e-3,
+        base="general-large-early",
         width=192,
         layers=4,
         inner=512,
