@@ -5,7 +5,7 @@ Built in, for whatever pool there is:
 | name | stands for |
 |---|---|
 | `route` | the owner's rules, then what a table has learned per kind of task, then the default or the cheapest worker |
-| `cascade` | up to three workers from cheap to dear, their own confidence between |
+| `cascade` | workers from cheap to dear, their own confidence between: the useful ones by the table, else up to three |
 | `fuse` | up to four workers side by side and a vote weighed by confidence; with only one worker, three samples of it |
 | `fallback` | every worker in the order of the configuration, the next one when one fails |
 | `stretto` | for now the same as `route` where a table has been learned for this pool, else as `cascade` |
@@ -196,16 +196,21 @@ class _Builder:
         options = dict(own.options)
         names: Sequence[str] = options.pop("rungs", ())
         where = f"{own.where}.rungs"
+        adapts = False
         if not names:
             names = _ladder(self.cards)
             where = own.where or own.name
-            if not self._sure(names[:-1]):
+            usual = tuple(card.id for card in _usual(self.cards, _RUNGS))
+            if self.learned.table and self.learned.thresholds and self._sure(usual) and not options:
+                names, adapts = usual, True
+            elif not self._sure(names[:-1]):
                 names = (names[0], names[-1])[: len(names)]
         self._known(names, where)
         given: Any = options.pop("check", None)
         check: Literal["confidence", "agreement", "verifier"] = given or self._check(own, names)
         if check == "verifier":
-            options["verifier"] = self._one(own, "verifier") if "verifier" in options or given else names[-1]
+            named = "verifier" in options or (given and not self._checker)
+            options["verifier"] = self._one(own, "verifier") if named else self._checker or names[-1]
         thresholds = self.learned.thresholds if check == "confidence" else None
         table = self.learned.table if thresholds is not None else None
         if "thresholds" in options:
@@ -217,7 +222,7 @@ class _Builder:
         )
         known = None if table is None else Table(table)
         options["wordings"] = self._wordings(own, options.get("verifier"))
-        return Cascade(rungs, check=check, thresholds=thresholds, table=known, **options)
+        return Cascade(rungs, check=check, thresholds=thresholds, table=known, adapts=adapts, **options)
 
     def _sure(self, names: Iterable[str]) -> bool:
         """Whether all these workers tell how sure they are."""
@@ -234,7 +239,12 @@ class _Builder:
             return "verifier"
         if self._sure(names[:-1]):
             return "confidence"
-        return "verifier" if names[-1] in self.workers else "agreement"
+        return "verifier" if self._checker or names[-1] in self.workers else "agreement"
+
+    @property
+    def _checker(self) -> str:
+        """The worker that was made to verify and judge (label `role`), or ""."""
+        return next((card.id for card in self.cards if card.labels.get("role") == "checker"), "")
 
     def _fuse(self, own: PolicySettings) -> Policy:
         options = dict(own.options)
@@ -245,6 +255,8 @@ class _Builder:
             if key in options:
                 options[key] = self._one(own, key)
         how = options.setdefault("how", self._how(own))
+        if how in ("select", "pairs") and "judge" not in options and self._checker:
+            options["judge"] = self._checker
         if how in ("select", "pairs") and "judge" not in options:
             raise ConfigError(f'{own.where}.how: "{how}" needs a `judge`, the worker that compares')
         if how == "synthesise" and "writer" not in options:
@@ -259,8 +271,9 @@ class _Builder:
         options["window"] = _WINDOW if options.pop("sequential", False) else 0
         options["wordings"] = self._wordings(own, options.get("judge") or options.get("writer"))
         if not own.options and not self._sure(panel):
-            options |= {"how": "select", "judge": panel[0]}  # free prose gets no two equal votes
-            options["wordings"] = self._wordings(own, panel[0])
+            judge = self._checker or panel[0]
+            options |= {"how": "select", "judge": judge}  # free prose gets no two equal votes
+            options["wordings"] = self._wordings(own, judge)
         elif "how" not in own.options and "weigh" not in options and how == "vote":
             options["weigh"] = "confidence" if self._sure(panel) else "count"
         return Fuse(panel, **options)

@@ -208,6 +208,39 @@ def test_a_control_by_lot_can_be_named() -> None:
     )
 
 
+def test_what_was_made_for_another_job_is_no_contender_and_a_checker_checks() -> None:
+    """Built-in policies play solvers; who has the role of a checker verifies and judges where nobody else is named."""
+    cards = (
+        *CARDS,
+        Card("thinks", labels={"role": "thinker"}, abilities=SURE),
+        Card("checks", labels={"role": "checker"}, abilities=SURE, context=2048),
+    )
+    names = Catalog(
+        cards,
+        settings(
+            '[policy.checked]\ntype = "cascade"\ncheck = "verifier"\n[policy.judged]\ntype = "fuse"\nhow = "select"'
+        ),
+    )
+    for name in ("cascade", "fallback", "fuse", "route"):
+        assert "thinks" not in str(names.resolve(name))
+        assert "checks" not in str(names.resolve(name))
+    checked, judged = names.resolve("checked"), names.resolve("judged")
+    assert isinstance(checked, Cascade)
+    assert isinstance(judged, Fuse)
+    assert (checked.verifier, judged.judge) == ("checks", "checks")
+    assert checked.wordings == judged.wordings == COMPACT
+
+
+def test_a_cascade_over_a_learned_pool_adapts() -> None:
+    """With a table and thresholds the built-in ladder is made of everyone, and fitted to each prompt; the owner's rungs are not."""
+    thresholds = Artifact("stretto.thresholds/1", data={"workers": {}})
+    names = catalog('[policy.mine]\ntype = "cascade"\nrungs = ["cheap", "dear"]', Learned(TABLE, thresholds))
+    built, mine = names.resolve("cascade"), names.resolve("mine")
+    assert isinstance(built, Cascade)
+    assert isinstance(mine, Cascade)
+    assert (built.adapts, mine.adapts) == (True, False)
+
+
 def test_a_pool_of_one_is_resampled() -> None:
     """With a single worker the panel is three samples of it."""
     alone = Catalog(CARDS[:1], settings()).resolve("fuse")

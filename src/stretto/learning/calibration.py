@@ -14,7 +14,7 @@ from stretto.artifacts import Artifact
 from stretto.engine.run import Engine
 from stretto.evaluation.verification import balanced_accuracy, lowest_threshold
 from stretto.policies.cascade import THRESHOLDS_SCHEMA
-from stretto.policies.route import TABLE_SCHEMA, words
+from stretto.policies.route import TABLE_SCHEMA, order_words, words
 from stretto.policies.signals import confidence
 from stretto.policies.solo import Solo
 from stretto.sparring.graders import grade
@@ -82,7 +82,8 @@ async def observe(
 def route_table(seen: Sequence[Observation], provenance: Mapping[str, Any], *, n: int, seed: int) -> Artifact:
     """The table of `policies.route`: how each kind of task is worded (from `n` training prompts), who is right how often."""
     prompts: dict[str, Counter[str]] = {task: Counter() for task in TASKS}
-    for task, problem in asked("train", n, seed):
+    those = asked("train", n, seed)
+    for task, problem in those:
         prompts[task].update(set(words(problem.prompt)))
     total: Counter[str] = Counter()
     for count in prompts.values():
@@ -90,8 +91,12 @@ def route_table(seen: Sequence[Observation], provenance: Mapping[str, Any], *, n
     # A word that is in few prompts is payload, not wording; leaving it out keeps the table small and the guess honest.
     kept = sorted(word for word, count in total.items() if count >= max(5, n // 1000))
     sizes = {task: sum(count[w] for w in kept) for task, count in prompts.items()}
+    strangers = {task: _strangers([p.prompt for t, p in those if t == task], set(kept)) for task in TASKS}
     data = {
-        "tasks": {task: {"prior": 1 / len(TASKS), "workers": _record(seen, task)} for task in TASKS},
+        "tasks": {
+            task: {"prior": 1 / len(TASKS), "strangers": strangers[task], "workers": _record(seen, task)}
+            for task in TASKS
+        },
         "words": {
             word: {
                 t: round(math.log((prompts[t][word] + 0.5) / (sizes[t] + 0.5 * len(kept))), 4) for t in TASKS
@@ -101,6 +106,12 @@ def route_table(seen: Sequence[Observation], provenance: Mapping[str, Any], *, n
         "unseen": {t: round(math.log(0.5 / (sizes[t] + 0.5 * len(kept))), 4) for t in TASKS},
     }
     return Artifact(TABLE_SCHEMA, dict(provenance), data)
+
+
+def _strangers(prompts: Sequence[str], known: set[str]) -> int:
+    """How many unknown words a prompt has at most beside its lists, but for one in a thousand prompts."""
+    counts = sorted(sum(word not in known for word in order_words(prompt)) for prompt in prompts)
+    return counts[int(0.999 * len(counts))]
 
 
 def _record(seen: Sequence[Observation], task: str) -> dict[str, list[int]]:

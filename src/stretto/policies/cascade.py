@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from stretto.artifacts import Artifact
 from stretto.policies.judging import STANDARD, Wordings, longest, verdict
 from stretto.policies.outlooks import beside, maybe, of_ask, then
-from stretto.policies.route import Table
+from stretto.policies.route import Guess, Table, blend
 from stretto.policies.settle import settle, with_otherwise
 from stretto.policies.signals import confidence, same
 from stretto.policies.solo import Solo
@@ -46,9 +46,13 @@ class Cascade:
     (a worker says yes). Thresholds come from an artefact of schema `THRESHOLDS_SCHEMA` (data: `workers` {id: threshold}, and
     `tasks` {task: {id: threshold}} for what `table` takes the prompt for), else `threshold` counts. An answer that a limit keeps
     from being checked, or from being bettered, is returned and says so.
+
+    With `adapts` the ladder is made for what `table` takes the prompt for, of workers only: up to the one that is right most
+    often, without those that cost as much or whose answers are never accepted. A prompt like no task of the table has one
+    rung, the broadest worker.
     """
 
-    CODE: ClassVar[str] = "2"
+    CODE: ClassVar[str] = "3"
     rungs: tuple[Rung, ...]
     check: Check = "confidence"
     threshold: float = 0.5
@@ -59,17 +63,21 @@ class Cascade:
     samples: int = 2
     temperature: float = 0.8
     wordings: Wordings = STANDARD
+    adapts: bool = False
 
     def plan(self, request: Request) -> Plan:
         """Rung by rung; each verdict is a recorded choice between accepting and escalating."""
         best: Answer | None = None
-        rungs = self._able(request)
+        guess = self.table.guess(request.prompt) if self.table is not None and self.thresholds else None
+        task = guess.task if guess and not guess.strange else ""
+        rungs = self._ladder(request, guess)
         if not rungs:
             names = ", ".join(r.name for r in self.rungs)
             return Answer(
                 error=Failure("denied", f"no rung of the cascade may be used for this request: {names}")
             )
-        task = self.table.task(request.prompt)[0] if self.table is not None and self.thresholds else ""
+        if guess and self.adapts:
+            yield self._chosen(rungs, guess)
         for rung, dearer in itertools.pairwise(rungs):
             answer = yield from settle(rung.policy.plan(request))
             if answer.error is not None:
@@ -101,8 +109,33 @@ class Cascade:
             last, best, f"{rungs[-1].name} gave no answer; the best of the cheaper rungs, not accepted"
         )
 
-    def _able(self, request: Request) -> list[Rung]:
-        return [r for r in self.rungs if not r.worker or request.card(r.worker)]
+    def _ladder(self, request: Request, guess: Guess | None) -> list[Rung]:
+        """The rungs that this request may use, and, with `adapts`, that are of use for what it looks like."""
+        able = [r for r in self.rungs if not r.worker or request.card(r.worker)]
+        if not self.adapts or guess is None or self.table is None:
+            return able
+        right = self.table.breadth() if guess.strange else self.table.estimates(guess.task)
+        price = {r.name: blend(card) for r in able if (card := request.card(r.worker))}
+        known = [r for r in able if r.worker in right and r.name in price]
+        if not known:
+            return able
+        best = max(known, key=lambda r: (right[r.worker], -price[r.name]))
+        if guess.strange:
+            return [best]
+        cheaper = [r for r in known if price[r.name] < price[best.name]]
+        return [*(r for r in cheaper if self._least(r.worker, guess.task) < 1.0), best]
+
+    def _chosen(self, rungs: list[Rung], guess: Guess) -> Note:
+        names = [rung.name for rung in rungs]
+        if guess.strange:
+            new = ", ".join(dict.fromkeys(guess.strange[:5]))
+            reason = f"like no task that the table knows ({new}): the broadest worker"
+        else:
+            reason = f"looks like {guess.task} ({guess.probability:.2f})"
+        picked = " then ".join(names)
+        out = (r.name for r in self.rungs if r.name not in names)
+        options = (Option(picked), *(Option(name, rejected="of no use for it") for name in out))
+        return Note(Choice(picked, options, reason=reason, by=self.table.name if self.table else ""))
 
     def _score(
         self, request: Request, rung: Rung, answer: Answer
@@ -170,7 +203,8 @@ class Cascade:
     def outlook(self, request: Request, quotes: Quotes) -> Outlook:
         """The first rung for certain; each further one at even odds. The odds are a guess until outcomes are recorded."""
         total, chance = Outlook(), 1.0
-        rungs = self._able(request)
+        guess = self.table.guess(request.prompt) if self.table is not None and self.thresholds else None
+        rungs = self._ladder(request, guess)
         for number, rung in enumerate(rungs):
             part = rung.policy.outlook(request, quotes)
             last = number == len(rungs) - 1

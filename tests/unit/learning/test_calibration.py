@@ -2,6 +2,7 @@
 
 from stretto.learning.calibration import COMPOSITE, TASKS, Observation, asked, route_table, thresholds
 from stretto.policies.route import Table
+from stretto.sparring.problems import FAMILIES, handovers, problems
 
 
 def test_every_kind_of_task_is_asked_and_composites_are_one_kind():
@@ -19,7 +20,7 @@ def test_the_table_recognises_every_kind_of_task_and_knows_who_is_good_at_it():
     table = Table(route_table(seen, {}, n=6000, seed=5))
 
     those = asked("calibration", 420, 6)
-    assert sum(table.task(p.prompt)[0] == task for task, p in those) >= 0.95 * len(those)
+    assert sum(table.guess(p.prompt).task == task for task, p in those) >= 0.95 * len(those)
     assert table.estimates(TASKS[0]) == {"w": 7 / 10}
 
 
@@ -28,7 +29,26 @@ def test_a_table_takes_a_composite_for_one():
     table = Table(route_table([], {}, n=6000, seed=5))
 
     chained = [p for task, p in asked("calibration", 4200, 7) if task == COMPOSITE]
-    assert sum(table.task(p.prompt)[0] == COMPOSITE for p in chained) >= 0.9 * len(chained)
+    assert sum(table.guess(p.prompt).task == COMPOSITE for p in chained) >= 0.9 * len(chained)
+
+
+def test_a_table_knows_what_it_does_not_know():
+    """Everyday questions are like none of its tasks; its own problems are, even most of those that are worded anew."""
+    table = Table(route_table([], {}, n=6000, seed=5))
+
+    for question in (
+        "What is the capital of France?",
+        "Write a poem about the sea.",
+        "Who was the first president of the United States?",
+        "Give me a recipe for pancakes.",
+        "Hello!",
+    ):
+        assert table.guess(question).strange, question
+    own = [problem for _, problem in asked("test", 2100, 3)]
+    assert sum(bool(table.guess(p.prompt).strange) for p in own) <= 0.02 * len(own)
+    anew = problems(FAMILIES, "test", 1000, 1, unseen_wordings=True)
+    assert sum(bool(table.guess(p.prompt).strange) for p in anew) <= 0.15 * len(anew)
+    assert not any(table.guess(p.prompt).strange for p in handovers(FAMILIES, "test", 500, 1))
 
 
 def test_thresholds_carry_their_quality():
