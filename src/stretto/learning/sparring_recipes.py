@@ -165,7 +165,7 @@ _RECIPES: Final = (
     Recipe(
         "general-large",
         FAMILIES,
-        steps=1600,
+        steps=700,
         seed=152,
         rate=2e-3,
         base="general-large-early",
