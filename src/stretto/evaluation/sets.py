@@ -61,7 +61,9 @@ def problem_set(
     Raises `ConfigError` where `families` are limited and a set holds others, too.
     """
     if set(families) != set(FAMILIES) and (whole := [name for name in names if name not in _OF_FAMILIES]):
-        raise ConfigError(f'the set "{whole[0]}" is of all families; with some only, ask {" or ".join(_OF_FAMILIES)}')
+        raise ConfigError(
+            f'the set "{whole[0]}" is of all families; with some only, ask {" or ".join(_OF_FAMILIES)}'
+        )
     shares = [n // len(names) + (place < n % len(names)) for place in range(len(names))]
     made = [
         [replace(problem, id=f"{name}/{problem.id}") for problem in SETS[name](families, split, share, seed)]

@@ -191,9 +191,9 @@ async def evaluate(
 ) -> tuple[Report, dict[str, list[Item]]]:
     """Let every contender answer the same `n` held-out problems of `sets`, which take turns.
 
-    The workers answer `choosing` calibration problems of the same sets first: the best single worker is chosen on those. Without a
-    policy named `random`, that control is drawn by lot from the workers' answers. `tick(name)` is called once an item, for a
-    progress bar. Returns the report and all items by contender. Raises `ConfigError` for a set that does not exist.
+    The workers answer `choosing` calibration problems of the same sets first: the best single worker is chosen on those.
+    Without a policy named `random`, that control is drawn by lot from the workers' answers. `tick(name)` is called once an item,
+    for a progress bar. Returns the report and all items by contender. Raises `ConfigError` for a set that does not exist.
     """
     begun = time.monotonic()
     sets = sets_named(sets)
@@ -292,7 +292,9 @@ def markdown(report: Report) -> str:
     if len(report.sets) > 1:
         lines += ["", f"| contender | {' | '.join(report.sets)} |", f"|---|{'---|' * len(report.sets)}"]
         for c in report.contenders:
-            cells = (f"{a.value:.3f} [{a.low:.3f}, {a.high:.3f}]" for a in (c.by_set[name] for name in report.sets))
+            cells = (
+                f"{a.value:.3f} [{a.low:.3f}, {a.high:.3f}]" for a in (c.by_set[name] for name in report.sets)
+            )
             lines.append(f"| {c.name} | {' | '.join(cells)} |")
     lines += ["", verdict(report), ""]
     return "\n".join(lines)

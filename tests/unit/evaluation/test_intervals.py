@@ -77,7 +77,7 @@ def test_asking_the_same_again_says_nothing_new():
 
 
 def test_a_clustered_interval_covers_the_truth_about_as_often_as_it_says():
-    """Over 300 samples of 60 clusters of 5, at least 92 % of the intervals hold the true share; plain ones miss far more often."""
+    """Over 300 samples of 60 clusters of 5, at least 92 % of the intervals hold the true share; plain ones far fewer."""
     rng = random.Random(2)
     held = plain = 0
     for _ in range(300):

@@ -48,7 +48,7 @@ def test_mix_is_simple_problems_and_composites():
     """Names may be joined by commas and given twice; an unknown one is refused with those that exist."""
     assert sets_named(["mix"]) == ("simple", "composite")
     assert sets_named(["pairs,simple", "simple"]) == ("pairs", "simple")
-    with pytest.raises(ConfigError, match="no problem set \"hard\"; there are simple"):
+    with pytest.raises(ConfigError, match='no problem set "hard"; there are simple'):
         sets_named(["hard"])
 
 
@@ -67,7 +67,7 @@ def test_a_named_pool_is_read_from_a_file_and_checked(tmp_path):
 
     assert sub_pool(str(file)).workers == (worker,)
     file.write_text('about = "one"\nworkers = ["nobody"]\nfamilies = ["addition"]\n')
-    with pytest.raises(ConfigError, match="no sparring model \"nobody\""):
+    with pytest.raises(ConfigError, match='no sparring model "nobody"'):
         sub_pool(str(file))
     with pytest.raises(ConfigError, match='no pool "large"'):
         sub_pool("large")

@@ -52,7 +52,7 @@ def test_the_report_compares_everybody_on_the_same_items_with_intervals():
 
 
 def test_the_best_single_worker_is_chosen_on_other_problems():
-    """Who is best on calibration problems is the baseline, even where another is better on the items: no luck is compared with."""
+    """Who is best on calibration problems is the baseline, even where another is better on the items: luck is no baseline."""
 
     def right(name, problem):
         return (name == "steady") == (problem.split == "calibration")
