@@ -122,7 +122,7 @@ async def find_workers(settings: Settings, environ: Mapping[str, str] | None = N
         why = "" if wanted else "no provider key and no model server was found: "
         listed = ", ".join(worker.id for worker in shipped)
         lines += (
-            f"{why}sparring models: {listed} (they know four kinds of puzzle: `stretto sparring problems`)",
+            f"{why}sparring models: {listed} (they know twenty kinds of puzzle: `stretto sparring problems`)",
         )
     if not workers:
         raise ConfigError(
