@@ -6,7 +6,7 @@ Built in, for whatever pool there is:
 |---|---|
 | `route` | the owner's rules, then what a table has learned per kind of task, then the default or the cheapest worker |
 | `cascade` | workers from cheap to dear, their own confidence between: the useful ones by the table, else up to three |
-| `fuse` | up to four workers side by side and a vote weighed by confidence; with only one worker, three samples of it |
+| `fuse` | up to four workers side by side (by the table, who together know most) and a vote weighed by confidence |
 | `fallback` | every worker in the order of the configuration, the next one when one fails |
 | `stretto` | for now the same as `route` where a table has been learned for this pool, else as `cascade` |
 | `stretto-ultra` | for now the same as `fuse` |
@@ -284,7 +284,7 @@ class _Builder:
         if "panel" in own.options:
             named = self._some(own, "panel")
         else:
-            named = _panel(self.cards)
+            named = _panel(self.cards, self.learned.table)
             if "samples" in own.options:
                 named = named[:1]
         return tuple(worker for worker in named for _ in range(samples))
@@ -417,10 +417,25 @@ def _ladder(cards: Sequence[Card]) -> tuple[str, ...]:
     return ids[0], ids[len(ids) // 2], ids[-1]
 
 
-def _panel(cards: Sequence[Card]) -> tuple[str, ...]:
-    """The dearest few usual workers, the dearest first (a tied vote goes to who stands first); the only one several times."""
+def _panel(cards: Sequence[Card], table: Artifact | None) -> tuple[str, ...]:
+    """A few usual workers, the dearest first (a tied vote goes to who stands first); the only one several times.
+
+    The few are the dearest; where a table has been learned, those who together know most: one after the other who adds most
+    to what those before are right about at best.
+    """
     ids = [card.id for card in _usual(cards, _PANEL)]
-    return tuple(ids * _SAMPLES if len(ids) == 1 else ids[: -_PANEL - 1 : -1])
+    if len(ids) == 1:
+        return tuple(ids * _SAMPLES)
+    if table is None or len(ids) <= _PANEL:
+        return tuple(ids[: -_PANEL - 1 : -1])
+    known = Table(table)
+    right = [known.estimates(task) for task in table.data["tasks"]]
+    chosen = list[str]()
+    while len(chosen) < _PANEL:
+        free = [each for each in ids if each not in chosen]
+        worth = {new: sum(max(of.get(w, 0.0) for w in (*chosen, new)) for of in right) for new in free}
+        chosen.append(max(free, key=worth.__getitem__))
+    return tuple(each for each in reversed(ids) if each in chosen)
 
 
 def _usual(cards: Sequence[Card], enough: int) -> list[Card]:

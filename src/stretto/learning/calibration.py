@@ -132,10 +132,11 @@ def thresholds(
 
     The same per kind of task, from that kind's problems alone, where there are at least sixty. A worker that never reaches the
     precision is not accepted below certainty. With each worker's threshold: how many it accepted, the precision there, and the
-    balanced accuracy of the signal at its best.
+    balanced accuracy of the signal at its best; and per kind of task how often it was right where it was not accepted.
     """
     workers, quality = {}, {}
     tasks: dict[str, dict[str, float]] = {}
+    unsure: dict[str, dict[str, float]] = {}
     for worker in dict.fromkeys(o.worker for o in seen):
         by_task: dict[str, list[tuple[float, bool]]] = {}
         for o in seen:
@@ -153,12 +154,16 @@ def thresholds(
         for task, part in by_task.items():
             if len(part) >= _ENOUGH:
                 own = lowest_threshold(part, precision)
-                tasks.setdefault(task, {})[worker] = NEVER if own is None else round(own[0], 6)
+                least = NEVER if own is None else own[0]
+                tasks.setdefault(task, {})[worker] = least
+                below = [right for value, right in part if value < least]
+                unsure.setdefault(task, {})[worker] = round((sum(below) + 1) / (len(below) + 2), 4)
     data = {
         "signal": "probability of the least certain token",
         "wanted_precision": precision,
         "workers": workers,
         "tasks": tasks,
+        "unsure": unsure,
         "quality": quality,
     }
     return Artifact(THRESHOLDS_SCHEMA, dict(provenance), data)

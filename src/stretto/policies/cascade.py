@@ -48,8 +48,9 @@ class Cascade:
     from being checked, or from being bettered, is returned and says so.
 
     With `adapts` the ladder is made for what `table` takes the prompt for, of workers only: up to the one that is right most
-    often, without those that cost as much or whose answers are never accepted. A prompt like no task of the table has one
-    rung, the broadest worker.
+    often, without those that cost as much or whose answers are never accepted; and then, for a second opinion, the next best
+    of the others, if that is right more often than the best where it is not accepted (`unsure` {task: {id: share}} of the
+    thresholds). A prompt like no task of the table has one rung, the broadest worker.
     """
 
     CODE: ClassVar[str] = "3"
@@ -123,7 +124,19 @@ class Cascade:
         if guess.strange:
             return [best]
         cheaper = [r for r in known if price[r.name] < price[best.name]]
-        return [*(r for r in cheaper if self._least(r.worker, guess.task) < 1.0), best]
+        ladder = [*(r for r in cheaper if self._least(r.worker, guess.task) < 1.0), best]
+        others = [r for r in known if r not in ladder]
+        second = max(others, key=lambda r: (right[r.worker], -price[r.name]), default=None)
+        if second is not None and right[second.worker] > self._unsure(best.worker, guess.task):
+            ladder.append(second)
+        return ladder
+
+    def _unsure(self, worker: str, task: str) -> float:
+        """How often a worker is right at this task where its answer is not accepted; certainly, where nothing tells."""
+        found: float = (
+            self.thresholds.data.get("unsure", {}).get(task, {}).get(worker, 1.0) if self.thresholds else 1.0
+        )
+        return found
 
     def _chosen(self, rungs: list[Rung], guess: Guess) -> Note:
         names = [rung.name for rung in rungs]

@@ -1,5 +1,7 @@
 """What route and cascade do with a table: prompts that it does not know, and ladders made for a kind of task."""
 
+from dataclasses import replace
+
 from stretto.artifacts import Artifact
 from stretto.policies.cascade import THRESHOLDS_SCHEMA, Cascade, Rung
 from stretto.policies.route import TABLE_SCHEMA, Route, Table, order_words
@@ -85,6 +87,19 @@ def test_an_adapting_cascade_accepts_by_the_threshold_of_the_task():
     _, last = by_hand(cascade().plan(spell), lambda s: said("kcilb", "small", logprob=-0.2))
 
     assert last.text == "kcilb"
+
+
+def test_a_second_opinion_is_asked_where_it_is_right_more_often_than_an_unsure_best():
+    """Right 60 % of the time, the large worker follows a speller that is right half the time where it is unsure; not of 70 %."""
+    spell = question("spell blick", *WORKERS, prices=PRICES)
+    for unsure, ladder in ((0.5, "small then speller then large"), (0.7, "small then speller")):
+        plain = cascade()
+        assert plain.thresholds is not None
+        data = {**plain.thresholds.data, "unsure": {"spell": {"speller": unsure}}}
+        policy = replace(plain, thresholds=Artifact(THRESHOLDS_SCHEMA, {}, data))
+        steps, last = by_hand(policy.plan(spell), lambda s: said("x", s.worker, logprob=-1.0))
+        assert steps[0].choice.picked == ladder
+        assert last.worker == ladder.rpartition(" ")[2]
 
 
 def test_an_adapting_cascade_makes_do_with_whom_the_request_allows():
