@@ -77,8 +77,9 @@ class Cascade:
             return Answer(
                 error=Failure("denied", f"no rung of the cascade may be used for this request: {names}")
             )
-        if guess and self.adapts:
-            yield self._chosen(rungs, guess)
+        adapted = self._chosen(rungs, guess) if guess and self.adapts else None
+        if adapted is not None:
+            yield Note(adapted)
         for rung, dearer in itertools.pairwise(rungs):
             answer = yield from settle(rung.policy.plan(request))
             if answer.error is not None:
@@ -106,6 +107,8 @@ class Cascade:
         if isinstance(last, Ask) and len(rungs) > 1:
             passed = " and ".join(rung.name for rung in rungs[:-1])
             last = replace(last, reason=f"the last rung: {passed} did not pass the check")
+        elif isinstance(last, Ask) and adapted is not None:
+            last = replace(last, reason=adapted.reason)
         return with_otherwise(
             last, best, f"{rungs[-1].name} gave no answer; the best of the cheaper rungs, not accepted"
         )
@@ -138,7 +141,7 @@ class Cascade:
         )
         return found
 
-    def _chosen(self, rungs: list[Rung], guess: Guess) -> Note:
+    def _chosen(self, rungs: list[Rung], guess: Guess) -> Choice:
         names = [rung.name for rung in rungs]
         if guess.strange:
             new = ", ".join(dict.fromkeys(guess.strange[:5]))
@@ -148,7 +151,7 @@ class Cascade:
         picked = " then ".join(names)
         out = (r.name for r in self.rungs if r.name not in names)
         options = (Option(picked), *(Option(name, rejected="of no use for it") for name in out))
-        return Note(Choice(picked, options, reason=reason, by=self.table.name if self.table else ""))
+        return Choice(picked, options, reason=reason, by=self.table.name if self.table else "")
 
     def _score(
         self, request: Request, rung: Rung, answer: Answer
