@@ -8,7 +8,7 @@ TRAIN := .venv-train
 # The index of torch's CPU builds, from the install page of PyTorch; without it pip may take the CUDA build and several GB
 TORCH_INDEX ?=
 
-.PHONY: serve test check bench prove sparring matrix help
+.PHONY: serve test check bench prove clients sparring matrix help
 
 help:            ## what can be made here
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
@@ -39,6 +39,10 @@ bench: $(VENV)/.dev  ## what a call through Stretto costs, beside nginx and Lite
 
 prove: $(VENV)/.dev  ## the long proofs: 50 kills, 200 callers on one ceiling, callers who leave (a minute)
 	$(BIN)/python -m bench.prove
+
+clients: $(VENV)/.dev  ## the clients that people use, through every policy (half an hour; installs them under .bench/, needs node)
+	$(BIN)/python -m bench.clients.sdks
+	$(BIN)/python -m bench.clients.langchain
 
 $(TRAIN)/.train: pyproject.toml
 	$(PYTHON) -m venv $(TRAIN)

@@ -37,6 +37,7 @@ class Exchange:
         self.status = 0
         self.headers: dict[str, str] = {}
         self.chunks: list[bytes] = []
+        self.times: list[float] = []
         self.complete = False
         self.taken = 0
         self.stalls_after = -1
@@ -75,6 +76,7 @@ class Exchange:
             assert self.status != 0, "a body before the head"
             if message.get("body"):
                 self.chunks.append(message["body"])
+                self.times.append(asyncio.get_running_loop().time())
             self.complete = not message.get("more_body", False)
         self.more.set()
 

@@ -7,6 +7,9 @@ import pytest
 
 HEAVY = {
     "numpy",
+    "scipy",
+    "lightgbm",
+    "pyarrow",
     "torch",
     "transformers",
     "gguf",

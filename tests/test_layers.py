@@ -74,7 +74,10 @@ ONLY_IN: dict[str, set[str]] = {
     "datasets": {"learning"},
     "ray": {"learning"},
     "gguf": {"learning"},
-    "numpy": {"learning", "artifacts"},
+    "numpy": {"learning", "artifacts", "policies", "evaluation"},
+    "scipy": {"learning"},
+    "lightgbm": {"learning"},
+    "pyarrow": {"evaluation"},
     "xllamacpp": {"pool"},
     "sqlite3": {"ledger", "app", "cli"},
     "click": {"cli"},
@@ -92,6 +95,9 @@ LATE = {
     "ray",
     "gguf",
     "numpy",
+    "scipy",
+    "lightgbm",
+    "pyarrow",
     "xllamacpp",
     "rich",
     "uvicorn",
@@ -122,7 +128,7 @@ def declared() -> set[str]:
     """The import names of the dependencies in pyproject.toml."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    lines = [*project["dependencies"], *extras.get("train", [])]
+    lines = [*project["dependencies"], *extras.get("train", []), *extras.get("evidence", [])]
     names = (line.partition(";")[0].strip() for line in lines)
     return {
         name.split("[")[0].split("=")[0].split(">")[0].split("<")[0].strip().replace("-", "_")

@@ -3,6 +3,7 @@
 An artefact is learned offline (`learning`, `evaluation`) and read at start; a policy holds one and never imports its learner.
 """
 
+import base64
 import hashlib
 import json
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from typing import Any
 
 from stretto.errors import ConfigError
 
-__all__ = ["Artifact", "read", "write"]
+__all__ = ["Artifact", "packed", "read", "unpacked", "write"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +61,24 @@ def write(artifact: Artifact, path: Path) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(body, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     partial.replace(path)
+
+
+def packed(array: Any) -> dict[str, Any]:
+    """A numpy array as JSON data: dtype, shape, and its little-endian bytes in base64."""
+    import numpy as np
+
+    plain = np.ascontiguousarray(array)
+    plain = plain.astype(plain.dtype.newbyteorder("<"), copy=False)
+    return {
+        "dtype": plain.dtype.str,
+        "shape": list(plain.shape),
+        "base64": base64.b64encode(plain.tobytes()).decode("ascii"),
+    }
+
+
+def unpacked(data: Mapping[str, Any]) -> Any:
+    """The array that `packed` made into data."""
+    import numpy as np
+
+    raw = np.frombuffer(base64.b64decode(data["base64"]), dtype=np.dtype(data["dtype"]))
+    return raw.reshape(data["shape"])

@@ -346,7 +346,10 @@ class Count:
 
 @record
 class Outcome:
-    """What one attempt brought. `dropped` names parameters that the worker lacks; `model` is the upstream's own name."""
+    """What one attempt brought. `dropped` names parameters that the worker lacks; `model` is the upstream's own name.
+
+    `billed` (pico-dollars) stands in the place of the card's price times the usage, where the upstream itself tells the cost.
+    """
 
     message: Message = Message("assistant", "")
     finish: str = "stop"
@@ -359,6 +362,7 @@ class Outcome:
     model: str = ""
     first_byte: float | None = None
     dropped: tuple[str, ...] = ()
+    billed: int | None = None
 
 
 Emit = Callable[[Sequence[Delta]], Awaitable[None]]

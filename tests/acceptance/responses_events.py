@@ -17,6 +17,8 @@ from stretto.wire.sse import SseParser
 __all__ = ["derive", "events_of", "faults", "object_faults"]
 
 TABLE = Path(__file__).parents[1] / "golden" / "responses_events.json"
+ROOTS = ("CompactResource", "WebSocketErrorEvent")
+"""Objects that no event holds."""
 TERMINAL = ("response.completed", "response.incomplete", "response.failed")
 
 CUSTOM = {
@@ -60,8 +62,8 @@ def derive(specification: Mapping[str, Any]) -> dict[str, Any]:
         for name, wanted in required.items()
         if name.endswith("StreamingEvent")
     }
-    objects: dict[str, dict[str, str]] = {}
-    waiting = list(events.values())
+    objects: dict[str, dict[str, str]] = {name: required[name] for name in ROOTS}
+    waiting = [*events.values(), *objects.values()]
     while waiting:
         for name in re.findall(r"@(\w+)", " ".join(waiting.pop().values())):
             if name not in objects:

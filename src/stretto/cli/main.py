@@ -18,6 +18,10 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "plan": ("stretto.cli.plan:plan", "Show who would play and what it would cost; nothing is called."),
     "runs": ("stretto.cli.runs:runs", "Recorded runs: list, show, verify, replay, reindex, erase."),
     "pool": ("stretto.cli.pool:pool", "The workers of this deployment: list, check."),
+    "connect": (
+        "stretto.cli.connect.command:connect",
+        "Tell codex, claude-code, opencode, aider or llm to ask this gateway.",
+    ),
     "keys": ("stretto.cli.keys:keys", "Virtual keys with scopes and ceilings: create, list, revoke."),
     "eval": ("stretto.cli.evaluate:evaluate", "Compare workers and policies on held-out problems."),
     "sparring": (

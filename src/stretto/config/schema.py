@@ -56,6 +56,8 @@ _ABILITIES: Final = (
     "tokens",
     "reasoning",
     "grammar",
+    "custom",
+    "hosted",
 )
 _WIRES: Final = ("chat", "responses", "messages", "completions", "embeddings")
 _VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]*")
@@ -192,8 +194,6 @@ def _worker(table: Table, base: Path, environ: Mapping[str, str] | None) -> Work
             table.path, f'needs `endpoints` or, for a local model, `path = "model.gguf"` ({table.title})'
         )
     wire = table.get("wire", one_of(*_WIRES), "chat")
-    if wire == "responses":
-        raise table.wrong("wire", '"responses" upstreams are not spoken yet; "chat" and "messages" are')
     if path is not None:
         path = base / Path(path).expanduser()
         if not path.is_file():

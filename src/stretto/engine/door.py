@@ -383,7 +383,7 @@ class Door:
             course.end_call(now)
             if outcome is None:
                 self._cancelled(attempt, now - started)
-        cost = price.of(outcome.usage)
+        cost = price.of(outcome.usage) if outcome.billed is None else outcome.billed
         self._release(attempt, cost)
         return outcome, cost, now - started
 

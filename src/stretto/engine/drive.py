@@ -9,6 +9,7 @@ from typing import Any
 
 from stretto.engine.door import Course, Door
 from stretto.engine.loops import Live, held, renamed
+from stretto.engine.progress import Progress
 from stretto.engine.shaped import doubts, repair
 from stretto.errors import Diverged, PolicyError
 from stretto.ledger.events import Arrived, Chose, Joined
@@ -22,12 +23,15 @@ STEPS = 10_000
 
 
 class Drive:
-    """One run being driven. `emit` gets the pieces of the outermost tail ask, and of nothing else."""
+    """One run being driven. `emit` gets the pieces of the outermost tail ask, and nothing else; `progress` is told of steps."""
 
-    def __init__(self, door: Door, course: Course, emit: Emit | None) -> None:
+    def __init__(
+        self, door: Door, course: Course, emit: Emit | None, progress: Progress | None = None
+    ) -> None:
         self._door = door
         self._course = course
         self._emit = emit
+        self._progress = progress
 
     def outermost(self, policy: Policy) -> Coroutine[Any, Any, Answer]:
         """The run's answer. Raises `PolicyError` when the plan breaks a rule, `Diverged` when it leaves its tape."""
@@ -38,6 +42,7 @@ class Drive:
         sent: Any = None
         refused: Failure | None = None
         ended = False
+        progress = None if depth else self._progress
         try:
             for number in range(STEPS):
                 at = f"{prefix}{number}"
@@ -51,8 +56,12 @@ class Drive:
                         answer = await self._mended(answer, prefix, number)
                     return self._marked(answer) if answer.message.tool_calls else answer
                 if isinstance(step, Ask):
+                    if progress is not None and refused is None:
+                        progress.asks(step)
                     sent = await self._ask(step, at, refused)
                     refused = refused or _limit(sent)
+                    if progress is not None and refused is None:
+                        progress.came(sent)
                 elif isinstance(step, Fork):
                     refused = refused or self._too_wide(len(step.plans)) or self._too_deep(depth + 1)
                     sent = await self._fork(step, at, depth, refused)
@@ -62,11 +71,15 @@ class Drive:
                 elif isinstance(step, Begin):
                     begun = begun or _Begun()
                     barred = refused or self._too_wide(begun.count + 1)
+                    if progress is not None and barred is None:
+                        progress.asks(step.ask)
                     begun.start(at, partial(self._ask, step.ask, at, barred))
                     sent = at
                 elif isinstance(step, Next):
                     sent = await self._next(step, at, begun or _Begun())
                     refused = refused or (_limit(sent.reply) if sent is not None else None)
+                    if progress is not None and sent is not None:
+                        progress.came(sent.reply)
                 elif isinstance(step, Live):
                     sent = await self._live(step.ask, at)
                     if sent.error is not None and self._ended(at):
@@ -92,6 +105,8 @@ class Drive:
     async def _live(self, ask: Ask, at: str) -> Reply:
         """An ask whose answer may be the run's: it streams, unless it has to be checked first."""
         course, emit = self._course, self._emit
+        if self._progress is not None and at != "0":
+            self._progress.asks(ask, live=True)
         if emit is not None:
             card = course.cards.get(ask.worker)
             if course.shape is not None and (card is None or "grammar" not in card.abilities):
@@ -136,6 +151,8 @@ class Drive:
             Note(Choice(what, (Option(what),), reason=failed.message, by="response format")),
             f"{prefix}{number + 1}",
         )
+        if self._progress is not None:
+            self._progress.repairs(ask)
         reply = self._checked(ask, await self._door.ask(course, ask, f"{prefix}{number + 2}", last=True))
         if reply.error is None:
             return Answer.of(reply, f"repaired once: {failed.message}")
@@ -193,6 +210,12 @@ class Drive:
         arrived: list[int] = []
         for k, task in tasks.items():
             task.add_done_callback(lambda t, k=k: arrived.append(k))  # type: ignore[misc]
+        if depth == 0 and self._progress is not None:
+            back = self._progress.forks(fork.plans)
+            for task in tasks.values():
+                task.add_done_callback(
+                    lambda t: t.cancelled() or t.exception() or back(t.result().error is None)
+                )
         try:
             await _enough(tasks, fork if joined is None else Fork(fork.plans))
         finally:

@@ -15,6 +15,7 @@ from stretto.engine.budget import Budget
 from stretto.engine.door import Course, Door
 from stretto.engine.drive import STEPS, Drive, Returned, advance, close, planned
 from stretto.engine.loops import LIFETIME, Live, Loops, Turn, outgoing
+from stretto.engine.progress import Progress, Tell
 from stretto.engine.shaped import Shape
 from stretto.engine.sieve import sieve, with_key
 from stretto.engine.tape import Tape
@@ -148,12 +149,14 @@ class Engine:
         key: Key | None = None,
         purpose: str = "serve",
         emit: Emit | None = None,
+        tell: Tell | None = None,
         run_id: str | None = None,
     ) -> Run:
         """One request from arrival to settled answer. Returns after everything is recorded.
 
-        `emit` receives the pieces of the outermost tail ask's answer as they come, never the end of it. When the caller's
-        task is cancelled, the whole call tree is, and what it consumed is recorded before `CancelledError` goes on.
+        `emit` receives the pieces of the outermost tail ask's answer as they come, never the end of it; `tell` lines about what
+        is being done before. When the caller's task is cancelled, the whole call tree is, and what it consumed is recorded
+        before `CancelledError` goes on.
         """
         run_id = run_id or new_run_id()
         begun = time.perf_counter()
@@ -183,7 +186,7 @@ class Engine:
                 content=asked,
             )
         )
-        return await self._complete(course, policy, name, emit, begun)
+        return await self._complete(course, policy, name, emit, begun, tell)
 
     def preview(self, policy: Policy, request: Request, *, key: Key | None = None) -> Preview:
         """A dry run: who may play, what would be chosen and asked first, and the outlook. Nothing is called or recorded.
@@ -375,12 +378,18 @@ class Engine:
         return request, turns
 
     async def _complete(
-        self, course: Course, policy: Policy, name: str, emit: Emit | None, begun: float
+        self,
+        course: Course,
+        policy: Policy,
+        name: str,
+        emit: Emit | None,
+        begun: float,
+        tell: Tell | None = None,
     ) -> Run:
         answer: Answer | None = None
         failure = Failure("cancelled", "the caller left")
         try:
-            found = await self._answer(course, policy, emit)
+            found = await self._answer(course, policy, emit, tell)
             if (
                 course.keeps_calls
                 and self._loops is not None
@@ -405,10 +414,13 @@ class Engine:
             raise
         return run
 
-    async def _answer(self, course: Course, policy: Policy, emit: Emit | None) -> Answer:
+    async def _answer(
+        self, course: Course, policy: Policy, emit: Emit | None, tell: Tell | None = None
+    ) -> Answer:
         """What the plan comes to; a plan that breaks has an answer too, which says so."""
+        progress = None if tell is None else Progress(tell)
         try:
-            return await Drive(self._door, course, emit).outermost(policy)
+            return await Drive(self._door, course, emit, progress).outermost(policy)
         except PolicyError as error:
             return Answer(error=Failure("policy", str(error)))
 

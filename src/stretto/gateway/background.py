@@ -9,12 +9,14 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Final
 
-from stretto.errors import LedgerError, StrettoError
+from stretto.errors import LedgerError, RequestError, StrettoError
 from stretto.gateway.errors import CLOSING, INTERNAL, Problem, of_exception
+from stretto.gateway.retold import ends, last_event
 from stretto.gateway.shelf import ENDED, Kept, Shelf
+from stretto.wire.responses_output import unsealed
 from stretto.wire.responses_stream import ResponsesStream
 
-__all__ = ["Background", "Play"]
+__all__ = ["EACH", "Background", "Play"]
 
 _log = logging.getLogger("stretto.gateway")
 
@@ -22,6 +24,8 @@ Play = Callable[[Callable[[bytes], Awaitable[None]]], Awaitable[Problem | None]]
 """Plays a run to a sink, which gets the bytes of its stream; a problem if it failed."""
 
 _AT_ONCE: Final = 64
+EACH: Final = 256
+"""Responses that one owner may have under way."""
 _BEAT_TICKS: Final = 5
 _LOST_TICKS: Final = 3 * _BEAT_TICKS
 _CANCELLED: Final = Problem(409, "server_error", "cancelled", "The response was cancelled.")
@@ -39,6 +43,7 @@ class _Live:
         self.flushed = 0
         self.chunks = 0
         self.cancelled = False
+        self.stopping = False
         self.ended = False
         self.grown = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
@@ -55,8 +60,14 @@ class _Live:
 
     def cancel(self) -> None:
         """Stop it, on its owner's wish."""
-        self.cancelled = True
-        if self.task is not None:
+        if not self.stopping:
+            self.cancelled = True
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop it, once: what it does at its end is not to be cut short by whoever else wants it to stop."""
+        if not self.stopping and self.task is not None:
+            self.stopping = True
             self.task.cancel()
 
 
@@ -72,10 +83,15 @@ class Background:
     @property
     def full(self) -> bool:
         """Whether a new response would have to wait for others."""
-        return self._room.locked()
+        return len(self._live) >= _AT_ONCE
 
     async def start(self, kept: Kept, owner: str, writer: Callable[[], ResponsesStream], play: Play) -> None:
-        """Keep the response, and begin to work on it. `writer` gives the writer of its stream, also when there was no run."""
+        """Keep the response, and begin to work on it. `writer` gives the writer of its stream, also when there was no run.
+
+        Raises `RequestError` (429) when its owner has enough of them under way.
+        """
+        if sum(live.owner == owner for live in self._live.values()) >= EACH:
+            raise _Enough(f"{EACH} responses of yours are under way in the background; wait for one of them.")
         id = str(kept.response["id"])
         await self._shelf.beat(id, owner, _LOST_TICKS * self._tick)
         await self._shelf.put(kept, owner)
@@ -84,9 +100,9 @@ class Background:
 
     async def close(self) -> None:
         """Stop all work; what was under way has failed, and says so."""
+        for live in self._live.values():
+            live.stop()
         tasks = [live.task for live in self._live.values() if live.task is not None]
-        for task in tasks:
-            task.cancel()
         if tasks:
             await asyncio.wait(tasks)
 
@@ -114,6 +130,7 @@ class Background:
             # the boundary of a task that nobody awaits
             _log.exception("a response in the background failed")
             problem = INTERNAL
+        live.stopping = True
         watch.cancel()
         try:
             if problem is not None:
@@ -122,9 +139,10 @@ class Background:
             await self._shelf.still(live.id, live.owner)
         except LedgerError as error:
             _log.error("the end of a response in the background cannot be kept: %s", error)
-        live.ended = True
-        self._live.pop(live.id, None)
-        live.wake()
+        finally:
+            live.ended = True
+            self._live.pop(live.id, None)
+            live.wake()
 
     async def _failed(self, live: _Live, writer: ResponsesStream, problem: Problem) -> None:
         kept = await self._shelf.find(live.id, live.owner)
@@ -139,6 +157,8 @@ class Background:
         await self._set(live, changes)
 
     async def _set(self, live: _Live, changes: Mapping[str, Any]) -> None:
+        if await self._shelf.find(live.id, live.owner) is None:
+            return  # it was deleted meanwhile
         kept = live.kept
         live.kept = Kept({**kept.response, **changes}, kept.input, kept.context, kept.logged)
         await self._shelf.put(live.kept, live.owner)
@@ -204,7 +224,21 @@ class Background:
             await self.cancel(id, owner)
 
     async def events(self, id: str, owner: str) -> AsyncIterator[bytes]:
-        """The events of a response from its first on, until it has ended; b"" when there was none for a tick."""
+        """The events of a response from its first on, until it has ended; b"" when there was none for a tick.
+
+        One whose process died, or that was cancelled on its last step, still gets an event that ends it.
+        """
+        number, over = 0, False
+        async for event in self._told(id, owner):
+            yield event
+            number += bool(event)
+            over = over or ends(event)
+        if not over and (kept := await self._shelf.find(id, owner)) is not None:
+            shown = [unsealed(item) for item in kept.response["output"]]
+            yield last_event({**kept.response, "output": shown}, number)
+
+    async def _told(self, id: str, owner: str) -> AsyncIterator[bytes]:
+        """The events that are there."""
         live = self._live.get(id)
         if live is not None and live.owner == owner:
             number = 0
@@ -233,3 +267,10 @@ class Background:
             if not ended:
                 await asyncio.sleep(self._tick)
                 yield b""
+
+
+class _Enough(RequestError):
+    """This owner has its share of work in the background."""
+
+    status = 429
+    code = "background_limit_reached"

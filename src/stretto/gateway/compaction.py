@@ -95,6 +95,7 @@ def split(items: Sequence[Item]) -> Split:
     else:
         while cut and _role(items[cut - 1]) == "user":
             cut -= 1
+    cut = _with_calls(items, cut)
     head = [item for item in items[:cut] if _role(item) not in ("system", "developer")]
     before = [item for item in items[:cut] if _role(item) in ("system", "developer")]
     after = list(items[cut:])
@@ -104,6 +105,17 @@ def split(items: Sequence[Item]) -> Split:
     if all(_role(item) == "user" for item in head):
         return Split((), (), tuple(items))
     return Split(tuple(head), tuple(before), tuple(after))
+
+
+def _with_calls(items: Sequence[Item], cut: int) -> int:
+    """A place at or before `cut` that parts no result from its call."""
+    called = {item.get("call_id"): at for at, item in enumerate(items) if item.get("type") not in _OUTPUTS}
+    at = len(items)
+    while at > cut:
+        at -= 1
+        if items[at].get("type") in _OUTPUTS:
+            cut = min(cut, called.get(items[at].get("call_id"), cut))
+    return cut
 
 
 def _role(item: Item) -> str:

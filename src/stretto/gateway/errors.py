@@ -80,7 +80,7 @@ class Problem:
         found: list[tuple[bytes, bytes]] = []
         if self.retry_after is not None:
             found.append((b"retry-after", b"%d" % max(1, math.ceil(self.retry_after))))
-        if self.final:
+        if self.final or self.status == 401:  # Claude Code tries a refused key for three minutes otherwise
             found.append((b"x-should-retry", b"false"))
         if self.allow:
             found.append((b"allow", self.allow.encode()))

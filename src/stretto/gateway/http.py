@@ -103,7 +103,7 @@ class Gateway:
         own = Inference(responses, engine, catalog, reader, settings, tower, meters)
         shelf = Shelf(states, settings.response_lifetime)
         self._stored = stored = Stored(own, engine, shelf, settings, tower, meters)
-        self._socket = Socket(stored, self._admit_model)
+        self._socket = Socket(stored, self._admit_model, settings.body_limit)
         self._paths: dict[str, _Route] = {
             form.ROUTE: _Route(form.ROUTE, {"POST": models[form.ROUTE]}, scope="models", form=form)
             for form in FORMATS

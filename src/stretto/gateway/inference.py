@@ -5,7 +5,6 @@ Whole answers leave after the run is recorded. Streams tell the truth: the head 
 the end waits until the run is recorded. What fails before the head is an HTTP error, after it the format's own error event.
 """
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -14,24 +13,23 @@ from typing import Any, Final, Protocol
 from stretto.engine.run import Engine, Run
 from stretto.errors import Forbidden, RequestError
 from stretto.gateway.auth import may_use
-from stretto.gateway.call import Call, Headers, Response, Send, Watchtower
+from stretto.gateway.call import Call, Headers, Response, Watchtower
 from stretto.gateway.embeddings import check_embeds
 from stretto.gateway.errors import Problem, of_failure
 from stretto.gateway.fusion import wished
 from stretto.gateway.meters import Meters
 from stretto.gateway.options import from_headers, joined
 from stretto.gateway.settings import Settings
+from stretto.gateway.stream import Relay, Stream, shown
 from stretto.gateway.wish import ALIASES, NAME, Wish
 from stretto.ledger.read import Reader
 from stretto.steps import Policy
-from stretto.types import Card, Delta, Key, Request, TokenLogprob, new_run_id, usd
+from stretto.types import Card, Key, Request, new_run_id, usd
 from stretto.wire import messages
 from stretto.wire.base import Format, Incoming, StreamWriter, delta_of
 
 __all__ = ["Catalog", "Inference", "Turn", "check_name"]
 
-_EVENTS: Final = (b"content-type", b"text/event-stream; charset=utf-8")
-_LIVE: Final = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
 _KNOWN_NAMES: Final = 4096
 _NOTHING: Final[Mapping[str, Any]] = {}
 
@@ -100,9 +98,11 @@ class Inference:
         """
         settings = self._settings
         incoming = self._format.parse_request(await call.body(settings.body_limit, settings.patience))
-        return incoming, *self.prepare(incoming, call.key, call.headers)
+        return self.prepare(incoming, call.key, call.headers)
 
-    def prepare(self, incoming: Incoming, key: Key | None, headers: Headers) -> tuple[Request, str, Policy]:
+    def prepare(
+        self, incoming: Incoming, key: Key | None, headers: Headers
+    ) -> tuple[Incoming, Request, str, Policy]:
         """What a parsed request comes to with the options in its headers: see `parse`."""
         request, policy_name = incoming.request, incoming.options.policy
         if self._format is messages and (betas := headers.get(b"anthropic-beta")):
@@ -110,6 +110,8 @@ class Inference:
         if (given := from_headers(headers)) is not None:
             request = joined(request, incoming.options, given)
             policy_name = policy_name or given.policy
+            if incoming.options.progress is None and given.progress is not None:
+                incoming = replace(incoming, options=replace(incoming.options, progress=given.progress))
         if incoming.options.score_with is not None:
             raise RequestError("`stretto.score_with` is not served here.", param="stretto.score_with")
         name = policy_name or request.model
@@ -120,7 +122,7 @@ class Inference:
         check_embeds(self._catalog.models, key, request, policy)
         if (found := wished(request, name, headers)) is not None:
             request, name, policy = self._fused(key, request, name, policy, *found)
-        return request, name, policy
+        return incoming, request, name, policy
 
     def _fused(
         self,
@@ -184,12 +186,11 @@ class Inference:
     ) -> Problem | None:
         """A run whose stream goes to `send`, whoever that is. A problem, which has not been told there, if it failed."""
         writer, top = turn.stream(run_id, int(time.time())), _logprobs_wanted(request)
-
-        async def emit(deltas: Sequence[Delta]) -> None:
-            if body := writer.deltas(_cut(deltas, top)):
-                await send(body)
-
-        run = await self._engine.run(policy, request, name=name, key=key, emit=emit, run_id=run_id)
+        relay = Relay(writer, send, top)
+        run = await self._engine.run(
+            policy, request, name=name, key=key, emit=relay.emit, tell=relay.tell, run_id=run_id
+        )
+        await relay.still()
         self._meters.count(run)
         run = turn.settled(run)
         if run.answer.error is not None:
@@ -203,7 +204,7 @@ class Inference:
         """The answer of a settled run in one piece; `more` adds to the `stretto` block."""
         answer, headers = run.answer, self._headers(run)
         if answer.logprobs:
-            answer = replace(answer, logprobs=_shown(answer.logprobs, _logprobs_wanted(incoming.request)))
+            answer = replace(answer, logprobs=shown(answer.logprobs, _logprobs_wanted(incoming.request)))
         if answer.error is not None:
             return Response.of(of_failure(answer.error), run.id, headers, more, self._format)
         block = {**_block(run), **more} if more else _block(run)
@@ -229,16 +230,23 @@ class Inference:
         if self._format is messages:
             early.append((b"request-id", run_id.encode()))
         top = _logprobs_wanted(request)
-        stream = _Stream(call, writer, early, self._settings, top)
+        stream = Stream(call, writer, early, self._settings, top)
         call.in_band = stream.fail
         call.watch = watch = self._tower.enter(call.receive)
         try:
             run = await self._engine.run(
-                policy, request, name=name, key=call.key, emit=stream.emit, run_id=run_id
+                policy,
+                request,
+                name=name,
+                key=call.key,
+                emit=stream.emit,
+                tell=stream.tell,
+                run_id=run_id,
             )
         finally:
             self._tower.leave(watch)
             stream.quiet()
+        await stream.still()
         self._meters.count(run)
         if turn is not None:
             run = turn.settled(run)
@@ -259,7 +267,7 @@ class Inference:
         """What completes a stream: all of the answer if nothing of it has gone out, and the end."""
         answer, pieces = run.answer, b""
         if not run.streamed:
-            pieces = writer.deltas([delta_of(answer.message, _shown(answer.logprobs, top))])
+            pieces = writer.deltas([delta_of(answer.message, shown(answer.logprobs, top))])
         block = {**_block(run), **self._explained(incoming, run)}
         return pieces + writer.end(answer, run.usage, run.served, block)
 
@@ -291,102 +299,6 @@ class Inference:
         return value
 
 
-class _Stream:
-    """One streamed answer on its way. `emit` is the engine's; the end and failures come from the route."""
-
-    __slots__ = (
-        "_beat",
-        "_call",
-        "_early",
-        "_fresh",
-        "_pulse",
-        "_send",
-        "_sending",
-        "_timer",
-        "_top",
-        "_writer",
-    )
-
-    def __init__(
-        self,
-        call: Call,
-        writer: StreamWriter,
-        early: Sequence[tuple[bytes, bytes]],
-        settings: Settings,
-        top: int,
-    ) -> None:
-        self._call = call
-        self._writer = writer
-        self._early = early
-        self._send: Send = call.send
-        self._top = top
-        self._beat = settings.beat
-        self._sending = False
-        self._fresh = False
-        self._pulse: asyncio.Task[None] | None = None
-        self._timer = asyncio.get_running_loop().call_later(settings.first_beat, self._due)
-
-    async def emit(self, deltas: Sequence[Delta]) -> None:
-        """Send pieces of the answer; returns when the client's connection can take more."""
-        body = self._writer.deltas(_cut(deltas, self._top))
-        if not body:
-            return
-        self._fresh = self._sending = True
-        if self._pulse is not None:
-            await self._pulsed()
-        if not self._call.started:
-            # uvloop puts both writes into one segment: nothing is awaited in between while the client keeps up
-            await self._start(self._early)
-        await self._send({"type": "http.response.body", "body": body, "more_body": True})
-        self._sending = False
-
-    async def end(self, body: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
-        """Send what completes the answer, with `headers` if the head has not left yet."""
-        if self._pulse is not None:
-            await self._pulsed()
-        if not self._call.started:
-            await self._start(headers)
-        await self._send({"type": "http.response.body", "body": body})
-
-    async def fail(self, problem: Problem) -> None:
-        """Send the error event and end the body: nothing that a client could take for a whole answer."""
-        event = self._writer.error(problem.message, problem.type, problem.code, problem.param)
-        await self.end(event, self._early)
-
-    def quiet(self) -> None:
-        """No more keep-alives."""
-        self._timer.cancel()
-
-    async def _start(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
-        self._call.started = True
-        await self._send(
-            {"type": "http.response.start", "status": 200, "headers": [_EVENTS, *_LIVE, *headers]}
-        )
-
-    def _due(self) -> None:
-        """Time for a keep-alive, unless pieces are on their way anyway."""
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._beat, self._due)
-        fresh, self._fresh = self._fresh, False
-        if not fresh and not self._sending and (self._pulse is None or self._pulse.done()):
-            first, self._call.started = not self._call.started, True
-            self._pulse = loop.create_task(self._keep_alive(first))
-
-    async def _keep_alive(self, first: bool) -> None:
-        if first:
-            await self._start(self._early)
-        body = self._writer.keep_alive()
-        await self._send({"type": "http.response.body", "body": body, "more_body": True})
-
-    async def _pulsed(self) -> None:
-        """Wait until a keep-alive on its way is out: sends must not overtake each other."""
-        pulse = self._pulse
-        if pulse is not None:
-            await asyncio.wait((pulse,))
-            self._pulse = None
-            pulse.result()
-
-
 def check_name(key: Key | None, name: str) -> None:
     """Refuse (`Forbidden`) a model or policy that a key may not ask for."""
     if not may_use(key, name):
@@ -399,20 +311,6 @@ def _logprobs_wanted(request: Request) -> int:
     A policy may have asked for log-probabilities of its own: those are not the caller's.
     """
     return int(request.params.get("top_logprobs", 0)) if request.params.get("logprobs") else -1
-
-
-def _shown(logprobs: tuple[TokenLogprob, ...], top: int) -> tuple[TokenLogprob, ...]:
-    if top < 0 or not logprobs:
-        return ()
-    return tuple(t if len(t.top) <= top else TokenLogprob(t.token, t.logprob, t.top[:top]) for t in logprobs)
-
-
-def _cut(deltas: Sequence[Delta], top: int) -> Sequence[Delta]:
-    """Pieces with the log-probabilities that the caller wants."""
-    for delta in deltas:
-        if delta.logprobs:
-            return [replace(d, logprobs=_shown(d.logprobs, top)) for d in deltas]
-    return deltas
 
 
 def _block(run: Run) -> Mapping[str, Any]:

@@ -1,10 +1,10 @@
 """Request options in `x-stretto-*` headers, for clients that cannot put a `stretto` object into the body.
 
-`x-stretto-limits-usd|calls|seconds|depth|fanout`, `x-stretto-policy`, `-seed`, `-dial`, and `-require`/`-exclude` as
-`label=value,label=value` (a label given twice lists alternatives).
+`x-stretto-limits-usd|calls|seconds|depth|fanout`, `x-stretto-policy`, `-seed`, `-dial`, `-progress` (true or false), and
+`-require`/`-exclude` as `label=value,label=value` (a label given twice lists alternatives).
 
 Headers are often set once for a whole client, the body for one request. So where both speak, the stricter limit counts, and
-constraints add up; of policy, seed and dial the body's counts.
+constraints add up; of policy, seed, dial and progress the body's counts.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ _PREFIX: Final = b"x-stretto-"
 _WHOLE: Final = ("limits-calls", "limits-depth", "limits-fanout", "seed")
 _DECIMAL: Final = ("limits-usd", "limits-seconds", "dial")
 _LABELS: Final = ("require", "exclude")
-_ALL: Final = (*_WHOLE, *_DECIMAL, *_LABELS, "policy")
+_ALL: Final = (*_WHOLE, *_DECIMAL, *_LABELS, "policy", "progress")
 
 
 def from_headers(headers: Mapping[bytes, bytes]) -> Options | None:
@@ -44,6 +44,8 @@ def from_headers(headers: Mapping[bytes, bytes]) -> Options | None:
             given[name] = _labels(name, text)
         elif name == "policy":
             given[name] = text
+        elif name == "progress":
+            given[name] = _flag(name, text)
         elif name.startswith("limits-"):
             limits[name.removeprefix("limits-")] = _number(name, text)
         else:
@@ -87,6 +89,12 @@ def _number(name: str, text: str) -> int | float:
     if value != value:
         raise RequestError(f"The header 'x-stretto-{name}' must be a number, not {text[:40]!r}.")
     return value
+
+
+def _flag(name: str, text: str) -> bool:
+    if text not in ("true", "false"):
+        raise RequestError(f"The header 'x-stretto-{name}' must be true or false, not {text[:40]!r}.")
+    return text == "true"
 
 
 def _labels(name: str, text: str) -> Mapping[str, list[str]]:

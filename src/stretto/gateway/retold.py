@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import orjson
 
-__all__ = ["retold"]
+__all__ = ["ends", "last_event", "retold"]
 
 _Event = tuple[str, dict[str, Any]]
 
@@ -33,12 +33,25 @@ def retold(response: Mapping[str, Any]) -> list[bytes]:
     ]
     for index, item in enumerate(response["output"]):
         events.extend((kind, {"output_index": index, **fields}) for kind, fields in _item(item))
-    events.append((_ENDS.get(response["status"], "response.failed"), {"response": response}))
-    return [
-        b"event: %b\ndata: %b\n\n"
-        % (kind.encode(), orjson.dumps({"type": kind, "sequence_number": number, **fields}))
-        for number, (kind, fields) in enumerate(events)
-    ]
+    told = [_event(kind, number, fields) for number, (kind, fields) in enumerate(events)]
+    return [*told, last_event(response, len(told))]
+
+
+def last_event(response: Mapping[str, Any], number: int) -> bytes:
+    """The event that ends the stream of a response that has ended."""
+    return _event(_ENDS.get(response["status"], "response.failed"), number, {"response": response})
+
+
+def ends(event: bytes) -> bool:
+    """Whether an event is the last of its stream."""
+    return event.startswith(
+        (b"event: response.completed\n", b"event: response.incomplete\n", b"event: response.failed\n")
+    )
+
+
+def _event(kind: str, number: int, fields: Mapping[str, Any]) -> bytes:
+    data = orjson.dumps({"type": kind, "sequence_number": number, **fields})
+    return b"event: %b\ndata: %b\n\n" % (kind.encode(), data)
 
 
 def _item(item: Mapping[str, Any]) -> Iterator[_Event]:

@@ -13,7 +13,7 @@ import orjson
 from stretto.errors import PreviousNotFound, RequestError, ResponseNotFound
 from stretto.steps import States
 from stretto.types import Key, record
-from stretto.wire.responses_items import references
+from stretto.wire.responses_items import PROGRESS, references
 
 __all__ = ["ENDED", "Item", "Kept", "Shelf", "owner_of"]
 
@@ -22,6 +22,8 @@ Item = Mapping[str, Any]
 ENDED: Final = frozenset({"completed", "incomplete", "failed", "cancelled"})
 """Statuses after which nothing more happens to a response."""
 
+_LONGEST: Final = 64 << 20
+"""Bytes of responses that a request may go on from."""
 _HEX: Final = re.compile(r"_([0-9a-f]{32})(?:_|$)")
 
 
@@ -29,7 +31,8 @@ _HEX: Final = re.compile(r"_([0-9a-f]{32})(?:_|$)")
 class Kept:
     """A response with all its seals, the input items of its request, and whether its events are kept beside it.
 
-    `context` stands for everything before its output where the conversation was compacted. `until` is in Unix seconds.
+    `context` stands for everything before its output where the conversation was compacted. `until` is in Unix seconds, `size` in
+    bytes as it is kept.
     """
 
     response: Item
@@ -37,6 +40,7 @@ class Kept:
     context: Sequence[Item] | None = None
     logged: bool = False
     until: float = 0.0
+    size: int = 0
 
     @property
     def items(self) -> list[Item]:
@@ -88,7 +92,7 @@ class Shelf:
             return None
         try:
             raw = orjson.loads(body)
-            return Kept(raw["response"], raw["input"], raw["context"], raw["logged"], raw["until"])
+            return Kept(raw["response"], raw["input"], raw["context"], raw["logged"], raw["until"], len(body))
         except (ValueError, KeyError, TypeError):
             return None  # another version of Stretto wrote it
 
@@ -112,9 +116,11 @@ class Shelf:
     async def context(self, id: str, owner: str, near: Mapping[str, Sequence[Item]]) -> list[Item]:
         """All items of the conversation up to the end of response `id`; `near` holds conversations that are at hand.
 
-        Raises `PreviousNotFound` when a response on the way back is not there, `RequestError` when one brought no answer.
+        Raises `PreviousNotFound` when a response on the way back is not there, `RequestError` when one brought no answer, or
+        when it has become too much to go on from.
         """
         pieces: list[Sequence[Item]] = []
+        room = _LONGEST
         at: str | None = id
         while at:
             if at in near:
@@ -132,6 +138,12 @@ class Shelf:
                     param="previous_response_id",
                 )
             pieces.append(kept.items)
+            room -= kept.size
+            if room < 0:
+                raise RequestError(
+                    f"The conversation up to {id[:100]!r} has more than {_LONGEST >> 20} MiB: compact it, or begin anew.",
+                    param="previous_response_id",
+                )
             if kept.until - self._clock() < self._lifetime / 2:  # in use: it must not expire under its heirs
                 await self.put(kept, owner)
             at = None if kept.context is not None else kept.response.get("previous_response_id")
@@ -150,6 +162,8 @@ class Shelf:
                 found.append(item)
                 continue
             id = named[0]
+            if id.endswith(PROGRESS):
+                continue  # told what orchestration was doing: no part of a conversation
             if id not in known and (made := _HEX.search(id)) is not None:
                 kept = await self.find(f"resp_{made[1]}", owner)
                 for each in () if kept is None else [*kept.input, *kept.response["output"]]:

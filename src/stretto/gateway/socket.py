@@ -39,11 +39,15 @@ _UNSUPPORTED: Final = 1003
 
 
 class Socket:
-    """Serves WebSocket connections to /v1/responses. `admit` finds the key of a call, or raises `AccessError`."""
+    """Serves WebSocket connections to /v1/responses.
 
-    def __init__(self, stored: Stored, admit: Callable[[Headers], Key | None]) -> None:
+    `admit` finds the key of a call, or raises `AccessError`. `room`: bytes of requests that may wait on one connection.
+    """
+
+    def __init__(self, stored: Stored, admit: Callable[[Headers], Key | None], room: int) -> None:
         self._stored = stored
         self._admit = admit
+        self._room = room
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> int:
         """Serve one connection to its end. The HTTP status that its opening was answered with."""
@@ -61,7 +65,7 @@ class Socket:
             await _turn_away(problem, scope, send)
             return problem.status
         await send({"type": "websocket.accept"})
-        await _Session(self._stored, self._admit, headers, send).serve(receive)
+        await _Session(self._stored, self._admit, headers, send, self._room).serve(receive)
         return 101
 
 
@@ -79,14 +83,20 @@ class _Session:
     """One connection."""
 
     def __init__(
-        self, stored: Stored, admit: Callable[[Headers], Key | None], headers: Headers, send: Send
+        self,
+        stored: Stored,
+        admit: Callable[[Headers], Key | None],
+        headers: Headers,
+        send: Send,
+        room: int,
     ) -> None:
         self._stored = stored
         self._admit = admit
         self._headers = headers
         self._send = send
+        self._room = room
         self._sending = asyncio.Lock()
-        self._lanes: dict[str, asyncio.Queue[dict[str, Any]]] = {}
+        self._lanes: dict[str, asyncio.Queue[tuple[dict[str, Any], int]]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._near: OrderedDict[str, Sequence[Item]] = OrderedDict()
 
@@ -127,15 +137,19 @@ class _Session:
                 raise _Crowded(f"This connection has its {_LANES} lanes; use one of them.", param="stream_id")
             self._lanes[name] = asyncio.Queue(_WAITING)
             self._tasks.append(asyncio.create_task(self._work(name)))
+        if len(text) > self._room:
+            raise _Crowded("Too much waits on this connection.", param="stream_id")
         try:
-            self._lanes[name].put_nowait(event)
+            self._lanes[name].put_nowait((event, len(text)))
+            self._room -= len(text)
         except asyncio.QueueFull:
             raise _Crowded("Too many requests wait in this lane.", param="stream_id") from None
 
     async def _work(self, lane: str) -> None:
         """Answer the requests of one lane."""
         while True:
-            event = await self._lanes[lane].get()
+            event, size = await self._lanes[lane].get()
+            self._room += size
             problem: Problem | None
             asked: list[Asked] = []
             try:
@@ -210,8 +224,8 @@ class _Session:
         if writer is None:
             await self._tell_error(problem, lane)
             return
-        told = writer.error(problem.message, problem.type, problem.code, problem.param)
-        await self._tell(told[told.index(b"event: response.failed") :], lane)
+        told = writer.failed(problem.message, problem.type, problem.code, problem.param)
+        await self._tell(told, lane)
 
     async def _tell_error(self, problem: Problem, lane: str) -> None:
         event = {"type": "error", "status": problem.status, **problem.body()}

@@ -38,7 +38,7 @@ from stretto.wire import responses
 from stretto.wire.base import Incoming, StreamWriter
 from stretto.wire.responses_fields import render_usage
 from stretto.wire.responses_items import ITEM
-from stretto.wire.responses_object import SEALS, hex_of, response_object
+from stretto.wire.responses_object import SEALS, fusion_item, hex_of, response_object
 from stretto.wire.responses_output import unsealed
 from stretto.wire.responses_stream import ResponsesStream
 
@@ -127,7 +127,9 @@ class Turn:
             response, output = self.writer.final, self.writer.kept
         else:
             response = orjson.loads(body)
-            output = list(responses.output_items(run.id, self.incoming, run.answer))
+            fusion = fusion_item(run.id, self.incoming, response.get("stretto"))
+            output = [] if fusion is None else [fusion]
+            output += responses.output_items(run.id, self.incoming, run.answer)
         kept = self.kept({**response, "output": output}, run.id)
         before = () if self._instead is not None else self.context
         self.items = [*before, *kept.items]
@@ -211,7 +213,12 @@ class Stored:
         asked = await self.asked(incoming, call.key, call.headers)
         if incoming.more.get("background"):
             return await self._begin(call, asked)
-        asked = await self._compacted(asked)
+        if asked.turn.limit is not None:
+            call.watch = watch = self._tower.enter(call.receive)
+            try:
+                asked = await self._compacted(asked)
+            finally:
+                self._tower.leave(watch)
         turn = asked.turn
         return await self._inference.answer(
             call, turn.incoming, asked.request, asked.name, asked.policy, turn
@@ -247,7 +254,7 @@ class Stored:
         if not stores:
             incoming = replace(incoming, more={**more, "store": False})
         incoming = _going_on(incoming, context, own)
-        request, name, policy = self._inference.prepare(incoming, key, headers)
+        incoming, request, name, policy = self._inference.prepare(incoming, key, headers)
         turn = Turn(self._shelf, owner, incoming, context, stores=stores, limit=limit)
         return Asked(turn, request, name, policy, key, new_run_id())
 
@@ -385,7 +392,8 @@ class Stored:
         kept = await self._background.look(id, owner)
         if query.flag("stream"):
             after = query.whole("starting_after", -1, -1, 2**53)
-            if kept.logged:
+            ended = kept.response["status"] in ENDED
+            if kept.logged and (not ended or await self._shelf.logged(id, owner, 0)):
                 await self._tell(call, id, owner, after)
                 return None
             events = retold(query.shown(kept.response))

@@ -25,7 +25,7 @@ from stretto.pool.http import (
     parse_url,
 )
 from stretto.pool.limits import Gate
-from stretto.pool.native import prompt_ids, state_body
+from stretto.pool.native import prompt_ids, state_body, suited
 from stretto.steps import Ask, Emit, Endpoint, Outcome, Tally
 from stretto.types import Card, Delta, Failure, FailureKind, Thought, Usage
 from stretto.wire import embeddings, form_for
@@ -280,6 +280,8 @@ class _Try:
             if lane.gguf is None:
                 raise ValueError("hidden states can be had of local models only")
             ask = replace(ask, want="text")
+        if lane.counts and ask.want != "embedding":
+            ask = suited(ask, lane.card.max_output if lane.gguf is not None else None)
         return self.form.render_ask(
             ask, lane.model, lane.card, stream=streaming, lacks=lane.lacks, renames=lane.renames
         )

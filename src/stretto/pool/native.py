@@ -1,18 +1,39 @@
-"""What a llama.cpp server does beside the OpenAI routes: it tells how its model sees a prompt, token by token."""
+"""What is llama.cpp's own: how it tells the tokens of a prompt, and what its chat route lacks."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import orjson
 
 from stretto.pool.http import HttpResponse
+from stretto.steps import Ask
 
-__all__ = ["Send", "prompt_ids", "state_body"]
+__all__ = ["Send", "prompt_ids", "state_body", "suited"]
 
 Send = Callable[[bytes, bytes], Awaitable[HttpResponse]]
 """Sends a body to a path of the server. Raises `TransportError`."""
 
 _UNUSABLE: Final = "llama.cpp does not tell the tokens of this prompt"
+
+
+def suited(ask: Ask, most: int | None) -> Ask:
+    """An ask that means the same to llama.cpp, which ignores a choice of one tool by name, and writes on until it is stopped.
+
+    The named tool is the only one offered, and one is required; `most` tokens are written where the ask leaves it open.
+    """
+    choice = ask.tool_choice
+    if isinstance(choice, Mapping):
+        wanted = _named(choice)
+        tools = tuple(tool for tool in ask.tools if wanted is not None and _named(tool) == wanted)
+        if tools:
+            ask = replace(ask, tools=tools, tool_choice="required")
+    return replace(ask, max_tokens=most) if ask.max_tokens is None and most is not None else ask
+
+
+def _named(tool: Mapping[str, Any]) -> Any:
+    inner = tool.get(str(tool.get("type")))
+    return inner.get("name") if isinstance(inner, Mapping) else None
 
 
 async def prompt_ids(send: Send, chat: bytes) -> list[int]:

@@ -69,7 +69,8 @@ class Options:
     """The request's `stretto` object (or `x-stretto-*` headers): what the caller allows and wishes.
 
     `policy` names a policy to use instead of the one that `model` names, `seed` and `dial` are `None` when not given,
-    `score_with` is kept as it was sent.
+    `score_with` is kept as it was sent. `progress`: whether a stream shows what orchestration is doing, `None`
+    leaves it to its format.
     """
 
     limits: Limits = NO_LIMITS
@@ -80,6 +81,7 @@ class Options:
     seed: int | None = None
     explain: bool = False
     score_with: Any = None
+    progress: bool | None = None
 
 
 @record
@@ -215,7 +217,10 @@ class StreamWriter(Protocol):
         ...
 
     def progress(self, text: str) -> bytes:
-        """What orchestration is doing, as reasoning that clients show and do not take for the answer; perhaps nothing."""
+        """A line about what orchestration is doing (`progress.line_of`), as reasoning that clients do not take for the answer.
+
+        Nothing where the caller does not want it, cannot tell it from the answer, or the answer has begun.
+        """
         ...
 
     def keep_alive(self) -> bytes:
@@ -386,7 +391,17 @@ def _kind(value: Any) -> str:
 
 # --- what callers may say to Stretto, and may not say at all -----------------------------------------------------
 
-_OPTIONS: Final = ("limits", "require", "exclude", "policy", "dial", "seed", "explain", "score_with")
+_OPTIONS: Final = (
+    "limits",
+    "require",
+    "exclude",
+    "policy",
+    "dial",
+    "seed",
+    "explain",
+    "progress",
+    "score_with",
+)
 _LIMITS: Final = ("usd", "calls", "seconds", "depth", "fanout")
 _MOST_USD: Final = 1e9
 _NOTHING_SAID: Final = Options()
@@ -415,6 +430,7 @@ def parse_options(value: Any, where: str = "stretto") -> Options:
         seed=seed,
         explain="explain" in given and expect_bool(given["explain"], f"{where}.explain"),
         score_with=given.get("score_with"),
+        progress=expect_bool(given["progress"], f"{where}.progress") if "progress" in given else None,
     )
 
 

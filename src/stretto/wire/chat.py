@@ -1,6 +1,7 @@
 """OpenAI Chat Completions: requests in, answers and streams out. (`chat_upstream` is the same format towards workers.)"""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import orjson
@@ -19,7 +20,7 @@ from stretto.wire.base import (
 from stretto.wire.base import bearer as credentials
 from stretto.wire.chat_parts import finish_reason, parse_messages, render_answer, render_logprobs
 from stretto.wire.chat_upstream import parse_failure, parse_reply, reader, render_ask
-from stretto.wire.fields import SAMPLING, Check, model_name, read_body, sorted_out, whole
+from stretto.wire.fields import SAMPLING, Check, expect_choice, model_name, read_body, sorted_out, whole
 from stretto.wire.tools import custom_names
 
 __all__ = [
@@ -67,7 +68,7 @@ def parse_request(body: bytes) -> Incoming:
         params=params,
         max_tokens=_max_tokens(rest),
         tools=_tools(rest["tools"]) if "tools" in rest else (),
-        tool_choice=_tool_choice(rest["tool_choice"]) if "tool_choice" in rest else None,
+        tool_choice=expect_choice(rest["tool_choice"]) if "tool_choice" in rest else None,
         response_format=_response_format(rest["response_format"]) if "response_format" in rest else None,
         extra=extra,
         seed=options.seed,
@@ -96,16 +97,17 @@ def _tools(value: Any) -> tuple[Mapping[str, Any], ...]:
         if tool["type"] == "function":
             function = expect_object(tool.get("function"), f"tools[{index}].function")
             expect_text(function.get("name"), f"tools[{index}].function.name")
+            if function.get("parameters") is not None:
+                expect_object(function["parameters"], f"tools[{index}].function.parameters")
     return tuple(tools)
-
-
-def _tool_choice(value: Any) -> Any:
-    return value if isinstance(value, str) else expect_object(value, "tool_choice")
 
 
 def _response_format(value: Any) -> Mapping[str, Any]:
     form = expect_object(value, "response_format")
-    expect_text(form.get("type"), "response_format.type")
+    if expect_text(form.get("type"), "response_format.type") == "json_schema":
+        inner = expect_object(form.get("json_schema"), "response_format.json_schema")
+        if inner.get("schema") is not None:
+            expect_object(inner["schema"], "response_format.json_schema.schema")
     return form
 
 
@@ -191,17 +193,29 @@ def render_response(
 def stream(id: str, created: int, incoming: Incoming) -> "ChatStream":
     """A writer for one streamed answer to `incoming`."""
     custom = custom_names(incoming.request.tools) if incoming.request.tools else frozenset()
-    return ChatStream(id, created, incoming.request.model, incoming.include_usage, custom)
+    tells = incoming.options.progress is not False
+    return ChatStream(id, created, incoming.request.model, incoming.include_usage, custom, tells)
 
 
 class ChatStream:
     """Renders one answer as `chat.completion.chunk` events: the role in the first chunk, usage only if it was asked for.
 
     The deltas are taken as `StreamReader` gives them: tool calls numbered from 0, id and name once. `custom` are the names of the
-    caller's custom tools. A seal that only another format knows makes no chunk.
+    caller's custom tools. A seal that only another format knows makes no chunk. `tells`: progress is shown, as reasoning; clients
+    that do not know this field (it is not OpenAI's) never look at it.
     """
 
-    __slots__ = ("_custom", "_custom_calls", "_head", "_open", "_plain_tail", "_started", "_with_usage")
+    __slots__ = (
+        "_begun",
+        "_custom",
+        "_custom_calls",
+        "_head",
+        "_open",
+        "_plain_tail",
+        "_started",
+        "_tells",
+        "_with_usage",
+    )
 
     def __init__(
         self,
@@ -210,6 +224,7 @@ class ChatStream:
         model: str,
         include_usage: bool = False,
         custom: frozenset[str] = frozenset(),
+        tells: bool = True,
     ) -> None:
         base = orjson.dumps({"id": id, "object": "chat.completion.chunk", "created": created, "model": model})
         self._open = b"data: " + base[:-1]
@@ -220,10 +235,13 @@ class ChatStream:
         self._with_usage = include_usage
         self._custom = custom
         self._custom_calls: set[int] = set()
+        self._tells = tells
         self._started = False
+        self._begun = False
 
     def deltas(self, deltas: Sequence[Delta]) -> bytes:
-        """One chunk for each delta."""
+        """One chunk for each delta, and for each tool call: clients such as LlamaIndex read only the first of a chunk."""
+        self._begun = True
         chunks = []
         for delta in deltas:
             if (
@@ -235,7 +253,7 @@ class ChatStream:
                     b'%b{"content":%b}%b' % (self._head, orjson.dumps(delta.text), self._plain_tail)
                 )
             elif not (delta.thoughts or delta.parts) or _says(delta):
-                chunks.append(self._chunk(delta))
+                chunks += map(self._chunk, _apart(delta) if len(delta.tool_calls) > 1 else (delta,))
         return b"".join(chunks)
 
     def _chunk(self, delta: Delta) -> bytes:
@@ -290,13 +308,18 @@ class ChatStream:
 
     def progress(self, text: str) -> bytes:
         """A piece of reasoning: clients show it apart from the answer, or not at all."""
-        return self._chunk(Delta(reasoning=text))
+        return self._chunk(Delta(reasoning=text)) if self._tells and not self._begun else b""
 
     def keep_alive(self) -> bytes:
-        """A comment for proxies and, once the first chunk is out, an empty delta for clients that count only data."""
+        """A comment for proxies, and an empty delta for clients that count only data; the first of them names the role."""
         if not self._started:
-            return b": keep-alive\n\n"
+            return b": keep-alive\n\n" + self._chunk(Delta())
         return b": keep-alive\n\n%b{}%b" % (self._head, self._plain_tail)
+
+
+def _apart(delta: Delta) -> Sequence[Delta]:
+    first, *rest = delta.tool_calls
+    return [replace(delta, tool_calls=(first,)), *(Delta(tool_calls=(call,)) for call in rest)]
 
 
 def _says(delta: Delta) -> bool:

@@ -8,6 +8,7 @@ import orjson
 from stretto.errors import RequestError
 from stretto.types import Message, Part, TokenLogprob, ToolCall, Usage
 from stretto.wire.base import expect_list, expect_object, expect_text
+from stretto.wire.progress import without_progress, without_shown_progress
 from stretto.wire.tools import wrapped_input
 
 __all__ = [
@@ -47,7 +48,7 @@ def _parse_message(raw: Any, index: int) -> Message:
     if type(raw) is dict and raw.keys() == _PLAIN:
         role, content = raw["role"], raw["content"]
         if type(content) is str and type(role) is str and role in _SPEAKERS:
-            return Message(role, content)
+            return Message(role, without_shown_progress(content) if role == "assistant" else content)
     where = f"messages[{index}]"
     given = {name: item for name, item in expect_object(raw, where).items() if item is not None}
     role = given.get("role")
@@ -67,14 +68,19 @@ def _parse_message(raw: Any, index: int) -> Message:
         )
     extra = {name: item for name, item in given.items() if name not in _KNOWN}
     calls = _parse_calls(given.get("tool_calls"), f"{where}.tool_calls", extra)
-    reasoning = given.get("reasoning_content", given.get("reasoning", ""))
+    reasoning = expect_text(
+        given.get("reasoning_content", given.get("reasoning", "")), f"{where}.reasoning_content"
+    )
+    content = _parse_content(given.get("content"), f"{where}.content")
+    if role == "assistant" and isinstance(content, str):
+        content = without_shown_progress(content)
     return Message(
         role,
-        _parse_content(given.get("content"), f"{where}.content"),
+        content,
         calls,
         _text_or(given, "tool_call_id", where, None),
         _text_or(given, "name", where, None),
-        expect_text(reasoning, f"{where}.reasoning_content"),
+        without_progress(reasoning),
         _text_or(given, "refusal", where, "") or "",
         extra,
     )

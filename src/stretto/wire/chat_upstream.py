@@ -301,9 +301,9 @@ class ChatReader:
             self.done = True
             return None
         try:
-            chunk = orjson.loads(data)
-        except orjson.JSONDecodeError:
-            return self._stop("protocol", "an event of the stream is not valid JSON")
+            chunk = bounded_json(data)
+        except ValueError as error:
+            return self._stop("protocol", f"an event of the stream is {error}")
         if type(chunk) is not dict:
             return self._stop("protocol", "an event of the stream is not a JSON object")
         if chunk.get("error"):

@@ -253,5 +253,5 @@ class CompletionsStream:
         return b""
 
     def keep_alive(self) -> bytes:
-        """A comment for proxies and, once the first event is out, an empty one for clients that count only data."""
-        return b": keep-alive\n\n" + (self._chunk("") if self._started else b"")
+        """A comment for proxies, and an event without text for clients that count only data."""
+        return b": keep-alive\n\n" + self._chunk("")

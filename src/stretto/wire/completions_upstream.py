@@ -124,9 +124,9 @@ class CompletionsReader:
             self.done = True
             return
         try:
-            raw = orjson.loads(data)
-        except orjson.JSONDecodeError:
-            self._stop("an event of the stream is not valid JSON")
+            raw = bounded_json(data)
+        except ValueError as error:
+            self._stop(f"an event of the stream is {error}")
             return
         self.take(raw, into)
 

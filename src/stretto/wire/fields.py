@@ -13,7 +13,7 @@ from stretto.wire.base import (
     refuse_transport_fields,
 )
 
-__all__ = ["SAMPLING", "Check", "model_name", "number", "read_body", "sorted_out", "whole"]
+__all__ = ["SAMPLING", "Check", "expect_choice", "model_name", "number", "read_body", "sorted_out", "whole"]
 
 Check = Callable[[Any, str], Any]
 """Takes a field's value and its path, returns the value. Raises `RequestError`."""
@@ -64,6 +64,23 @@ def sorted_out(
     for name in ignored:
         del extra[name]
     return found, rest, extra, ignored
+
+
+def expect_choice(value: Any) -> Any:
+    """A `tool_choice` in Chat Completions' shape: a mode, or an object. Raises `RequestError`."""
+    if isinstance(value, str):
+        return value
+    choice = expect_object(value, "tool_choice")
+    kind = expect_text(choice.get("type"), "tool_choice.type")
+    if kind in ("function", "custom"):
+        inner = expect_object(choice.get(kind), f"tool_choice.{kind}")
+        expect_text(inner.get("name"), f"tool_choice.{kind}.name")
+    elif kind == "allowed_tools":
+        inner = expect_object(choice.get(kind), "tool_choice.allowed_tools")
+        expect_text(inner.get("mode", "auto"), "tool_choice.allowed_tools.mode")
+        for index, tool in enumerate(expect_list(inner.get("tools"), "tool_choice.allowed_tools.tools")):
+            expect_object(tool, f"tool_choice.allowed_tools.tools[{index}]")
+    return choice
 
 
 def number(least: float, most: float) -> Check:

@@ -63,10 +63,14 @@ def parse_request(body: bytes) -> Incoming:
     if "messages" not in given:
         raise RequestError("`messages` is missing.", param="messages")
     params, rest, extra, ignored = sorted_out(given, _PARAMS, _FIELDS)
+    ignored += tuple(name for name in _OURS if extra.pop(name, None) is not None)
     params = {_NAMES.get(name, name): value for name, value in params.items()}
     if (effort := _effort(rest)) is not None:
         params["reasoning_effort"] = effort
-    extra |= {name: rest[name] for name in ("thinking", "output_config") if rest.get(name)}
+    config = {name: each for name, each in rest.get("output_config", {}).items() if name != "format"}
+    extra |= {
+        name: each for name, each in (("thinking", rest.get("thinking")), ("output_config", config)) if each
+    }
     tools, fields = _tools(rest["tools"]) if "tools" in rest else ((), {})
     if fields:
         extra["tool_fields"] = fields
@@ -128,6 +132,9 @@ _FIELDS: Final = frozenset(
         "stretto",
     }
 )
+
+_OURS: Final = ("betas", "tool_fields")
+"""Names in `extra` under which we keep what came elsewhere; a field of that name would be taken for it."""
 
 _EFFORTS: Final = {"xhigh": "high", "max": "high"}
 """Efforts that servers behind other formats rarely know, and what stands for them there."""
@@ -262,7 +269,10 @@ def render_response(
 
 def stream(id: str, created: int, incoming: Incoming) -> MessagesStream:
     """A writer for one streamed answer to `incoming`."""
-    return MessagesStream(message_id(id), incoming.request.model, showing(incoming.request))
+    shown, tells = showing(incoming.request), incoming.options.progress
+    return MessagesStream(
+        message_id(id), incoming.request.model, shown, shown == "yes" if tells is None else tells
+    )
 
 
 def render_models(cards: list[Card]) -> bytes:

@@ -13,7 +13,7 @@ import orjson
 
 from stretto.errors import RequestError
 from stretto.types import Message, Part, Thought, ToolCall, Usage
-from stretto.wire.base import expect_list, expect_object, expect_text
+from stretto.wire.base import bounded_json, expect_list, expect_object, expect_text
 from stretto.wire.chat_parts import finish_reason
 from stretto.wire.seals import closed, opened
 
@@ -115,9 +115,11 @@ def _part_of(block: Mapping[str, Any], where: str) -> Part:
             text = expect_text(source.get("data"), f"{where}.source.data")
             return Part("text", text, None, {"block": block})
         if source["type"] == "content":
-            return Part("text", _readable(source.get("content")), None, {"block": block})
+            return Part(
+                "text", _readable(source.get("content"), f"{where}.source.content"), None, {"block": block}
+            )
     if kind == "search_result":
-        return Part("text", _readable(block.get("content")), None, {"block": block})
+        return Part("text", _readable(block.get("content"), f"{where}.content"), None, {"block": block})
     return Part(kind, "", block)
 
 
@@ -145,11 +147,12 @@ def _address(source: Mapping[str, Any], where: str) -> str:
     return f"data:{kind};base64,{expect_text(source.get('data'), f'{where}.data')}"
 
 
-def _readable(content: Any) -> str:
+def _readable(content: Any, where: str) -> str:
     """The text of a block's own content, for models behind another format."""
     if isinstance(content, str):
         return content
-    found = [each.get("text") for each in content or () if isinstance(each, dict)]
+    given = [] if content is None else expect_list(content, where)
+    found = [each.get("text") for each in given if isinstance(each, dict)]
     return "\n".join(text for text in found if isinstance(text, str))
 
 
@@ -471,8 +474,8 @@ def _input(call: ToolCall) -> dict[str, Any]:
     if call.kind == "custom":
         return {"input": call.arguments}
     try:
-        found = orjson.loads(call.arguments or "{}")
-    except orjson.JSONDecodeError:
+        found = bounded_json((call.arguments or "{}").encode())
+    except ValueError:
         found = None
     return found if isinstance(found, dict) else {"INVALID_JSON": call.arguments}
 

@@ -29,7 +29,7 @@ class MessagesStream:
     """Renders one answer as Messages events: blocks numbered from 0, one open at a time.
 
     The deltas are taken as `StreamReader` gives them: tool calls numbered from 0, id and name once. `showing`: what the caller
-    wants to see of progress and reasoning. Calls whose pieces come mixed are sent one after the other.
+    wants to see of reasoning, `tells`: whether of progress. Calls whose pieces come mixed are sent one after the other.
     """
 
     __slots__ = (
@@ -42,13 +42,15 @@ class MessagesStream:
         "_showing",
         "_shown",
         "_started",
+        "_tells",
         "_waiting",
     )
 
-    def __init__(self, id: str, model: str, showing: Showing = "no") -> None:
+    def __init__(self, id: str, model: str, showing: Showing = "no", tells: bool = False) -> None:
         self._id = id
         self._model = model
         self._showing = showing
+        self._tells = tells
         self._started = False
         self._index = -1
         self._kind = ""  # of the open block: text, reasoning, progress, call, or "" for none
@@ -101,8 +103,8 @@ class MessagesStream:
         return b"event: error\ndata: " + render_error(message, type, code, param) + b"\n\n"
 
     def progress(self, text: str) -> bytes:
-        """Thinking ahead of the answer, in a block of its own; nothing for callers who have not asked to see thinking."""
-        if self._showing != "yes" or not (self._kind == "progress" or self._index < 0):
+        """Thinking ahead of the answer, in a block of its own; by default only for callers who have asked to see thinking."""
+        if not self._tells or not (self._kind == "progress" or self._index < 0):
             return b""
         out: list[bytes] = []
         self._open("progress", {"type": "thinking", "thinking": "", "signature": ""}, out)

@@ -180,8 +180,6 @@ def _put_thinking(
     if ask.wire == OWN:
         for name in ("thinking", "output_config"):
             value = ask.extra.get(name)
-            if name == "output_config" and value:
-                value = {key: each for key, each in value.items() if key != "format"}
             unwanted = name == "thinking" and value and value.get("type") == "enabled" and _unsealed(body)
             if value and (name in lacks or unwanted):
                 dropped.append(name)
@@ -372,9 +370,9 @@ class MessagesReader:
             self.done = True
             return None
         try:
-            event = orjson.loads(data)
-        except orjson.JSONDecodeError:
-            return self._stop("protocol", "an event of the stream is not valid JSON")
+            event = bounded_json(data)
+        except ValueError as error:
+            return self._stop("protocol", f"an event of the stream is {error}")
         if type(event) is not dict:
             return self._stop("protocol", "an event of the stream is not a JSON object")
         match event.get("type"):
@@ -558,9 +556,10 @@ class _Block:
                 found[field] = "".join(pieces)
         if self.arguments:
             try:
-                found["input"] = orjson.loads(self.arguments)
-            except orjson.JSONDecodeError:
+                found["input"] = bounded_json(self.arguments.encode())
+            except ValueError:
                 found["input"] = {}
         if self.citations:
-            found["citations"] = [*(found.get("citations") or ()), *self.citations]
+            given = found.get("citations")
+            found["citations"] = [*(given if isinstance(given, list) else ()), *self.citations]
         return found

@@ -204,7 +204,7 @@ _CHECKS: Final[Mapping[str, Check]] = {
     "parallel_tool_calls": expect_bool,
     "top_logprobs": whole(0, 20),
     "max_output_tokens": whole(1, 2**31 - 1),
-    "max_tool_calls": whole(1, 2**31 - 1),
+    "max_tool_calls": whole(0, 2**31 - 1),
 }
 """How fields are checked that are interpreted, or told back."""
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from stretto.types import Usage, record
 from stretto.wire.base import expect_list, expect_object, expect_text
+from stretto.wire.fields import expect_choice
 from stretto.wire.tools import portable
 
 __all__ = [
@@ -75,9 +76,11 @@ def parse_choice(value: Any) -> Any:
         return value
     choice = expect_object(value, "tool_choice")
     kind = expect_text(choice.get("type"), "tool_choice.type")
-    if kind in ("function", "custom") and kind not in choice:
+    if kind in choice:  # Chat Completions' shape, which some clients send here
+        return expect_choice(choice)
+    if kind in ("function", "custom"):
         return {"type": kind, kind: {"name": expect_text(choice.get("name"), "tool_choice.name")}}
-    if kind == "allowed_tools" and kind not in choice:
+    if kind == "allowed_tools":
         tools = []
         for index, raw in enumerate(expect_list(choice.get("tools"), "tool_choice.tools")):
             tool = expect_object(raw, f"tool_choice.tools[{index}]")
@@ -148,7 +151,8 @@ def _render_tool(tool: Mapping[str, Any], own: bool) -> Mapping[str, Any]:
     inner = tool.get(kind)
     if not isinstance(inner, dict):
         return tool
-    flat = {"type": kind, **inner, **tool.get("extra", {})}
+    extra = tool.get("extra") if own else None
+    flat = {"type": kind, **inner, **(extra if isinstance(extra, dict) else {})}
     if kind == "function":
         if not own:  # Chat Completions takes what is not said for a tool without parameters, not strict
             flat.setdefault("parameters", {"type": "object", "properties": {}})

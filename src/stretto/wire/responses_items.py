@@ -12,10 +12,13 @@ from typing import Any, Final
 from stretto.errors import RequestError
 from stretto.types import Message, Part, Thought, ToolCall
 from stretto.wire.base import expect_list, expect_object, expect_text
+from stretto.wire.progress import without_progress
 from stretto.wire.seals import opened
 from stretto.wire.tools import joined_name, wrapped_input
 
 __all__ = [
+    "FUSION",
+    "FUSION_ID",
     "ITEM",
     "OWN",
     "PROGRESS",
@@ -31,6 +34,10 @@ ITEM: Final = "item"
 """The kind of a part that holds a raw item."""
 PROGRESS: Final = "_progress"
 """How the id of a reasoning item ends that only told what orchestration was doing: nobody's thoughts."""
+
+FUSION: Final = "openrouter:fusion"
+FUSION_ID: Final = "fusion"
+"""The kind and the prefix of the id of an item that tells of a fusion, see `responses_object`."""
 
 _SPEAKERS: Final = frozenset({"system", "developer", "user"})
 _TEXTS: Final = frozenset({"input_text", "output_text", "text"})
@@ -74,6 +81,8 @@ def parse_items(items: Sequence[Any], where: str = "input") -> tuple[Message, ..
             expect_text(item.get("id"), f"{here}.id")
             continue
         kind = item.get("type")
+        if kind == FUSION and str(item.get("id")).startswith(f"{FUSION_ID}_"):
+            continue  # what a fusion of ours told beside its answer
         if kind is None and "role" in item:
             kind = "message"
         if expect_text(kind, f"{here}.type") == "message" and item.get("role") != "assistant":
@@ -253,10 +262,11 @@ def _thought(item: Mapping[str, Any], where: str) -> Thought | None:
     id_ = "" if id_ is None else expect_text(id_, f"{where}.id")
     if id_.endswith(PROGRESS):
         return None
-    text = _texts(item.get("summary"), f"{where}.summary") or _texts(item.get("content"), f"{where}.content")
+    said = _texts(item.get("summary"), f"{where}.summary") or _texts(item.get("content"), f"{where}.content")
+    text = without_progress(said)
     seal = item.get("encrypted_content")
-    if seal is None:
-        return Thought(text, id=id_, wire=OWN)
+    if seal is None:  # agents leave the ids out: then only its text tells what it is
+        return Thought(text, id=id_, wire=OWN) if text or not said else None
     seal = expect_text(seal, f"{where}.encrypted_content")
     return opened(seal, text) or Thought(text, sealed=seal, id=id_, wire=OWN)
 

@@ -7,6 +7,7 @@ from stretto.types import Answer, Usage
 from stretto.wire.base import Incoming
 from stretto.wire.chat_parts import finish_reason
 from stretto.wire.responses_fields import render_usage
+from stretto.wire.responses_items import FUSION, FUSION_ID
 
 __all__ = [
     "SEALS",
@@ -98,7 +99,7 @@ def fusion_item(id: str, incoming: Incoming, stretto: Mapping[str, Any] | None) 
         return None
     told = {name: value for name, value in fusion.items() if name != "status"}
     status = "failed" if fusion.get("status") == "error" else "completed"
-    return {"type": "openrouter:fusion", "id": f"fusion_{hex_of(id)}", "status": status, **told}
+    return {"type": FUSION, "id": f"{FUSION_ID}_{hex_of(id)}", "status": status, **told}
 
 
 def response_object(

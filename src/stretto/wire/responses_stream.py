@@ -8,7 +8,7 @@ import orjson
 
 from stretto.types import Answer, Delta, Usage
 from stretto.wire.base import Incoming
-from stretto.wire.responses_items import ITEM
+from stretto.wire.responses_items import ITEM, PROGRESS
 from stretto.wire.responses_object import (
     failure_of,
     fusion_item,
@@ -43,11 +43,13 @@ class ResponsesStream:
         self._number = 0
         self._output = Output(hex_of(id), incoming.request.tools, self._emit, shows_seals(incoming))
         self._opening = b""
+        tells, summary = incoming.options.progress, (incoming.more.get("reasoning") or {}).get("summary")
+        self._tells = summary is not None if tells is None else tells
 
     @property
     def kept(self) -> list[Mapping[str, Any]]:
-        """The output items, seals included."""
-        return list(self._output.items)
+        """The output items, seals included, progress left out: that is no part of the answer."""
+        return [item for item in self._output.items if not str(item["id"]).endswith(PROGRESS)]
 
     def _emit(self, type: str, fields: Mapping[str, Any]) -> None:
         data = orjson.dumps({"type": type, "sequence_number": self._number, **fields})
@@ -121,21 +123,27 @@ class ResponsesStream:
         return self._taken()
 
     def _shown(self) -> list[Mapping[str, Any]]:
-        return self.kept if shows_seals(self._incoming) else [unsealed(item) for item in self._output.items]
+        items = self._output.items
+        return list(items) if shows_seals(self._incoming) else [unsealed(item) for item in items]
 
     def error(self, message: str, type: str, code: str | None = None, param: str | None = None) -> bytes:
         """`error`, which SDKs raise, then `response.failed`, which agents wait for. What was under way stays as it stands."""
         self._start()
         told = {"type": type, "code": code, "message": message, "param": param}
         self._emit("error", {"code": code, "message": message, "param": param, "error": told})
+        return self._taken() + self.failed(message, type, code, param)
+
+    def failed(self, message: str, type: str, code: str | None = None, param: str | None = None) -> bytes:
+        """`response.failed` alone, for where `error` means a request without a response."""
+        self._start()
         done = [item for item in self._shown() if item.get("status", "completed") != "in_progress"]
         self.final = self._respond("failed", output=done, error=failure_of(message, type, code, param))
         self._emit("response.failed", {"response": self.final})
         return self._taken()
 
     def progress(self, text: str) -> bytes:
-        """A piece of a reasoning item that comes before the answer; nothing once the answer has begun."""
-        if not text:
+        """A piece of a reasoning item before the answer; by default only for callers who asked for summaries of reasoning."""
+        if not text or not self._tells:
             return b""
         self._start()
         self._output.progress(text)

@@ -173,7 +173,11 @@ def parse_reply(body: bytes, want: str = "text") -> Completion:
         return _with_error(found, "protocol", "the answer has no output")
     if status in ("in_progress", "queued"):
         return _with_error(found, "protocol", "the answer is not complete, and was not asked for later")
-    said = [_Item.whole(item, index) for index, item in enumerate(output) if type(item) is dict]
+    said = [
+        _Item.whole(item, index)
+        for index, item in enumerate(output)
+        if type(item) is dict and _text(item, "type")
+    ]
     return _concluded(found, said, _finish_of(raw))
 
 
@@ -412,9 +416,9 @@ class ResponsesReader:
             self.done = True
             return None
         try:
-            event = orjson.loads(data)
-        except orjson.JSONDecodeError:
-            return self._stop("protocol", "an event of the stream is not valid JSON")
+            event = bounded_json(data)
+        except ValueError as error:
+            return self._stop("protocol", f"an event of the stream is {error}")
         if type(event) is not dict:
             return self._stop("protocol", "an event of the stream is not a JSON object")
         kind = _text(event, "type")
@@ -530,7 +534,7 @@ class ResponsesReader:
         output = response.get("output")
         if not self._items and type(output) is list:  # everything at once
             for index, raw in enumerate(output):
-                if type(raw) is dict:
+                if type(raw) is dict and _text(raw, "type"):
                     item = self._new(_text(raw, "type"), index, raw, into)
                     if (delta := item.close(raw)) is not None:
                         into.append(delta)

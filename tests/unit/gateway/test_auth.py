@@ -66,9 +66,10 @@ def test_wrong_revoked_and_expired_keys_are_told_the_same() -> None:
 
 
 def test_without_a_key_the_caller_is_told_how_to_send_one() -> None:
-    """401 says which headers count."""
+    """401 says which headers count, and that trying again is of no use: Claude Code would, for three minutes."""
     got = asyncio.run(call(World(keys=keys()).app, "POST", CHAT, hello()))
     assert got.status == 401
+    assert got.headers["x-should-retry"] == "false"
     assert "Authorization: Bearer" in got.error["message"]
 
 

@@ -127,7 +127,7 @@ def test_another_process_cancels_through_the_states() -> None:
         raise AssertionError
 
     async def run(world: World) -> None:
-        other = World(states=states)
+        other = World(states=states, tick=0.1)
         id = (await create(world, background=True))["id"]
         await begun.wait()
         assert (await send(other, "GET", f"{RESPONSES}/{id}")).json["status"] == "in_progress"
@@ -136,7 +136,7 @@ def test_another_process_cancels_through_the_states() -> None:
         assert [e["sequence_number"] for e in events] == list(range(len(events)))
         assert events[-1]["type"] == "response.failed"
 
-    played(run, World(endless, states=states))
+    played(run, World(endless, states=states, tick=0.1))
 
 
 def test_a_failed_run_is_a_failed_response() -> None:

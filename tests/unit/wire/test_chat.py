@@ -773,3 +773,13 @@ def test_formats_are_found_by_name() -> None:
     """The configuration's `wire` names a format."""
     assert format_named("chat") is FORMATS[0]
     assert format_named("morse") is None
+
+
+def test_each_tool_call_has_a_chunk_of_its_own() -> None:
+    """Calls that come in one piece leave one by one, as OpenAI sends them: some clients read only the first of a chunk."""
+    writer = chat.stream("id", 1, asked("m"))
+    told = writer.deltas([Delta("hm", tool_calls=((0, "a", "f", "{}"), (1, "b", "g", "{}")))])
+    found = [json.loads(line[6:])["choices"][0]["delta"] for line in told.split(b"\n\n") if line]
+    assert [[call["id"] for call in delta["tool_calls"]] for delta in found] == [["a"], ["b"]]
+    assert [delta.get("content") for delta in found] == ["hm", None]
+    assert [delta["tool_calls"][0]["index"] for delta in found] == [0, 1]

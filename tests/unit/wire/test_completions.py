@@ -106,7 +106,7 @@ def test_an_answer_has_the_old_shape() -> None:
 
 
 def test_a_stream_echoes_first_and_ends_once() -> None:
-    """The prompt comes first if it is echoed, then text, one finish, usage if it was asked for, and `[DONE]`."""
+    """A keep-alive has no text; the prompt comes first if it is echoed, then text, one finish, usage if it was asked for, and `[DONE]`."""
     writer = completions.stream("run_1", 9, asked(True, echo="2+2="))
     raw = writer.keep_alive() + writer.progress("thinking")
     raw += writer.deltas([Delta(reasoning="hm"), Delta("fo", logprobs=TOKENS[:1]), Delta("ur")])
@@ -116,11 +116,11 @@ def test_a_stream_echoes_first_and_ends_once() -> None:
     events = [json.loads(line[6:]) for line in raw.split(b"\n\n") if line.startswith(b"data: {")]
     assert raw.endswith(b"data: [DONE]\n\n")
     texts = [event["choices"][0]["text"] for event in events if event["choices"]]
-    assert texts == ["2+2=", "fo", "ur", "", ""]
-    assert events[1]["choices"][0]["logprobs"]["text_offset"] == [4]
-    assert [e["choices"][0]["finish_reason"] for e in events if e["choices"]] == [None] * 4 + ["stop"]
+    assert texts == ["", "2+2=", "fo", "ur", "", ""]
+    assert events[2]["choices"][0]["logprobs"]["text_offset"] == [4]
+    assert [e["choices"][0]["finish_reason"] for e in events if e["choices"]] == [None] * 5 + ["stop"]
     assert (events[-2]["stretto"], events[-1]["usage"]["total_tokens"]) == ({"a": 1}, 5)
-    assert [event["usage"] for event in events[:-1]] == [None] * 5
+    assert [event["usage"] for event in events[:-1]] == [None] * 6
 
 
 @given(TEXT, st.sampled_from(["stop", "length", "content_filter"]))

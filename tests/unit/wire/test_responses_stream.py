@@ -240,7 +240,7 @@ def test_calls_are_closed_with_the_end_only() -> None:
 
 def test_progress_is_reasoning_before_the_answer() -> None:
     """Orchestration tells what it does in an item of its own, and says nothing more once the answer has begun."""
-    out = writer()
+    out = writer(reasoning={"summary": "auto"})
     raw = out.progress("asking three\n") + out.keep_alive() + out.progress("judging\n")
     raw += out.deltas([Delta(reasoning="hm"), Delta("x")])
     assert out.progress("too late") == b""

@@ -1,0 +1,287 @@
+"""Grading: how good an answer is, 0..1, and why. An algorithm decides wherever one can; a judge model only where none can.
+
+Grader errors have moved published scores by tens of points, so each grade says what it compared: `why` is what
+an audit reads.
+"""
+
+import json
+import math
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from stretto.engine.run import Engine
+from stretto.errors import ConfigError
+from stretto.evaluation.sandbox import USUAL, Bounds, run_python
+from stretto.policies.judging import verdict
+from stretto.policies.solo import Solo
+from stretto.types import Answer, Message, Request
+
+__all__ = [
+    "GRADERS",
+    "Grade",
+    "Grader",
+    "choice",
+    "code",
+    "exact",
+    "grader",
+    "json_equal",
+    "judge",
+    "matches",
+    "number",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """A score 0..1 and what it rests on."""
+
+    score: float
+    why: str
+
+
+Grader = Callable[[Answer, str], Awaitable[Grade]]
+"""Grades an answer against a reference. Never raises for what an answer holds: that is a score of 0 with a reason."""
+
+_NUMBER: Final = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d+)?")
+_FENCE: Final = re.compile(r"```[\w+-]*\n(.*?)```", re.DOTALL)
+_LETTER: Final = (
+    re.compile(r"\\boxed\{\s*(?:\\text\{)?\(?([A-Z])\)?"),
+    re.compile(r"(?i:answer|choice|option)(?i:\s+is)?\s*:?\s*\**\(?([A-Z])\)?(?![A-Za-z])"),
+    re.compile(r"^\W*([A-Z])\W*$", re.MULTILINE),
+    re.compile(r"^\W*([A-Z])[.):]", re.MULTILINE),
+)
+
+
+def _yes(right: bool, said: object, wanted: object) -> Grade:
+    return Grade(float(right), f"{_short(said)} {'=' if right else '≠'} {_short(wanted)}")
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return repr(text if len(text) <= 80 else f"{text[:77]}...")
+
+
+def _failed(answer: Answer) -> Grade | None:
+    return Grade(0.0, f"no answer: {answer.error.kind}") if answer.error is not None else None
+
+
+def exact(*, case: bool = False) -> Grader:
+    """Equal texts, edges and runs of blanks aside; without `case`, upper and lower case are the same."""
+
+    def plain(text: str) -> str:
+        text = " ".join(text.split())
+        return text if case else text.casefold()
+
+    async def grade(answer: Answer, reference: str) -> Grade:
+        return _failed(answer) or _yes(plain(answer.text) == plain(reference), answer.text, reference)
+
+    return grade
+
+
+def number(*, tolerance: float = 1e-6, relative: float = 1e-6) -> Grader:
+    r"""The last number of an answer (that in `\boxed{}` or after `####` or "answer is" first) within a tolerance.
+
+    Thousands separators, currency and percent signs are passed over; `a/b` is a fraction.
+    """
+
+    async def grade(answer: Answer, reference: str) -> Grade:
+        if failed := _failed(answer):
+            return failed
+        wanted, said = _value(reference), _value(answer.text)
+        if wanted is None:
+            raise ConfigError(f"the reference {reference!r} holds no number")
+        if said is None:
+            return Grade(0.0, f"no number in {_short(answer.text)}")
+        return _yes(math.isclose(said, wanted, rel_tol=relative, abs_tol=tolerance), said, wanted)
+
+    return grade
+
+
+def _value(text: str) -> float | None:
+    marked = re.findall(r"\\boxed\{([^{}]*)\}|####\s*(.+)|(?i:answer is)\s*:?\s*([^\n]+)", text)
+    for found in [next(filter(None, m)) for m in reversed(marked)]:
+        if (value := _first_or_last(found, 0)) is not None:
+            return value
+    return _first_or_last(text, -1)
+
+
+def _first_or_last(text: str, which: int) -> float | None:
+    text = re.sub(r"(?<=\d)\s*[%€$£]|[$€£]\s*", " ", text)
+    fractions = re.findall(r"(?<![\d.])([-+]?\d+)\s*/\s*(\d+)(?![\d.])", text)
+    numbers = [n for n in _NUMBER.findall(text) if any(c.isdigit() for c in n)]
+    if fractions and (which == 0 or numbers[-1] == fractions[-1][1]):
+        top, bottom = fractions[which]
+        return float(top) / float(bottom) if float(bottom) else None
+    return float(numbers[which].replace(",", "")) if numbers else None
+
+
+def choice() -> Grader:
+    """The letter that an answer settles on: boxed, after "answer is", alone on a line, or before a dot or bracket."""
+
+    async def grade(answer: Answer, reference: str) -> Grade:
+        if failed := _failed(answer):
+            return failed
+        wanted = reference.strip().strip("().").upper()
+        for pattern in _LETTER:
+            if found := pattern.findall(answer.text):
+                return _yes(found[-1].upper() == wanted, found[-1], wanted)
+        return Grade(0.0, f"no letter in {_short(answer.text)}")
+
+    return grade
+
+
+def matches() -> Grader:
+    """The reference is a regular expression that is found somewhere in the answer."""
+
+    async def grade(answer: Answer, reference: str) -> Grade:
+        if failed := _failed(answer):
+            return failed
+        try:
+            found = re.search(reference, answer.text)
+        except re.error as error:
+            raise ConfigError(f"the reference {reference!r} is no regular expression: {error}") from None
+        return Grade(float(found is not None), f"/{reference}/ {'found' if found else 'not found'}")
+
+    return grade
+
+
+def json_equal() -> Grader:
+    """Equal JSON values, or equal tool calls: reference `[{"name": ..., "arguments": {...}}]`, in any order.
+
+    Numbers count by value, so 2 = 2.0; the order of keys does not count, that of lists does. JSON in prose counts if it is
+    fenced, or the only thing in it.
+    """
+
+    async def grade(answer: Answer, reference: str) -> Grade:
+        if failed := _failed(answer):
+            return failed
+        try:
+            wanted = json.loads(reference)
+        except ValueError:
+            raise ConfigError(f"the reference {reference[:80]!r} is not JSON") from None
+        if answer.message.tool_calls:
+            said: Any = [
+                {"name": c.name, "arguments": _loads(c.arguments)} for c in answer.message.tool_calls
+            ]
+        else:
+            fenced = _FENCE.findall(answer.text)
+            said = _loads(fenced[-1] if fenced else answer.text)
+        if _calls(wanted) and _calls(said):
+            return _yes(_sorted(said) == _sorted(wanted), said, wanted)
+        return _yes(_plain(said) == _plain(wanted), said, wanted)
+
+    return grade
+
+
+def _loads(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return {"not JSON": text}
+
+
+def _calls(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(v, dict) and "name" in v for v in value)
+
+
+def _plain(value: Any) -> Any:
+    """A value with numbers as numbers: bool is not a number here."""
+    if isinstance(value, bool) or value is None:
+        return ("constant", str(value))
+    if isinstance(value, int | float):
+        return float(value)
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return value
+
+
+def _sorted(calls: list[dict[str, Any]]) -> list[str]:
+    def arguments(call: dict[str, Any]) -> Any:
+        given = call.get("arguments", {})
+        return _loads(given) if isinstance(given, str) else given
+
+    return sorted(json.dumps([c["name"], _plain(arguments(c))], sort_keys=True) for c in calls)
+
+
+def code(bounds: Bounds = USUAL) -> Grader:
+    """The reference is a Python test program; it is run after the code of the answer, in a sandboxed process with limits.
+
+    Right if it ends with status 0. Of several fenced blocks all are taken, in order; without any, the whole text.
+    """
+
+    async def grade(answer: Answer, reference: str) -> Grade:
+        if failed := _failed(answer):
+            return failed
+        blocks = _FENCE.findall(answer.text)
+        program = "\n\n".join([*(blocks or [answer.text]), reference])
+        ran = await run_python(program, bounds)
+        return Grade(float(ran.passed), "the tests passed" if ran.passed else ran.why)
+
+    return grade
+
+
+_JUDGE: Final = """You check an answer against a reference.
+
+Question:
+{question}
+
+Reference answer:
+{reference}
+
+Answer to check:
+{answer}
+
+Does the answer say the same as the reference where it matters? Reply with yes or no."""
+
+
+def judge(engine: Engine, worker: str, question: Callable[[Answer], str] = lambda answer: "") -> Grader:
+    """A worker of the pool decides by yes or no; its calls are in the ledger with purpose `evaluation`.
+
+    What it says is an opinion: its agreement with graders that know belongs into every report that rests on it. Neither yes nor
+    no is no grade: 0, with that reason.
+    """
+
+    async def grade(answer: Answer, reference: str) -> Grade:
+        if failed := _failed(answer):
+            return failed
+        text = _JUDGE.format(question=question(answer), reference=reference, answer=answer.text)
+        request = Request(messages=(Message("user", text),), model=worker, params={"temperature": 0})
+        run = await engine.run(Solo(worker), request, purpose="evaluation")
+        if run.answer.error is not None:
+            return Grade(0.0, f"{worker} could not judge: {run.answer.error.kind}")
+        said = verdict(run.answer.text)
+        if said is None:
+            return Grade(0.0, f"{worker} said neither yes nor no: {_short(run.answer.text)}")
+        return Grade(float(said), f"{worker} said {'yes' if said else 'no'} (run {run.id})")
+
+    return grade
+
+
+GRADERS: Final[Mapping[str, Callable[..., Grader]]] = {
+    "exact": exact,
+    "number": number,
+    "choice": choice,
+    "regex": matches,
+    "json": json_equal,
+    "code": code,
+}
+"""The graders that a row of tasks may name, and what makes them from its options. (`judge` needs an engine.)"""
+
+
+def grader(name: str, **options: Any) -> Grader:
+    """The grader of a name. Raises `ConfigError` for a name or an option that does not exist."""
+    if name not in GRADERS:
+        raise ConfigError(f"there is no grader {name!r}; there are {', '.join(GRADERS)} and judge")
+    if name == "code":
+        try:
+            return code(Bounds(**options))
+        except TypeError:
+            raise ConfigError(f"grader code has no such option among {', '.join(options)}") from None
+    try:
+        return GRADERS[name](**options)
+    except TypeError:
+        raise ConfigError(f"grader {name} has no such option among {', '.join(options)}") from None

@@ -1,0 +1,340 @@
+"""Learns the sequential evidence policy from a table: features, worker success, shortlist, posterior, and the values of stopping.
+
+Everything is fitted on the items of split `train`, and what is reported of them is cross-fitted; `dev` is looked at once.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stretto.artifacts import Artifact, packed
+from stretto.evaluation.tables import Item, Table
+from stretto.learning.features import data_of as text_data
+from stretto.learning.features import fit_features
+from stretto.learning.lattice import Lattice, Solved, Walk, solve, walk
+from stretto.learning.posterior import data_of as posterior_data
+from stretto.learning.posterior import fit_posterior
+from stretto.learning.success import Logistic, Means, cross_fitted, folds, log_odds
+from stretto.policies.answers import classes, comparable, value_of
+from stretto.policies.beliefs import Posterior
+from stretto.policies.features import TextFeatures
+from stretto.policies.sequential import EVIDENCE_SCHEMA, task_nearness
+
+__all__ = [
+    "PRICES",
+    "Learned",
+    "Matrix",
+    "Prompts",
+    "artefact",
+    "cross_walk",
+    "is_exclusive",
+    "learn",
+    "matrix",
+    "shortlist",
+    "values",
+]
+
+PRICES = (0.0005, 0.01, 0.03, 0.05, 0.08, 0.1, 0.13, 0.18, 0.25, 0.4)
+"""Usual prices: how much accuracy one call of the best single worker is worth."""
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """A table as arrays, items first: answer classes (-1: none), scores, costs in USD."""
+
+    workers: tuple[str, ...]
+    items: tuple[Item, ...]
+    classes: Any
+    scores: Any
+    costs: Any
+
+    def at(self, which: Any) -> "Matrix":
+        """Some of the items (a mask)."""
+        items = tuple(i for i, keep in zip(self.items, which, strict=True) if keep)
+        return Matrix(self.workers, items, self.classes[which], self.scores[which], self.costs[which])
+
+    def of(self, workers: Sequence[int]) -> "Matrix":
+        """Some of the workers, in this order; the classes are numbered anew among them."""
+        w = list(workers)
+        return Matrix(
+            tuple(self.workers[k] for k in w),
+            self.items,
+            _renumbered(self.classes[:, w]),
+            self.scores[:, w],
+            self.costs[:, w],
+        )
+
+
+def _renumbered(numbers: Any) -> Any:
+    """Class numbers below the number of workers: that of the first worker who gave the answer. -1 stays."""
+    same = numbers[:, :, None] == numbers[:, None, :]
+    return np.where(numbers >= 0, same.argmax(2), -1)
+
+
+def matrix(table: Table, workers: Sequence[str]) -> Matrix:
+    """The items that all of these workers answered. An unknown cost counts as nothing, so price the workers first."""
+    table = table.only(workers=workers, complete=True)
+    numbers, scores, costs = [], [], []
+    for item in table.items:
+        said = [table.said(item.id, w) for w in workers]
+        values = []
+        for worker, one in zip(workers, said, strict=True):
+            text = (one.answer if one else None) or ""
+            values.append(value_of(text) if comparable(text) else f"only {worker}")
+        numbers.append(classes(values))
+        scores.append([one.score if one else 0.0 for one in said])
+        costs.append([(one.cost if one else None) or 0.0 for one in said])
+    return Matrix(tuple(workers), table.items, np.array(numbers), np.array(scores), np.array(costs))
+
+
+def is_exclusive(data: Matrix, most: float = 0.01) -> bool:
+    """Whether two different answers are hardly ever both right."""
+    both = 0
+    for numbers, scores in zip(data.classes, data.scores, strict=True):
+        both += len(set(numbers[(scores >= 0.5) & (numbers >= 0)])) > 1
+    return both <= most * len(data.classes)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """What is seen of a prompt: its text features and how near it is to each known task. `None`: nothing is."""
+
+    text: TextFeatures | None
+    tasks: tuple[str, ...] = ()
+    centres: Any = None
+
+    @classmethod
+    def learned(cls, items: Sequence[Item], dimensions: int = 128, tasks: bool = True) -> "Prompts":
+        """From the training items. Task labels are used here, never when serving."""
+        text = fit_features([i.prompt for i in items], dimensions=dimensions)
+        names = tuple(sorted({i.task for i in items}))
+        if not tasks or len(names) < 2:
+            return cls(text)
+        x = text.matrix([i.prompt for i in items])
+        label = np.array([names.index(i.task) for i in items])
+        return cls(text, names, np.stack([x[label == k].mean(0) for k in range(len(names))]))
+
+    def matrix(self, items: Sequence[Item]) -> Any:
+        """The features of items, a row each."""
+        if self.text is None:
+            return np.zeros((len(items), 1))
+        x = self.text.matrix([i.prompt for i in items])
+        if self.centres is None:
+            return x
+        return np.hstack([x, task_nearness(x, self.centres)])
+
+
+def shortlist(
+    data: Matrix, logits: Any, size: int, best: int, *, seed: int = 0, sample: int = 1500
+) -> list[int]:
+    """Up to `size` workers that are worth asking together: best single first, then greedily for several prices in turn.
+
+    Once by the worth of the best of them on each prompt (facility location), once by a simulator that asks by rising cost until
+    the naive Bayes vote is .98 sure. Only the `size` best workers, and others within 20 points of the best one, are considered:
+    cheap junk in a shortlist costs quality.
+    """
+    rng = np.random.default_rng(seed)
+    at = rng.permutation(len(data.scores))[:sample]
+    numbers, scores, costs, odds = data.classes[at], data.scores[at], data.costs[at], logits[at]
+    mean, unit = costs.mean(0), costs[:, best].mean()
+    level = scores.mean(0)
+    ranked = np.argsort(-level, kind="stable")
+    likely = [int(k) for r, k in enumerate(ranked) if r < size or level[k] >= level[best] - 0.20]
+    odds_of = 1 / (1 + np.exp(-odds))
+    greedy = [_covering(odds_of[:, likely] - u / unit * mean[likely], size) for u in (0.02, 0.08)]
+    greedy = [[likely[k] for k in picks] for picks in greedy]
+    for u in (0.0, 0.02, 0.06, 0.15):
+        chosen = [best]
+        while len(chosen) < size:
+            worth = {
+                k: _simulated(
+                    numbers, scores, costs, odds, sorted([*chosen, k], key=lambda j: mean[j]), u / unit
+                )
+                for k in likely
+                if k not in chosen
+            }
+            if not worth:
+                break
+            chosen.append(max(worth, key=lambda k: worth[k]))
+        greedy.append(chosen)
+    found = [best]
+    for rank in range(size):
+        for chosen in greedy:
+            if rank < len(chosen) and chosen[rank] not in found and len(found) < size:
+                found.append(chosen[rank])
+    return found
+
+
+def _covering(worth: Any, size: int) -> list[int]:
+    """Columns that together hold the most of each row's greatest worth, greedily (facility location)."""
+    chosen: list[int] = []
+    covered = np.full(len(worth), -np.inf)
+    while len(chosen) < min(size, worth.shape[1]):
+        gain = np.maximum(worth, covered[:, None]).mean(0)
+        gain[chosen] = -np.inf
+        chosen.append(int(gain.argmax()))
+        covered = np.maximum(covered, worth[:, chosen[-1]])
+    return chosen
+
+
+def _simulated(numbers: Any, scores: Any, costs: Any, odds: Any, order: list[int], price: float) -> float:
+    items = np.arange(len(numbers))
+    votes = np.zeros((len(numbers), int(numbers.max()) + 1))
+    spent, going = np.zeros(len(numbers)), np.ones(len(numbers), dtype=bool)
+    speaker, strength = np.full(votes.shape, order[0]), np.full(votes.shape, -np.inf)
+    for k in order:
+        spoke = going & (numbers[:, k] >= 0)
+        rows, said = items[spoke], numbers[spoke, k]
+        votes[rows, said] += odds[spoke, k] + 1.0
+        stronger = odds[spoke, k] > strength[rows, said]
+        strength[rows[stronger], said[stronger]] = odds[spoke, k][stronger]
+        speaker[rows[stronger], said[stronger]] = k
+        spent += np.where(going, costs[:, k], 0.0)
+        score = np.where(strength > -np.inf, np.clip(votes, -12, 12), -30.0)
+        top = score.max(1)
+        going = going & (np.exp(top) / (1 + np.exp(score).sum(1)) < 0.98)
+    best = score.argmax(1)
+    return float((scores[items, speaker[items, best]] - price * spent).mean())
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """Everything that was learned, and the lattices to measure it on: `train` cross-fitted, `dev` unseen (if there is any)."""
+
+    workers: tuple[str, ...]
+    pool: tuple[str, ...]
+    best: int
+    unit: float
+    prompts: Prompts
+    success: Logistic | Means
+    posterior: Posterior
+    train: Lattice
+    dev: Lattice | None
+    fold: Any
+    router: tuple[Any, Any]
+
+
+def learn(
+    data: Matrix,
+    *,
+    size: int = 7,
+    identity: bool = True,
+    text: bool = True,
+    dimensions: int = 128,
+    c: float = 0.01,
+    exclusive: bool | None = None,
+    names: Sequence[str] = (),
+    say: Callable[[str], None] = lambda text: None,
+) -> Learned:
+    """The whole offline programme but for the price. `names` fixes the shortlist.
+
+    `router` of the result: the chances of all workers, on train (cross-fitted) and dev.
+    """
+    is_train = np.array([i.split == "train" for i in data.items])
+    train, dev = data.at(is_train), data.at(~is_train)
+    best = int(train.scores.mean(0).argmax())
+    prompts = Prompts.learned(train.items, dimensions) if text else Prompts(None)
+    x, x_dev = prompts.matrix(train.items), prompts.matrix(dev.items) if len(dev.items) else np.zeros((0, 1))
+    say("features")
+
+    def make() -> Logistic | Means:
+        return Logistic(c) if text else Means()
+
+    fold = folds(len(train.items))
+    chance = cross_fitted(make, x, train.scores, fold)
+    success = make().fit(x, train.scores)
+    chance_dev = success.predict(x_dev) if len(x_dev) else np.zeros((0, len(data.workers)))
+    say("success")
+    chosen = (
+        [data.workers.index(n) for n in names] if names else shortlist(train, log_odds(chance), size, best)
+    )
+    say("shortlist " + ", ".join(data.workers[k] for k in chosen))
+    few, few_dev = train.of(chosen), dev.of(chosen)
+    logits, logits_dev = log_odds(chance[:, chosen]), log_odds(chance_dev[:, chosen])
+    sure = is_exclusive(train) if exclusive is None else exclusive
+    fits = [
+        fit_posterior(few.classes[at], logits[at], few.scores[at], identity=identity, exclusive=sure)
+        for at in (fold != f for f in range(5))
+    ]
+    posterior = fit_posterior(few.classes, logits, few.scores, identity=identity, exclusive=sure)
+    say("posterior")
+    lattice = Lattice.of(fits, fold, few.classes, logits, few.scores, few.costs)
+    lattice_dev = None
+    if len(dev.items):
+        none = np.zeros(len(dev.items), dtype=int)
+        lattice_dev = Lattice.of(
+            [posterior], none, few_dev.classes, logits_dev, few_dev.scores, few_dev.costs
+        )
+    say("lattice")
+    return Learned(
+        few.workers,
+        data.workers,
+        best,
+        float(train.costs[:, best].mean()),
+        prompts,
+        success,
+        posterior,
+        lattice,
+        lattice_dev,
+        fold,
+        (chance, chance_dev),
+    )
+
+
+def cross_walk(lattice: Lattice, price: float, *, rich: bool = False, seed: int = 0) -> Walk:
+    """What the policy brings on items that its values were not learned on: two halves, each walked by the other's values."""
+    half = folds(len(lattice.logits), 2, seed)
+    out = [np.zeros(len(half)) for _ in range(3)]
+    for number in (0, 1):
+        at = half == number
+        solved = solve(lattice.only(~at), price, rich=rich)
+        for whole, part in zip(out, _parts(walk(solved, lattice.only(at))), strict=True):
+            whole[at] = part
+    return Walk(*out)
+
+
+def _parts(found: Walk) -> tuple[Any, Any, Any]:
+    return found.score, found.cost, found.calls
+
+
+def values(learned: Learned, u: float, *, rich: bool = False) -> Solved:
+    """The values of stopping and asking at `u` (points of accuracy, of 1, that a call of the best single is worth)."""
+    return solve(learned.train, u / learned.unit, rich=rich)
+
+
+def artefact(
+    learned: Learned, provenance: Mapping[str, Any], *, rich: bool = False, last_line: bool = False
+) -> Artifact:
+    """What `policies.sequential` reads, solved for every price of `PRICES`. `provenance` says from what it was learned."""
+    prices = []
+    for u in PRICES:
+        solved = values(learned, u, rich=rich)
+        calls = cross_walk(learned.train, u / learned.unit, rich=rich).calls.mean()
+        stacked = np.stack([solved.weights[mask] for mask in sorted(solved.weights) if mask])
+        nothing = np.zeros((1, *stacked.shape[1:]))
+        prices.append(
+            {
+                "u": u,
+                "calls": round(float(calls), 3),
+                "start": packed(solved.weights[0].astype(np.float32)),
+                "values": packed(np.concatenate([nothing, stacked]).astype(np.float32)),
+            }
+        )
+    success = learned.success
+    weights = success.weights if isinstance(success, Logistic) else log_odds(success.mean)[None]
+    chosen = [learned.pool.index(w) for w in learned.workers]
+    data: dict[str, Any] = {
+        "workers": list(learned.workers),
+        "success": packed(weights[:, chosen].astype(np.float32)),
+        "posterior": posterior_data(learned.posterior),
+        "rich": rich,
+        "last_line": last_line,
+        "prices": prices,
+    }
+    if learned.prompts.text is not None:
+        data["text"] = text_data(learned.prompts.text)
+        if learned.prompts.centres is not None:
+            data["centres"] = packed(learned.prompts.centres.astype(np.float32))
+    return Artifact(EVIDENCE_SCHEMA, dict(provenance), data)

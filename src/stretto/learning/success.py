@@ -1,0 +1,285 @@
+"""How likely each worker is to be right, from a prompt's features: one protocol, several families.
+
+`fit(x, scores)` takes features (items, dimensions) and scores (items, workers) with `nan` for what is not known; `predict(x)`
+gives chances (items, workers); `deviation(x)` how unsure those are themselves (one standard deviation).
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+__all__ = [
+    "Clusters",
+    "Estimator",
+    "Factors",
+    "Logistic",
+    "Means",
+    "Nearest",
+    "Newcomer",
+    "cross_fitted",
+    "folds",
+    "log_odds",
+]
+
+LOW, HIGH = 0.01, 0.995
+
+
+class Estimator(Protocol):
+    """A family of worker-success estimators."""
+
+    def fit(self, x: Any, scores: Any) -> "Estimator":
+        """Learn; returns itself."""
+        ...
+
+    def predict(self, x: Any) -> Any:
+        """The chance of each worker to be right."""
+        ...
+
+    def deviation(self, x: Any) -> Any:
+        """The standard deviation of these chances."""
+        ...
+
+
+def log_odds(chance: Any) -> Any:
+    """Log-odds of chances kept off 0 and 1."""
+    p = np.clip(chance, LOW, HIGH)
+    return np.log(p / (1 - p))
+
+
+@dataclass
+class Means:
+    """Every worker's mean, whatever the prompt: agreement alone decides then."""
+
+    mean: Any = None
+    count: Any = None
+
+    def fit(self, x: Any, scores: Any) -> "Means":
+        """As `Estimator.fit`; one success and one failure are added."""
+        self.count = (~np.isnan(scores)).sum(0)
+        self.mean = (np.nansum(scores, 0) + 1) / (self.count + 2)
+        return self
+
+    def predict(self, x: Any) -> Any:
+        """As `Estimator.predict`."""
+        return np.broadcast_to(self.mean, (len(x), len(self.mean)))
+
+    def deviation(self, x: Any) -> Any:
+        """As `Estimator.deviation`."""
+        return np.broadcast_to(
+            np.sqrt(self.mean * (1 - self.mean) / (self.count + 3)), (len(x), len(self.mean))
+        )
+
+
+@dataclass
+class Logistic:
+    """One logistic regression a worker with a quadratic penalty 1 / `c`, all at once.
+
+    Each step solves with the same bound of the curvature (Boehning and Lindsay 1988), so it never overshoots. The deviation is
+    Laplace's.
+    """
+
+    c: float = 0.01
+    steps: int = 60
+    weights: Any = None
+    covariance: Any = field(default=None, repr=False)
+
+    def fit(self, x: Any, scores: Any) -> "Logistic":
+        """As `Estimator.fit`."""
+        x = np.hstack([np.ones((len(x), 1)), x]).astype(np.float64)
+        known = ~np.isnan(scores)
+        y = np.where(known, scores, 0.0)
+        mean = np.clip(y.sum(0) / np.maximum(known.sum(0), 1), LOW, HIGH)
+        penalty = np.full(x.shape[1], 1 / self.c)
+        penalty[0] = 1e-3
+        inverse = np.linalg.inv(0.25 * x.T @ x + np.diag(penalty))
+        w = np.zeros((x.shape[1], scores.shape[1]))
+        w[0] = np.log(mean / (1 - mean))
+        before = w
+        for step in range(self.steps):
+            ahead = w + step / (step + 3) * (w - before)  # Nesterov
+            p = 1 / (1 + np.exp(-np.clip(x @ ahead, -30, 30)))
+            before, w = w, ahead + inverse @ (x.T @ np.where(known, y - p, 0.0) - penalty[:, None] * ahead)
+        self.weights, self.covariance = w, inverse
+        return self
+
+    def logits(self, x: Any) -> Any:
+        """The log-odds."""
+        return x @ self.weights[1:] + self.weights[0]
+
+    def predict(self, x: Any) -> Any:
+        """As `Estimator.predict`."""
+        return np.clip(1 / (1 + np.exp(-np.clip(self.logits(x), -30, 30))), LOW, HIGH)
+
+    def deviation(self, x: Any) -> Any:
+        """As `Estimator.deviation`; by the bound, so rather too small in the middle than too large."""
+        wide = np.hstack([np.ones((len(x), 1)), x])
+        spread = np.sqrt(np.einsum("ij,jk,ik->i", wide, self.covariance, wide))
+        p = self.predict(x)
+        return p * (1 - p) * spread[:, None]
+
+
+@dataclass
+class Factors(Logistic):
+    """Logistic regressions whose weights share `rank` directions: prompts and workers meet in a small space.
+
+    As RouteLLM's matrix factorisation, with the prompt's side read from its features. Rank 1 is the two-parameter model of item
+    response theory (IRT-Router): one difficulty a prompt, a slope and a level a worker. Made by cutting the full solution down to
+    the rank that keeps most of it, in the metric of the curvature (reduced-rank regression, Izenman 1975).
+    """
+
+    rank: int = 1
+
+    def fit(self, x: Any, scores: Any) -> "Factors":
+        """As `Estimator.fit`."""
+        super().fit(x, scores)
+        curvature = np.linalg.inv(self.covariance[1:, 1:])
+        root = np.linalg.cholesky((curvature + curvature.T) / 2)
+        left, size, right = np.linalg.svd(root.T @ self.weights[1:], full_matrices=False)
+        size[self.rank :] = 0.0
+        self.weights = np.vstack([self.weights[:1], np.linalg.solve(root.T, left * size @ right)])
+        return self
+
+
+@dataclass
+class Newcomer:
+    """A worker with few labels, or none: sigmoid(alpha + beta * mean log-odds of the workers that are known).
+
+    Penalised towards alpha = 0 and beta = 1, so without labels it is taken for an average worker (EVIDENCE.md section 6). `fit`
+    takes the known workers' log-odds (items, workers) in the place of features, and the newcomer's scores (items, 1).
+    """
+
+    penalty: float = 5.0
+    alpha: float = 0.0
+    beta: float = 1.0
+    covariance: Any = field(default=None, repr=False)
+
+    def fit(self, x: Any, scores: Any) -> "Newcomer":
+        """As `Estimator.fit`, by Newton's method; rows with an unknown score are left out."""
+        known = ~np.isnan(scores[:, 0])
+        rows = np.stack([np.ones(int(known.sum())), x[known].mean(1)], axis=1)
+        y, prior, w = scores[known, 0], np.array([0.0, 1.0]), np.array([0.0, 1.0])
+        for _ in range(20):
+            p = 1 / (1 + np.exp(-np.clip(rows @ w, -30, 30)))
+            curvature = (rows.T * (p * (1 - p))) @ rows + self.penalty * np.eye(2)
+            step = np.linalg.solve(curvature, rows.T @ (p - y) + self.penalty * (w - prior))
+            # a Newton step may overshoot where all labels agree
+            w = w - step / max(1.0, float(np.abs(step).max()))
+        p = 1 / (1 + np.exp(-np.clip(rows @ w, -30, 30)))
+        self.covariance = np.linalg.inv((rows.T * (p * (1 - p))) @ rows + self.penalty * np.eye(2))
+        self.alpha, self.beta = float(w[0]), float(w[1])
+        return self
+
+    def predict(self, x: Any) -> Any:
+        """As `Estimator.predict`, one column."""
+        z = self.alpha + self.beta * x.mean(1)
+        return np.clip(1 / (1 + np.exp(-z)), LOW, HIGH)[:, None]
+
+    def deviation(self, x: Any) -> Any:
+        """As `Estimator.deviation`."""
+        rows = np.stack([np.ones(len(x)), x.mean(1)], axis=1)
+        spread = np.eye(2) / self.penalty if self.covariance is None else self.covariance
+        p = self.predict(x)
+        return p * (1 - p) * np.sqrt(np.einsum("ij,jk,ik->i", rows, spread, rows))[:, None]
+
+
+@dataclass
+class Nearest:
+    """The mean of the `k` nearest prompts by cosine, drawn towards the worker's mean by `prior` prompts."""
+
+    k: int = 40
+    prior: float = 10.0
+    x: Any = field(default=None, repr=False)
+    scores: Any = field(default=None, repr=False)
+    mean: Any = None
+
+    def fit(self, x: Any, scores: Any) -> "Nearest":
+        """As `Estimator.fit`: keeps what it saw."""
+        self.x, self.scores = _unit(x), scores
+        self.mean = Means().fit(x, scores).mean
+        return self
+
+    def _around(self, x: Any) -> tuple[Any, Any]:
+        k = min(self.k, len(self.x))
+        near = np.argpartition(-(_unit(x) @ self.x.T), k - 1, axis=1)[:, :k]
+        found = self.scores[near]
+        count = (~np.isnan(found)).sum(1)
+        return (np.nansum(found, 1) + self.prior * self.mean) / (count + self.prior), count
+
+    def predict(self, x: Any) -> Any:
+        """As `Estimator.predict`."""
+        return np.clip(self._around(x)[0], LOW, HIGH)
+
+    def deviation(self, x: Any) -> Any:
+        """As `Estimator.deviation`."""
+        p, count = self._around(x)
+        return np.sqrt(p * (1 - p) / (count + self.prior))
+
+
+@dataclass
+class Clusters:
+    """Avengers-Pro: k-means on unit vectors; a prompt takes from its `near` nearest clusters by softmax of -`beta` * distance."""
+
+    k: int = 40
+    near: int = 3
+    beta: float = 6.0
+    prior: float = 5.0
+    seed: int = 0
+    centres: Any = field(default=None, repr=False)
+    table: Any = field(default=None, repr=False)
+    counts: Any = field(default=None, repr=False)
+
+    def fit(self, x: Any, scores: Any) -> "Clusters":
+        """As `Estimator.fit`."""
+        unit = _unit(x)
+        rng = np.random.default_rng(self.seed)
+        k = min(self.k, len(unit))
+        centres = unit[rng.choice(len(unit), k, replace=False)]
+        for _ in range(15):
+            home = (unit @ centres.T).argmax(1)
+            sums = np.zeros_like(centres)
+            np.add.at(sums, home, unit)
+            centres = _unit(np.where((np.bincount(home, minlength=k) > 0)[:, None], sums, centres))
+        home = (unit @ centres.T).argmax(1)
+        known = ~np.isnan(scores)
+        counts, good = (np.zeros((k, scores.shape[1])) for _ in range(2))
+        np.add.at(counts, home, known)
+        np.add.at(good, home, np.where(known, scores, 0.0))
+        mean = Means().fit(x, scores).mean
+        self.centres, self.counts = centres, counts
+        self.table = (good + self.prior * mean) / (counts + self.prior)
+        return self
+
+    def _weights(self, x: Any) -> Any:
+        distance = 1 - _unit(x) @ self.centres.T
+        weights = np.exp(-self.beta * (distance - distance.min(1, keepdims=True)))
+        far = np.argsort(distance, axis=1)[:, self.near :]
+        np.put_along_axis(weights, far, 0.0, axis=1)
+        return weights / weights.sum(1, keepdims=True)
+
+    def predict(self, x: Any) -> Any:
+        """As `Estimator.predict`."""
+        return np.clip(self._weights(x) @ self.table, LOW, HIGH)
+
+    def deviation(self, x: Any) -> Any:
+        """As `Estimator.deviation`."""
+        spread = self.table * (1 - self.table) / (self.counts + self.prior)
+        return np.sqrt((self._weights(x) ** 2) @ spread)
+
+
+def _unit(x: Any) -> Any:
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
+
+
+def folds(count: int, parts: int = 5, seed: int = 0) -> Any:
+    """A fold number for each item, as even as can be."""
+    return np.random.default_rng(seed).permutation(np.arange(count) % parts)
+
+
+def cross_fitted(make: Any, x: Any, scores: Any, fold: Any) -> Any:
+    """Chances of every item by an estimator that has not seen it; `make()` gives a fresh one."""
+    out = np.empty(scores.shape)
+    for number in range(int(fold.max()) + 1):
+        at = fold == number
+        out[at] = make().fit(x[~at], scores[~at]).predict(x[at])
+    return out

@@ -1,0 +1,157 @@
+"""Sequential: asks while it pays, stops when it does not, and says why. On an artefact learned from a small made table."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+np = pytest.importorskip("numpy")
+pytest.importorskip("scipy")
+
+from stretto import artifacts  # noqa: E402
+from stretto.artifacts import Artifact  # noqa: E402
+from stretto.engine.run import Engine, Run  # noqa: E402
+from stretto.evaluation.recorded import RecordedPool, question  # noqa: E402
+from stretto.learning.evidence import artefact, cross_walk, learn, matrix, values  # noqa: E402
+from stretto.learning.lattice import walk  # noqa: E402
+from stretto.policies.sequential import Evidence, Sequential  # noqa: E402
+from stretto.steps import Ask, Note, Quote, Step  # noqa: E402
+from stretto.testing import MemoryStore, by_hand, said  # noqa: E402
+from stretto.testing import question as asked  # noqa: E402
+from stretto.types import Failure  # noqa: E402
+from tests.recorded_tables import made  # noqa: E402
+
+TABLE = made(480)
+DATA = matrix(TABLE, TABLE.workers)
+LEARNED = learn(DATA, size=3, dimensions=12)
+ARTEFACT = artefact(LEARNED, {"from": "a made table"})
+POLICY = Sequential(Evidence(ARTEFACT))
+
+
+def run(dial: float, item: int) -> Run:
+    engine = Engine(RecordedPool(TABLE), MemoryStore())
+    return asyncio.run(engine.run(POLICY, question(TABLE.items[item], dial=dial), purpose="evaluation"))
+
+
+def played(answers: dict[str, Any], **fields: Any) -> tuple[list[Step], Any]:
+    def answer(step: Step) -> Any:
+        assert isinstance(step, Ask)
+        given = answers[step.worker]
+        return said("", step.worker, error=given) if isinstance(given, Failure) else said(given, step.worker)
+
+    workers = fields.pop("workers", tuple(answers))
+    return by_hand(POLICY.plan(asked("add the numbers total 7 red", *workers, **fields)), answer)
+
+
+def test_served_decisions_are_the_learned_ones() -> None:
+    """Through the engine, on the recorded pool, every dev item gets the calls and the answer that the lattice walk foresaw."""
+    dev = [k for k, item in enumerate(TABLE.items) if item.split == "dev"]
+    assert LEARNED.dev is not None
+    for place, dial in ((0, 1.0), (4, 5 / 9), (9, 0.0)):
+        u = POLICY.evidence.prices[place]
+        expected = walk(values(LEARNED, u), LEARNED.dev)
+        for number, item in enumerate(dev[:25]):
+            ran = run(dial, item)
+            assert ran.calls == expected.calls[number], (u, item)
+            one = TABLE.said(TABLE.items[item].id, ran.answer.worker)
+            assert one is not None
+            assert one.score == expected.score[number]
+
+
+def test_the_dial_moves_along_the_frontier() -> None:
+    """From dear to cheap, cost falls; at the cheap end one call has to do."""
+    walks = [cross_walk(LEARNED.train, u / LEARNED.unit) for u in (0.0005, 0.08, 0.4)]
+    costs = [w.cost.mean() for w in walks]
+    assert costs[0] > costs[1] > costs[2]
+    assert walks[-1].calls.mean() < 1.5
+
+
+def test_asking_in_sequence_is_cheaper_where_workers_differ() -> None:
+    """Two kinds of task, two specialists: asking in sequence comes within 3 points of the best single at 3/4 of its cost."""
+    went = cross_walk(LEARNED.train, 0.08 / LEARNED.unit)
+    train = np.array([i.split == "train" for i in TABLE.items])
+    best = DATA.scores[train][:, LEARNED.best]
+    assert went.score.mean() >= best.mean() - 0.03
+    assert went.cost.mean() < 0.75 * LEARNED.unit
+
+
+def test_every_decision_is_recorded_with_its_worths() -> None:
+    """A note before each ask and one for stopping: options with worths, the artefact by its hash."""
+    steps, last = played({"cheap": "A", "middle": "A", "dear": "A"}, dial=1.0)
+    notes = [s.choice for s in steps if isinstance(s, Note)]
+    asks = [s for s in steps if isinstance(s, Ask)]
+    assert len(notes) == len(asks) + 1
+    assert all(n.by == f"evidence {ARTEFACT.hash}" for n in notes)
+    assert all("worth" in o.estimates for n in notes for o in n.options)
+    assert notes[-1].picked.startswith("stop")
+    assert last.text == "A"
+    assert "sure after" in last.why
+
+
+def test_disagreement_costs_more_asks_than_agreement() -> None:
+    """When two say different things a third is worth asking; when they agree it is not."""
+    same, _ = played({"cheap": "A", "middle": "A", "dear": "A"}, dial=0.7)
+    differ, _ = played({"cheap": "A", "middle": "B", "dear": "C"}, dial=0.7)
+    count: Callable[[list[Step]], int] = lambda steps: sum(isinstance(s, Ask) for s in steps)  # noqa: E731
+    assert count(differ) > count(same)
+
+
+def test_a_failed_worker_is_no_evidence() -> None:
+    """It is passed over, the others are asked; if all fail, the last failure is the answer."""
+    down = Failure("unavailable", "down")
+    steps, last = played({"cheap": down, "middle": "B", "dear": "B"}, dial=1.0)
+    assert last.text == "B"
+    assert {s.worker for s in steps if isinstance(s, Ask)} <= {"cheap", "middle", "dear"}
+    _, nothing = played({"cheap": down, "middle": down, "dear": down}, dial=1.0)
+    assert nothing.error == down
+
+
+def test_a_refusal_by_a_limit_ends_the_asking() -> None:
+    """What was bought until then is answered with, and says so."""
+    limit = Failure("limit", "no money left")
+    steps, last = played({"cheap": "A", "middle": limit, "dear": limit}, dial=1.0)
+    asks = [s.worker for s in steps if isinstance(s, Ask)]
+    if asks[0] == "cheap":
+        assert last.text == "A"
+        assert "a limit ended the asking" in last.why
+    else:
+        assert last.error == limit
+
+
+def test_only_what_the_request_may_use_is_asked() -> None:
+    """Workers outside the request's pool are passed over; with none of them left, that is the answer."""
+    steps, _ = played({"dear": "A"}, dial=1.0)
+    assert [s.worker for s in steps if isinstance(s, Ask)] == ["dear"]
+    _, denied = played({}, workers=("other",))
+    assert denied.error is not None
+    assert denied.error.kind == "denied"
+
+
+def test_free_text_never_agrees_with_itself() -> None:
+    """Programs and long prose are classes of their own, so two of them are no vote."""
+    text = "word " * 200
+    _, last = played({"cheap": text, "middle": text, "dear": text}, dial=1.0)
+    assert last.text == text
+    assert float(last.why.split()[0]) < 0.99
+
+
+def test_the_artefact_survives_the_disk(tmp_path: Any) -> None:
+    """Written and read again it decides the same; another schema is refused."""
+    file = tmp_path / "evidence.json"
+    artifacts.write(ARTEFACT, file)
+    again = Evidence(artifacts.read(file, "stretto.evidence/1"))
+    assert repr(again) == repr(POLICY.evidence)
+    one, two = (e.logits("add the numbers") for e in (again, POLICY.evidence))
+    assert np.array_equal(one, two)
+    with pytest.raises(ValueError, match="needs an artefact of schema"):
+        Evidence(Artifact("other/1"))
+
+
+def test_the_outlook_spans_one_call_to_the_whole_shortlist() -> None:
+    """At least one, at most all, what it took on train in the middle."""
+    outlook = POLICY.outlook(asked("add", "cheap", "dear"), lambda ask: Quote(10, 20, 5, 5))
+    assert outlook.calls.least == 1
+    assert outlook.calls.least <= outlook.calls.expected <= 2
+    assert outlook.calls.most == 6
+    assert POLICY.outlook(asked("add", "other"), lambda ask: Quote(1, 1, 1, 1)).calls.most == 0
