@@ -49,7 +49,7 @@ $(TRAIN)/.train: pyproject.toml
 	$(TRAIN)/bin/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -e '.[train]'
 	@touch $@
 
-sparring: $(TRAIN)/.train  ## train the sparring models anew from their seeds (70 CPU-minutes), and ship them
+sparring: $(TRAIN)/.train  ## train the sparring models anew from their seeds (about an hour of CPU), and ship them
 	$(TRAIN)/bin/stretto sparring train --all
 
 matrix: $(TRAIN)/.train  ## measure the sparring models anew, into docs/ (40 CPU-minutes; a stopped run goes on)

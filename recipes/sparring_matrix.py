@@ -233,6 +233,15 @@ def signal(
     return [(reply.sure, right) for family in families for _, reply, right in cells[model, family][:most]]
 
 
+def cut_of(world: World, known: Cells, model: str, family: str) -> float:
+    """The threshold for a model's answers of a family: the family's own where calibration holds ten right and ten wrong answers,
+    else that over all of the model's families. Where a model hardly errs, its few errors tell nothing about the threshold."""
+    answers = signal(known, model, [family])
+    right = sum(good for _, good in answers)
+    enough = min(right, len(answers) - right) >= 10
+    return best_threshold(answers if enough else signal(known, model, world.home(model)))[0]
+
+
 def confidence_table(world: World, cells: Cells, known: Cells) -> str:
     """By model: its least certain token's probability as a signal, on everything and on its own families."""
     rows = []
@@ -241,8 +250,8 @@ def confidence_table(world: World, cells: Cells, known: Cells) -> str:
         everything = signal(cells, model, FAMILIES)
         home = world.home(model)
         at_home = signal(cells, model, home)
-        cuts = {f: best_threshold(signal(known, model, [f]))[0] for f in home}
         own = best_threshold(signal(known, model, home))[0]
+        cuts = {f: cut_of(world, known, model, f) for f in home}
         per_family = [
             (1.0 if sure >= cuts[f] else 0.0, right)
             for f in home
@@ -278,10 +287,9 @@ def confidence_table(world: World, cells: Cells, known: Cells) -> str:
 
 
 async def checked(world: World, cells: Cells, most: int) -> dict[tuple[str, str], list[tuple[float, bool]]]:
-    """By model and family: how sure the checker is that a real reply is right, and whether it is."""
-    asked = {
-        key: [(p, r, right) for p, r, right in cells[key][:most]] for key in cells if key[0] in world.solvers
-    }
+    """By solver and family that it was trained on: how sure the checker is that a real reply is right, and whether it is."""
+    keys = [(model, family) for model in world.solvers for family in world.home(model)]
+    asked = {key: cells[key][:most] for key in keys}
     prompts = {key: [verifier_prompt(p.prompt, r.value) for p, r, _ in part] for key, part in asked.items()}
     replies = iter(
         await world.book.ask(world.of_role("checker"), [p for part in prompts.values() for p in part])
@@ -308,7 +316,7 @@ def verification_table(
         own = [pair for m in trained for pair in signal(cells, m, [family], most)]
         cut = []
         for m in trained:
-            least = best_threshold(signal(known, m, [family]))[0]
+            least = cut_of(world, known, m, family)
             cut += [(float(sure >= least), right) for sure, right in signal(cells, m, [family], most)]
         told = [pair for m in trained for pair in verdicts[m, family]]
         for key, part in (("own", own), ("own cut", cut), ("checker", told)):

@@ -42,7 +42,8 @@ def heat_map(
     title: str,
 ) -> None:
     """One coloured cell for each value in -1..1, with the figure in it; a missing one stays white."""
-    left, top, wide, high = 110, 104, 52, 20
+    longest = max((len(column) for column in columns), default=0)
+    left, top, wide, high = 110, 44 + 4 * longest, 52, 20
     parts = [_text(left, 14, title, "start", ' font-weight="bold"')]
     for x, column in enumerate(columns):
         at = left + (x + 0.5) * wide
@@ -61,7 +62,6 @@ def heat_map(
             )
             said = f"{value:.2f}".replace("0.", ".", 1)
             parts.append(_text(left + (x + 0.5) * wide, top + y * high + 14, said, more=f' fill="{ink}"'))
-    longest = max((len(column) for column in columns), default=0)
     _save(path, left + len(columns) * wide + 5 * longest, top + len(rows) * high + 8, parts)
 
 

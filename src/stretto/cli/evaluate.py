@@ -50,7 +50,7 @@ class _Plan:
     "  stretto eval --sparring --pool dominated\n  stretto eval --sparring --url http://127.0.0.1:8700/v1\n",
 )
 @click.option("--sparring", is_flag=True, required=True, help="On the held-out sparring problems.")
-@click.option("-n", "--n", "count", type=click.IntRange(8), default=600, show_default=True, help="Problems.")
+@click.option("-n", "count", type=click.IntRange(8), default=600, show_default=True, help="Problems.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the problems and of every draw.")
 @click.option(
     "--set",
