@@ -9,6 +9,7 @@ import openai
 import pytest
 
 from stretto.sparring.graders import grade
+from stretto.sparring.pool import entries
 from stretto.sparring.problems import Problem, problems
 from stretto.types import PICO
 from tests.acceptance.records import books
@@ -19,6 +20,7 @@ LETTERS, NUMBERS = ("spell-backward", "sort-letters"), ("addition", "to-binary")
 SKILLS = {"string-north": LETTERS, "number-north": NUMBERS, "general-large": ("to-binary",)}
 POLICIES = ("route", "cascade", "fuse", "stretto")
 WORKERS = tuple(SKILLS)
+POOL = {entry.id for entry in entries()}
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +64,7 @@ def check_receipt(gateway: Served, receipt: dict[str, Any], usage: Any, block: d
     assert receipt["consistent"] is True
     assert len(attempts) == receipt["calls"] == block["calls"]
     for attempt in attempts:
-        assert attempt["worker"] in WORKERS
+        assert attempt["worker"] in POOL
         assert attempt["role"]
         assert attempt["outcome"] == "answered"
         assert attempt["usage"]["input"] > 0
@@ -181,7 +183,7 @@ def test_a_plan_calls_nobody(gateway: Served, client: openai.OpenAI) -> None:
     asked = books(gateway.data).asked
     message = {"role": "user", "content": "Spell the word planet backward."}
     plan = client.post("/plans", body={"model": "fuse", "messages": [message]}, cast_to=dict[str, Any])
-    assert {card["id"] for card in plan["candidates"]} == set(WORKERS)
+    assert {card["id"] for card in plan["candidates"]} == POOL
     assert plan["outlook"]["calls"]["most"] >= 3
     assert plan["outlook"]["usd"]["most"] > 0
     assert books(gateway.data).asked == asked

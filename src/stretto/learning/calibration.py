@@ -14,7 +14,7 @@ from stretto.artifacts import Artifact
 from stretto.engine.run import Engine
 from stretto.evaluation.verification import balanced_accuracy, lowest_threshold
 from stretto.policies.cascade import THRESHOLDS_SCHEMA
-from stretto.policies.route import TABLE_SCHEMA, order_words, words
+from stretto.policies.route import TABLE_SCHEMA, features, order_words
 from stretto.policies.signals import confidence
 from stretto.policies.solo import Solo
 from stretto.sparring.graders import grade
@@ -84,7 +84,7 @@ def route_table(seen: Sequence[Observation], provenance: Mapping[str, Any], *, n
     prompts: dict[str, Counter[str]] = {task: Counter() for task in TASKS}
     those = asked("train", n, seed)
     for task, problem in those:
-        prompts[task].update(set(words(problem.prompt)))
+        prompts[task].update(set(features(problem.prompt)))
     total: Counter[str] = Counter()
     for count in prompts.values():
         total.update(count)

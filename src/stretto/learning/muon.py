@@ -17,7 +17,7 @@ _COEFFICIENTS: Final = (3.4445, -4.7750, 2.0315)
 _ITERATIONS: Final = 5
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(torch.optim.Optimizer):  # type: ignore[misc]
     """Steps of `rate * 0.2 * sqrt(larger side)` along the orthogonalised Nesterov momentum.
 
     The factor gives updates the root mean square of AdamW's (Liu et al. 2025), so that both take one learning rate.
@@ -28,7 +28,7 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         super().__init__(matrices, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
-    @torch.no_grad()
+    @torch.no_grad()  # type: ignore[untyped-decorator]
     def step(self, closure: Any = None) -> None:
         """One step; parameters without a gradient stay."""
         for group in self.param_groups:

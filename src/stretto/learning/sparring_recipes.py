@@ -3,8 +3,8 @@
 Two vendors train specialists: `north` one each for strings, numbers and lists, `south` one for words and one for digits, so that
 most skills are known twice, with independent errors. Two generalists know something of everything: a small cheap one and a
 large dear one. A thinker writes the next sub-problem of a composite; a checker verifies and judges. The models of one vendor
-start from a common base, so that they can be merged. Specialists of single words and numbers are trained in two stages, the second
-with more hand-overs: after the first they were at .92 and .83 on problems of their own, at .80 and .67 on hand-overs.
+start from a common base, so that they can be merged. Specialists of single words and numbers are trained in two stages, the
+second with more hand-overs: after the first they were at .92 and .83 on problems of their own, at .80 and .67 on hand-overs.
 """
 
 import hashlib
@@ -159,9 +159,7 @@ _RECIPES: Final = (
             "east", "eu", "30d", 0.2, "A cheap weak generalist: tries everything, and is often wrong."
         ),
     ),
-    Recipe(
-        "general-large-early", FAMILIES, steps=900, seed=52, rate=3e-3, width=192, layers=4, inner=512
-    ),
+    Recipe("general-large-early", FAMILIES, steps=900, seed=52, rate=3e-3, width=192, layers=4, inner=512),
     Recipe(
         "general-large",
         FAMILIES,

@@ -22,11 +22,14 @@ __all__ = [
     "Uniform",
     "When",
     "blend",
+    "features",
     "order_words",
     "words",
 ]
 
 TABLE_SCHEMA = "stretto.route-table/1"
+
+_LIST = re.compile(r"\w+(?:, *\w+)+")
 
 PRICE_WEIGHT = 0.1
 """At dial 0, being the dearest of the pool weighs as much as this much expected success; at dial 1 money does not count."""
@@ -37,9 +40,14 @@ def words(text: str) -> list[str]:
     return ["0" if w[0].isdigit() else w for w in re.findall(r"[a-z]+|[0-9]+", text.casefold())]
 
 
+def features(text: str) -> list[str]:
+    """What a table reads of a prompt: its words, and `,` where it holds a list or `.` where it holds none."""
+    return [*words(text), "," if _LIST.search(text) else "."]
+
+
 def order_words(prompt: str) -> list[str]:
     """The words of a prompt that say what to do: those of its last line, without what stands in a comma-separated list."""
-    return words(re.sub(r"\w+(?:, *\w+)+", " ", prompt.strip().rpartition("\n")[2]))
+    return words(_LIST.sub(" ", prompt.strip().rpartition("\n")[2]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +87,16 @@ class Table:
         data = self.artifact.data
         known, unseen = data["words"], data["unseen"]
         scores = {task: math.log(entry["prior"]) for task, entry in data["tasks"].items()}
-        for word in words(prompt):
+        for word in features(prompt):
             if (by_task := known.get(word)) is not None:
                 for task in scores:
                     scores[task] += by_task.get(task, unseen[task])
         best = max(scores, key=lambda t: (scores[t], t))
-        strange = tuple(word for word in order_words(prompt) if word not in known)
+        order = order_words(prompt)
+        strange = tuple(word for word in order if word not in known)
         most = data["tasks"][best].get("strangers", len(strange))
         probability = 1.0 / sum(math.exp(s - scores[best]) for s in scores.values())
-        return Guess(best, probability, strange if len(strange) > most else ())
+        return Guess(best, probability, strange if len(strange) > most or strange == tuple(order) else ())
 
     def estimates(self, task: str) -> Mapping[str, float]:
         """Each worker's expected success at a task (Laplace: one success and one failure added)."""
