@@ -386,7 +386,9 @@ def main() -> None:
     parser.add_argument("agents", nargs="*", metavar="AGENT", help=f"which; default all: {', '.join(AGENTS)}")
     parser.add_argument("--mode", action="append", choices=list(MODES), help="which modes; default all")
     parser.add_argument("--record", action="store_true", help="write the table into bench/CLIENTS.md")
-    parser.add_argument("--folder", default="run", help="where below .bench/agents; one for each of several at a time")
+    parser.add_argument(
+        "--folder", default="run", help="where below .bench/agents; one for each of several at a time"
+    )
     options = parser.parse_args()
     agents = options.agents or list(AGENTS)
     if unknown := set(agents) - set(AGENTS):

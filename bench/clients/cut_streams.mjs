@@ -5,6 +5,7 @@ import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 import { pathToFileURL } from "node:url";
 
+globalThis.AI_SDK_LOG_WARNINGS = false;
 const [modules, client, base] = process.argv.slice(2);
 const require = createRequire(modules + "/");
 const load = (name) => import(pathToFileURL(require.resolve(name)).href);

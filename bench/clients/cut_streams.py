@@ -73,7 +73,7 @@ async def told(client: str, base: str, offsets: list[int], modules: Path) -> dic
         limit=1 << 26,
     )
     out, _ = await process.communicate("".join(f"{at}\n" for at in offsets).encode())
-    found = {int(line.split()[0]): line.split()[1] for line in out.decode().splitlines()}
+    found = {int(at): what for at, what in re.findall(r"(?m)^(\d+) (whole|unfinished|error)$", out.decode())}
     if process.returncode or len(found) != len(offsets):
         raise SystemExit(f"{client}: {len(found)} of {len(offsets)} read, exit {process.returncode}")
     return found

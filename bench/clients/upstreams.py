@@ -384,7 +384,7 @@ specification.
   stream. **structured**: fits the schema at the first attempt; *caught*: the upstream takes a schema over this wire and ignores
   it, and what does not fit is not handed on (502 `answer_misfit`). **usage**: the upstream's own counts, the same whole and
   streamed. **errors**: a prompt beyond the context is a 400, and the receipt has the upstream's own words; a wrong key is
-  `upstream_auth`, without the key.
+  `upstream_auth`, without the key (LiteLLM without a database answers 400, and the receipt has its words).
 - Prism refuses requests that break the specification (422) and answers with examples. There **tools** is a request with
   everything in it, accepted; **structured** one with a schema, accepted; **stream**: Prism sends one JSON body, which goes out
   as a stream; **usage**: its counts are all 0, so they are estimated, and marked. *valid*: the request keeps to the

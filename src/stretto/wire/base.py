@@ -361,7 +361,9 @@ _NUMBER: Final = (int, float)  # `int | float` would be made anew at each call
 def expect_number(
     value: Any, where: str, *, least: float | None = None, most: float | None = None, whole: bool = False
 ) -> Any:
-    """`value`, which must be a number within bounds."""
+    """`value`, which must be a number within bounds. 5.0 is a whole number in JSON Schema, and 5 from here on."""
+    if whole and isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, int if whole else _NUMBER):
         raise RequestError(
             f"`{where}` must be a {'whole ' if whole else ''}number, not {_shown(value)}.", param=where

@@ -84,7 +84,7 @@ def parse_request(body: bytes) -> Incoming:
         messages = (parse_system(rest["system"]), *messages)
     cap = rest.get("max_tokens")
     if cap is not None:
-        expect_number(cap, "max_tokens", least=1, most=2**31 - 1, whole=True)
+        cap = expect_number(cap, "max_tokens", least=1, most=2**31 - 1, whole=True)
     options = parse_options(rest.get("stretto"))
     streaming = "stream" in rest and expect_bool(rest["stream"], "stream")
     request = Request(

@@ -106,7 +106,7 @@ def test_an_answer_has_the_old_shape() -> None:
 
 
 def test_a_stream_echoes_first_and_ends_once() -> None:
-    """A keep-alive has no text; the prompt comes first if it is echoed, then text, one finish, usage if it was asked for, and `[DONE]`."""
+    """A keep-alive has no text; then come the prompt if it is echoed, text, one finish, usage if asked for, and `[DONE]`."""
     writer = completions.stream("run_1", 9, asked(True, echo="2+2="))
     raw = writer.keep_alive() + writer.progress("thinking")
     raw += writer.deltas([Delta(reasoning="hm"), Delta("fo", logprobs=TOKENS[:1]), Delta("ur")])

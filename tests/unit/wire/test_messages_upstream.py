@@ -210,8 +210,9 @@ def test_what_is_no_answer_is_an_error(body: bytes, kind: str) -> None:
 
 
 json = st.recursive(
-    st.none() | st.booleans() | st.integers(-9, 9) | st.text(),
-    lambda c: st.lists(c) | st.dictionaries(st.text(), c),
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=4),
+    lambda c: st.lists(c, max_size=3) | st.dictionaries(st.text(max_size=4), c, max_size=3),
+    max_leaves=6,
 )
 blocks = st.fixed_dictionaries(
     {
@@ -225,7 +226,12 @@ blocks = st.fixed_dictionaries(
 )
 answers = st.fixed_dictionaries(
     {},
-    optional={"content": st.lists(blocks | json) | json, "usage": json, "stop_reason": json, "error": json},
+    optional={
+        "content": st.lists(blocks | json, max_size=4) | json,
+        "usage": json,
+        "stop_reason": json,
+        "error": json,
+    },
 )
 
 
@@ -373,7 +379,8 @@ feeds = st.lists(
             "message": json,
             "usage": json,
         },
-    )
+    ),
+    max_size=12,
 )
 
 
