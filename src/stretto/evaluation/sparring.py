@@ -27,6 +27,7 @@ from stretto.types import PICO, Message, Request, derive_seed, usd
 __all__ = [
     "Contender",
     "Item",
+    "Play",
     "Report",
     "by_engine",
     "by_url",

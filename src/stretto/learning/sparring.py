@@ -23,7 +23,7 @@ from stretto.sparring.problems import FAMILIES, Problem, composites, handovers, 
 from stretto.sparring.roles import judgements, thoughts, verifications
 from stretto.sparring.vocabulary import END, SIZE, answer_tokens, prompt_tokens
 
-__all__ = ["CONTEXT", "HEADS", "Progress", "Trained", "greedy", "load", "state", "train"]
+__all__ = ["CONTEXT", "HEADS", "Progress", "Trained", "greedy", "load", "rows", "state", "train"]
 
 CONTEXT: Final = 2048
 """Tokens a model takes without an error. What it has learned from is below 200."""
