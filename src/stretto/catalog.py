@@ -87,7 +87,7 @@ class Catalog:
         if found is None:
             hint = near(name, self._policies) or "."
             raise UnknownModel(
-                f'There is no model "{name}"{hint} `stretto pool list` and GET /v1/models tell who is there.',
+                f'There is no model "{name}"{hint} GET /v1/models lists workers and policies, `stretto pool list` the workers.',
                 param="model",
             )
         return found

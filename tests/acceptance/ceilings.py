@@ -204,6 +204,10 @@ async def _caller(gateway: Served, secret: str, chance: random.Random, found: Pr
         else:
             told = reply.events[-1] if reply.status == 200 else reply.json
             code = told["error"]["code"]
+            if code == "limit_reached":  # told in the stream, whose head had left while it waited for money
+                found.refused += 1
+                refusals += 1
+                continue
             found.failed[code] = found.failed.get(code, 0) + 1
     caller.close()
 

@@ -239,6 +239,15 @@ def test_what_may_not_be_is_refused_before_anyone_is_asked(tmp_path: Path) -> No
             wide = {**body, "plugins": [{"id": "fusion", "analysis_models": ["one", "two"]}]}
             barred = await post(world, wide, authorization=f"Bearer {secret}")
             assert (barred.status, "'two'" in barred.json["error"]["message"]) == (403, True)
+            _, secret = world.keys.create("one", models=("one",))
+            for preset in (
+                {},
+                {"preset": "general-fast"},
+                {"preset": "hurried"},
+            ):  # these panels have others, too
+                open_panel = {"model": "one", "messages": ASKED, "plugins": [{"id": "fusion", **preset}]}
+                barred = await post(world, open_panel, authorization=f"Bearer {secret}")
+                assert barred.status == 403
             assert [u.requests for u in ups] == [[], [], []]
 
     asyncio.run(scene())

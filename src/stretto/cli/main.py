@@ -13,10 +13,10 @@ from stretto.errors import StrettoError
 __all__ = ["COMMANDS", "main", "stretto"]
 
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
-    "serve": ("stretto.cli.serve:serve", "Serve the OpenAI-compatible endpoint."),
+    "serve": ("stretto.cli.serve:serve", "Serve the endpoint: OpenAI- and Anthropic-compatible."),
     "ask": ("stretto.cli.ask:ask", "Ask once and print the answer."),
     "plan": ("stretto.cli.plan:plan", "Show who would play and what it would cost; nothing is called."),
-    "runs": ("stretto.cli.runs:runs", "Recorded runs: list, show, verify, replay, reindex, erase."),
+    "runs": ("stretto.cli.runs:runs", "Recorded runs: list, show, verify, replay, resume, reindex, erase."),
     "pool": ("stretto.cli.pool:pool", "The workers of this deployment: list, check."),
     "connect": (
         "stretto.cli.connect.command:connect",
@@ -83,7 +83,8 @@ class _Commands(click.Group):
     epilog="\b\nFor a start, without any key:\n"
     '  stretto ask "Spell the word planet backward."\n'
     "  stretto serve\n"
-    "  stretto runs show\n",
+    "  stretto runs show\n"
+    "  stretto connect\n",
 )
 @click.version_option(__version__, prog_name="stretto")
 def stretto() -> None:

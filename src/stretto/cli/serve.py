@@ -62,7 +62,7 @@ _log = logging.getLogger("stretto.serve")
 def serve(
     config: Path | None, data: Path | None, host: str | None, port: int | None, workers: int | None
 ) -> None:
-    """Serve the OpenAI-compatible endpoint until told to stop (Ctrl+C or SIGTERM; open calls may finish)."""
+    """Serve the endpoint, OpenAI- and Anthropic-compatible, until told to stop (Ctrl+C or SIGTERM; open calls may finish)."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = load(config, host=host, port=port, data=data, workers=workers)
     with database(settings.data) as connection:

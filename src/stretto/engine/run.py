@@ -219,17 +219,21 @@ class Engine:
     async def count(self, policy: Policy, request: Request, *, key: Key | None = None) -> Count:
         """How many tokens the request puts in where its plan begins; with several first asks, the most. Nothing is recorded.
 
-        Where the plan does not begin with plain asks, every worker that may be asked counts. Raises as `preview` does.
+        Where the plan does not begin with plain asks, every worker that may be asked counts. Nobody else sees the text: raises
+        `NoCandidate` where the plan would begin with none of them, otherwise as `preview` does.
         """
-        request, _ = self._admitted(request, key, "")
+        request, denied = self._admitted(request, key, "")
         plan = planned(policy, request)
         try:
             _, first = _opening(plan)
         finally:
             close(plan)
-        asks = {ask.worker: ask for ask in first} or {
-            card.id: Ask(card.id, speaks=True) for card in request.pool
-        }
+        asks = {ask.worker: ask for ask in first if request.card(ask.worker) is not None}
+        if first and not asks:
+            out = {each.worker: each.reason for each in denied}
+            told = "; ".join(f"{ask.worker}: {out.get(ask.worker, 'not in the pool')}" for ask in first)
+            raise NoCandidate(f"no worker that would be asked may be used ({told})")
+        asks = asks or {card.id: Ask(card.id, speaks=True) for card in request.pool}
         counts = await asyncio.gather(*(self._pool.count(ask.bound(request, "")) for ask in asks.values()))
         return Count(max(each.tokens for each in counts), all(each.exact for each in counts))
 

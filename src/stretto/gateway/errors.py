@@ -169,10 +169,13 @@ def of_exception(error: StrettoError) -> Problem:
 
 
 def unknown_path(path: str) -> Problem:
-    """404 for a path that is not served here."""
-    return Problem(
-        404, _INVALID, "unknown_url", f"There is nothing at {path[:200]}; GET / tells what there is."
-    )
+    """404 for a path that is not served here. Most who meet it gave a client an address with /v1 too many, or without it."""
+    hint = "GET / tells what there is."
+    if path.startswith("/v1/v1/"):
+        hint = "This client adds /v1 itself: give it the address without."
+    elif not path.startswith("/v1"):
+        hint = "Addresses begin with /v1: OpenAI's clients want it at the end of their base URL. " + hint
+    return Problem(404, _INVALID, "unknown_url", f"There is nothing at {path[:200]}. {hint}")
 
 
 def method_not_allowed(method: str, path: str, allow: str) -> Problem:

@@ -150,10 +150,13 @@ class Gateway:
         call = Call(scope, receive, send)
         path = call.path
         route = self._paths.get(path) or self._find(path)
-        if route is not None:
-            call.form = route.form
-        elif path.startswith(messages.ROUTE):
+        if path.startswith(messages.ROUTE) or (
+            (route is None or path.startswith("/v1/models"))
+            and any(name == b"anthropic-version" for name, _ in scope["headers"])
+        ):
             call.form = messages
+        elif route is not None:
+            call.form = route.form
         try:
             response = await self._serve(call, route, scope["headers"])
         except StrettoError as error:

@@ -137,8 +137,8 @@ class Inference:
         if wish is None:
             return plain, name, policy
         if key is not None:
-            for worker in wish.named:
-                check_name(key, worker)
+            for each in wish.needed(name):
+                check_name(key, each)
         fused = self._catalog.fusion(wish, name)
         if fused is None:
             return request, name, policy

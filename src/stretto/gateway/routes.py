@@ -72,8 +72,9 @@ class Routes:
             rows = "".join(f"<tr><td><code>{k}</code></td><td>{v}</td></tr>" for k, v in _ROUTES.items())
             page = (
                 "<!doctype html><html lang=en><meta charset=utf-8><title>Stretto</title>"
-                f"<h1>Stretto {self._settings.version}</h1><p>An OpenAI-compatible endpoint: point a client's "
-                f"<code>base_url</code> at <code>/v1</code> of this address.</p><table>{rows}</table></html>"
+                f"<h1>Stretto {self._settings.version}</h1><p>Point the <code>base_url</code> of an OpenAI "
+                f"client at <code>/v1</code> of this address, that of an Anthropic client at the address itself.</p>"
+                f"<table>{rows}</table></html>"
             )
             policy = (b"content-security-policy", b"default-src 'none'")
             return Response(200, page.encode(), (policy,), _HTML)
@@ -114,7 +115,8 @@ class Routes:
         name = call.path[len("/v1/models/") :]
         for card in self._catalog.models():
             if card.id == name and may_use(call.key, name):
-                return json_response(_entry(card))
+                theirs = b"anthropic-version" in call.headers
+                return json_response(messages.render_model(card) if theirs else _entry(card))
         raise UnknownModel(f"There is no model {name[:200]!r}; GET /v1/models lists them.", param="model")
 
     # --- plans ---

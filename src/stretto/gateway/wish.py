@@ -18,6 +18,9 @@ ALIASES: Final[Mapping[str, tuple[str, bool]]] = {
 }
 """Model names -> their preset, and whether the outer model decides."""
 
+_PRESETS: Final = ("general-high", "general-budget", "general-fast")
+"""Presets that need no policy of the owner's."""
+
 
 @record
 class Wish:
@@ -38,7 +41,14 @@ class Wish:
     alone: bool = False
     tool_choice: Any = None
 
-    @property
-    def named(self) -> tuple[str, ...]:
-        """Every worker that the caller named in it."""
-        return tuple(name for name in (self.analyst, *self.panel) if name)
+    def needed(self, name: str) -> tuple[str, ...]:
+        """Every name that the caller must be allowed to use, beside `name`, the model of the request.
+
+        Workers and a preset of the owner's by their names. A panel that is left to the deployment is what `NAME` stands for.
+        """
+        names = [each for each in (self.analyst, *self.panel) if each]
+        if self.preset and self.preset not in _PRESETS:
+            names.append(self.preset)
+        elif not self.panel and name not in ALIASES:
+            names.append(NAME)
+        return tuple(names)

@@ -336,7 +336,8 @@ class ChatReader:
             if finish == "error":
                 return self._stop("upstream_error", "the upstream failed while it answered")
             self.finished, self._finish = True, finish
-            missing = tuple((call.index, "", "", "{}") for call in self._calls if not call.arguments)
+            missing = tuple(call.begun() for call in self._calls if not call.told)
+            missing += tuple((call.index, "", "", "{}") for call in self._calls if not call.arguments)
             for call in self._calls:
                 call.arguments = call.arguments or ["{}"]
             if missing:
@@ -382,11 +383,13 @@ class ChatReader:
                 self._indices[raw["index"]] = call
             if arguments:
                 call.arguments.append(arguments)
-            return call.index, call.id, name, arguments
-        if not arguments:
-            return None
-        call.arguments.append(arguments)
-        return call.index, "", "", arguments
+            return call.begun() if name else None  # its name may come later; nobody can use it before
+        if arguments:
+            call.arguments.append(arguments)
+        if not call.told:
+            call.name = name
+            return call.begun() if name else None
+        return (call.index, "", "", arguments) if arguments else None
 
     def _call(self, index: Any, id_: str, name: str) -> "_Call | None":
         """The call that a fragment goes on with, or `None` for a new one.
@@ -433,10 +436,16 @@ class ChatReader:
 
 
 class _Call:
-    __slots__ = ("arguments", "given_id", "id", "index", "name")
+    __slots__ = ("arguments", "given_id", "id", "index", "name", "told")
 
     def __init__(self, index: int, id_: str, name: str) -> None:
         self.index = index
         self.id = self.given_id = id_
         self.name = name
         self.arguments: list[str] = []
+        self.told = False
+
+    def begun(self) -> tuple[int, str, str, str]:
+        """The fragment that tells of the call for the first time, with what has come of its arguments."""
+        self.told = True
+        return self.index, self.id, self.name, "".join(self.arguments)

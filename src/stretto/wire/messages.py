@@ -40,6 +40,7 @@ __all__ = [
     "reader",
     "render_ask",
     "render_error",
+    "render_model",
     "render_models",
     "render_response",
     "showing",
@@ -275,19 +276,21 @@ def stream(id: str, created: int, incoming: Incoming) -> MessagesStream:
     )
 
 
+def render_model(card: Card) -> dict[str, Any]:
+    """One entry of the model list. When a model was made is not known, which Anthropic's shape writes as the epoch."""
+    return {
+        "type": "model",
+        "id": card.id,
+        "display_name": card.id,
+        "created_at": "1970-01-01T00:00:00Z",
+        "lifecycle": "active",
+        "max_input_tokens": card.context,
+        "max_tokens": card.max_output,
+    }
+
+
 def render_models(cards: list[Card]) -> bytes:
     """The body of `GET /v1/models` for callers who speak this format."""
-    entries = [
-        {
-            "type": "model",
-            "id": card.id,
-            "display_name": card.description or card.id,
-            "created_at": "1970-01-01T00:00:00Z",
-            "lifecycle": "active",
-            "max_input_tokens": card.context,
-            "max_tokens": card.max_output,
-        }
-        for card in cards
-    ]
+    entries = [render_model(card) for card in cards]
     ends = {"first_id": cards[0].id if cards else None, "last_id": cards[-1].id if cards else None}
     return orjson.dumps({"data": entries, "has_more": False, **ends})

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 import pytest
 
 from stretto.engine.run import Engine
-from stretto.errors import ConfigError, PolicyError
-from stretto.steps import Ask, Begin, Choice, Fork, Next, Note, Outlook, version
+from stretto.errors import ConfigError, NoCandidate, PolicyError
+from stretto.policies.fuse import Fuse
+from stretto.policies.solo import Solo
+from stretto.steps import Ask, Begin, Choice, Count, Fork, Next, Note, Outlook, version
 from stretto.types import Answer, Limits, Message
-from tests.unit.engine.doubles import FunctionPool, ListStore
+from tests.unit.engine.doubles import FunctionPool, ListStore, immediately
 from tests.unit.engine.test_run import Planned, ask, engine, trouble
 
 
@@ -302,3 +304,21 @@ def test_a_policy_with_a_set_of_settings_has_one_version():
 
     assert version(one) == version(Picky(frozenset({3, ("b", 2), ("a", 1)})))
     assert version(one) != version(Picky(frozenset({3, ("b", 2)})))
+
+
+def test_nobody_counts_a_text_that_he_may_not_see():
+    """A worker that is denied is not asked for its tokens either; where one of several is, the others count."""
+
+    class Counting(FunctionPool):
+        async def count(self, ask):
+            self.calls.append((ask, ask.worker))
+            return Count(len(ask.worker), True)
+
+    pool = Counting(immediately(lambda *a: "x"))
+    only_b = ask(exclude={"worker": ("a", "c")})
+    with pytest.raises(NoCandidate, match="a: worker 'a' is excluded"):
+        asyncio.run(Engine(pool, ListStore()).count(Solo("a"), only_b))
+    assert pool.calls == []
+
+    counted = asyncio.run(Engine(pool, ListStore()).count(Fuse(("a", "b", "c")), only_b))
+    assert (counted, [name for _, name in pool.calls]) == (Count(1, True), ["b"])

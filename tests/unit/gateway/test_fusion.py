@@ -77,7 +77,24 @@ def test_the_plugin_is_read_and_taken_out_of_the_request() -> None:
     assert found is not None
     assert found[0].extra == {"plugins": [{"id": "web"}], "other": 1}
     assert found[1] == Wish("w", "j", ("a", "b"), "general-budget", 99, 0.5, "low")
-    assert found[1].named == ("j", "a", "b")
+    assert found[1].needed("w") == ("j", "a", "b")
+
+
+@pytest.mark.parametrize(
+    ("fields", "name", "needed"),
+    [
+        ({}, "w", ("stretto/fusion",)),
+        ({}, "openrouter/fusion", ()),
+        ({"analyst": "j", "preset": "general-high"}, "w", ("j", "stretto/fusion")),
+        ({"panel": ("a",)}, "w", ("a",)),
+        ({"panel": ("a",), "preset": "council"}, "stretto/fusion", ("a", "council")),
+    ],
+)
+def test_what_the_caller_leaves_open_needs_leave_as_well(
+    fields: dict[str, Any], name: str, needed: tuple[str, ...]
+) -> None:
+    """A panel of the deployment's is what `stretto/fusion` means; a preset of the owner's is a policy, by its name."""
+    assert Wish(**fields).needed(name) == needed
     assert wished(request(extra={"plugins": [{"id": "fusion"}]}), "w", {})[0].extra == {}  # type: ignore[index]
 
 

@@ -196,3 +196,8 @@ def test_the_probes_of_clients_are_answered() -> None:
     assert [m["id"] for m in got.json["data"]][:3] == ["a", "b", "org/c"]
     assert {m["type"] for m in got.json["data"]} == {"model"}
     assert asyncio.run(call(app, "GET", "/v1/models")).json["object"] == "list"
+    for name in ("a", "org/c"):
+        one = asyncio.run(call(app, "GET", f"/v1/models/{name}", anthropic_version="2023-06-01"))
+        assert one.json in got.json["data"]
+    one = asyncio.run(call(app, "GET", "/v1/models/nobody", anthropic_version="2023-06-01"))
+    assert (one.status, one.json["type"], one.error["type"]) == (404, "error", "not_found_error")

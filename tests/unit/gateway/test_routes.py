@@ -201,6 +201,13 @@ def test_a_path_that_is_not_there_is_a_404_in_openai_s_shape() -> None:
         assert (got.status, got.error["code"]) == (404, "unknown_url"), path
 
 
+def test_a_client_with_v1_too_many_or_too_few_is_told() -> None:
+    """OpenAI's clients want /v1 in their base URL, Anthropic's add it themselves; both mistakes are usual."""
+    world = World()
+    assert "without" in get(world, "/v1/v1/messages").error["message"]
+    assert "begin with /v1" in get(world, "/chat/completions").error["message"]
+
+
 def test_a_wrong_method_is_a_405_that_names_the_right_ones() -> None:
     """With an `Allow` header."""
     got = get(World(), CHAT)

@@ -677,6 +677,25 @@ def test_calls_however_they_are_numbered(fragments: tuple[dict[str, Any], ...]) 
     assert calls_of(*fragments) == (ToolCall("a", "f", "1"), ToolCall("b", "g", "2"))
 
 
+@pytest.mark.parametrize("early", ["", '{"a":'])
+def test_a_call_is_not_told_of_before_its_name_has_come(early: str) -> None:
+    """Clients use the name of a call's first piece, so an id, or arguments, that come before it are kept back."""
+    reader, into = chat.reader(), list[Delta]()
+    for function in (
+        {"arguments": early},
+        {"name": "f", "arguments": "1"[len(early) :]},
+        {"arguments": " 1}"},
+    ):
+        fragment = {"index": 0, "id": "a", "function": function}
+        reader.feed(orjson.dumps({"choices": [{"delta": {"tool_calls": [fragment]}}]}), into)
+    reader.feed(orjson.dumps({"choices": [{"delta": {}, "finish_reason": "stop"}]}), into)
+
+    (call,) = reader.result().message.tool_calls
+    pieces = [piece for delta in into for piece in delta.tool_calls]
+    assert [piece[:3] for piece in pieces] == [(0, "a", "f"), (0, "", "")]
+    assert (call.name, call.arguments) == ("f", "".join(piece[3] for piece in pieces))
+
+
 def test_call_without_id_and_arguments() -> None:
     """A call without an id gets one, one without arguments an empty object, and arguments may be an object."""
     first, second = calls_of(

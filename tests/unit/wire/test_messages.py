@@ -550,7 +550,7 @@ def test_models_are_listed_in_anthropic_s_shape() -> None:
     )
     assert [(m["id"], m["display_name"], m["max_input_tokens"]) for m in found["data"]] == [
         ("a", "a", 9),
-        ("b", "B", None),
+        ("b", "b", None),
     ]
     assert (found["first_id"], found["last_id"], found["has_more"]) == ("a", "b", False)
     assert orjson.loads(messages.render_models([]))["data"] == []
