@@ -341,6 +341,21 @@ def test_problems_are_made_from_a_seed(home: Home) -> None:
     assert {entry["id"] for entry in home.json("sparring", "list")} == {*EU, *US}
 
 
+def test_every_set_of_problems_can_be_looked_at(home: Home) -> None:
+    """Composites tell their steps, hand-overs what was given, roles what they are asked; a set without families refuses one."""
+
+    def shown(*options: str) -> list[str]:
+        return home.run("sparring", "problems", "-n", "2", *options).stdout.splitlines()
+
+    (first, _) = (json.loads(line) for line in shown("--set", "composite", "--pairs", "--json"))
+    assert "+".join(step["family"] for step in first["steps"]) == first["family"]
+    assert shown("--set", "handover")[0].startswith("Given: ")
+    assert shown("--set", "thinker")[0].startswith("Task: ")
+    assert shown("--set", "simple") != shown("--set", "simple", "--unseen")
+    told = home.run("sparring", "problems", "--set", "judge", "--family", "gcd", code=2).stderr
+    assert "a judge has its own" in told
+
+
 @pytest.mark.parametrize("command", ["", "serve", "ask", "plan", "runs", "pool", "keys", "eval", "sparring"])
 def test_help_teaches_by_example(home: Home, command: str) -> None:
     """Every command explains itself and shows how it is used."""
