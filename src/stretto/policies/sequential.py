@@ -30,6 +30,43 @@ def task_nearness(x: Any, centres: Any) -> Any:
     return 3.0 * near / near.sum(1, keepdims=True)
 
 
+@dataclass(frozen=True, slots=True)
+class _Odds:
+    """Log-odds of the workers from a prompt's features and `task_nearness`, with one product for both."""
+
+    weights: Any
+    offsets: Any
+    tasks: Any
+
+    @classmethod
+    def of(cls, success: Any, centres: Any) -> "_Odds":
+        """`success`: a constant, a weight a feature and, where there are centres, a weight a task; a column a worker."""
+        import numpy as np
+
+        constant, rest = success[0].astype(np.float64), success[1:].astype(np.float64)
+        if centres is None:
+            return cls(rest, constant, None)
+        wide = centres.astype(np.float64)
+        size = wide.shape[1]
+        # of the squared distance, the prompt's own square is the same for all tasks and falls out of the softmax
+        return cls(
+            np.ascontiguousarray(np.hstack([rest[:size], 12.0 / size * wide.T])),
+            np.concatenate([constant, -6.0 / size * (wide**2).sum(1)]),
+            rest[size:],
+        )
+
+    def after(self, x: Any) -> Any:
+        """The log-odds of each worker for a prompt with features `x`."""
+        import numpy as np
+
+        seen = x @ self.weights + self.offsets
+        if self.tasks is None:
+            return seen
+        workers = self.tasks.shape[1]
+        near = np.exp(seen[workers:] - seen[workers:].max())
+        return seen[:workers] + (near * (3.0 / near.sum())) @ self.tasks
+
+
 class Evidence:
     """What was learned, ready to use. Data of schema `EVIDENCE_SCHEMA`:
 
@@ -52,8 +89,9 @@ class Evidence:
         self.calls: Sequence[float] = [float(p["calls"]) for p in data["prices"]]
         self.posterior = Posterior.of(data["posterior"])
         self._text = TextFeatures.of(data["text"]) if data.get("text") else None
-        self._centres = unpacked(data["centres"]) if data.get("centres") else None
-        self._success = unpacked(data["success"])
+        self._odds = _Odds.of(
+            unpacked(data["success"]), unpacked(data["centres"]) if data.get("centres") else None
+        )
         self._start = [unpacked(p["start"]) for p in data["prices"]]
         self._values = [unpacked(p["values"]) for p in data["prices"]]
 
@@ -65,11 +103,8 @@ class Evidence:
         import numpy as np
 
         if self._text is None:
-            return self._success[None, 0]
-        x = self._text.vector(prompt)[None]
-        if self._centres is not None:
-            x = np.concatenate([x, task_nearness(x, self._centres)], axis=1)
-        return np.clip(x @ self._success[1:] + self._success[0], -4.595, 5.293)
+            return self._odds.offsets[None]
+        return np.minimum(np.maximum(self._odds.after(self._text.vector(prompt)), -4.595), 5.293)[None]
 
     def worths(self, price: int, mask: int, believed: Beliefs | None, logits: Any) -> Any:
         """The values of stopping (0) and of asking worker k (1 + k), after the workers of `mask` were asked."""
