@@ -143,7 +143,7 @@ class World:
                 **{
                     "version": "1.2.3",
                     "config": "c0ffee",
-                    "anonymous": not keys,
+                    "anonymous": lambda: not keys,
                     "notice": 0.001,
                     "tick": 0.002,
                     **settings,

@@ -36,7 +36,7 @@ async def gateway(folder: Path, upstream: str) -> AsyncIterator[Gateway]:
     file = folder / "stretto.toml"
     file.write_text(text)
     async with open_world(parse(text, file=str(file))) as world:
-        settings = Settings(anonymous=True, first_beat=3600.0, beat=3600.0)
+        settings = Settings(anonymous=lambda: True, first_beat=3600.0, beat=3600.0)
         yield Gateway(
             world.engine, world.catalog, world.keys, world.reader, settings=settings, states=world.states
         )

@@ -57,7 +57,7 @@ class World:
         settings = GatewaySettings(
             version=__version__,
             config=_config_version(self.settings),
-            anonymous=not needs_key(self.settings, self.keys),
+            anonymous=lambda: not needs_key(self.settings, self.keys),
             health=self._health,
             response_lifetime=self.settings.keeps_responses,
         )
@@ -94,7 +94,7 @@ def needs_key(settings: Settings, keys: Keys) -> bool:
     """
     if settings.server.anonymous is not None:
         return not settings.server.anonymous
-    return not loopback(settings.server.host) or bool(keys.list())
+    return not loopback(settings.server.host) or keys.any
 
 
 async def find_workers(settings: Settings, environ: Mapping[str, str] | None = None) -> Found:

@@ -55,7 +55,7 @@ panel = ["one", "two"]
 judge = "outer"
 writer = "outer"
 analysis = true
-deadline = 0.05
+deadline = 0.5
 """
 
 

@@ -14,6 +14,7 @@ from stretto.errors import ConfigError
 from stretto.ledger.keys import Keys
 from stretto.ledger.sqlite import connect, index_path, migrate
 from stretto.pool.discover import Found
+from tests.asgi import call
 
 SPARRING = [
     *("string-north", "number-north", "list-north", "words-south", "digits-south"),
@@ -120,6 +121,26 @@ def test_a_key_is_needed_where_others_could_come_in(tmp_path: Path) -> None:
     assert needs_key(at("127.0.0.1"), some)
     with pytest.raises(ConfigError, match="without a key"):
         check_access(at("0.0.0.0"), some)
+
+
+def test_the_first_key_closes_the_door_of_a_gateway_that_runs(tmp_path: Path) -> None:
+    """Whoever made it and revoked it later: then neither it nor no key at all opens."""
+
+    async def statuses() -> list[int]:
+        file = tmp_path / "stretto.toml"
+        file.write_text('[server]\ndata = "data"\n[pool]\ndiscover = false')
+        async with open_world(parse(file.read_text(), file=str(file))) as world:
+            app = world.gateway()
+            found = [(await call(app, "GET", "/v1/models")).status]
+            key, secret = world.keys.create("alice")
+            for change in (lambda: None, lambda: world.keys.revoke(key.id)):
+                change()
+                found.append((await call(app, "GET", "/v1/models")).status)
+                held = await call(app, "GET", "/v1/models", authorization=f"Bearer {secret}")
+                found.append(held.status)
+            return found
+
+    assert asyncio.run(statuses()) == [200, 401, 200, 401, 401]
 
 
 def test_a_world_leaves_a_closed_chain_and_no_open_files(tmp_path: Path) -> None:

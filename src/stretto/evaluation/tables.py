@@ -12,6 +12,7 @@ A folder holds `items` and `outcomes`, perhaps `samples` and `texts`, each as `.
 """
 
 import csv
+import io
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -279,7 +280,7 @@ def read_rows(file: Path) -> list[dict[str, Any]]:
     except UnicodeDecodeError:
         raise ConfigError(f"{file}: is not UTF-8 text") from None
     if file.suffix == ".csv":
-        rows = list(csv.DictReader(text.splitlines(keepends=True)))
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
         for number, row in enumerate(rows, 2):
             if None in row or any(v is None for v in row.values()):
                 raise ConfigError(f"{file.name} line {number}: has another number of columns than the head")
@@ -291,7 +292,7 @@ def read_rows(file: Path) -> list[dict[str, Any]]:
 
 def _jsonl(file: Path, text: str) -> list[dict[str, Any]]:
     found = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # not splitlines: JSON text may hold other line ends
         if not line.strip():
             continue
         try:

@@ -3,7 +3,7 @@
 import ipaddress
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from stretto.errors import AccessError, ConfigError, Forbidden
@@ -48,9 +48,9 @@ def check_listen(host: str, has_keys: bool) -> None:
 
 
 class Gate:
-    """Finds the key of a call. `anonymous`: callers on loopback need none (there are no keys yet)."""
+    """Finds the key of a call. `anonymous` is asked whether callers on loopback need none (there are no keys yet)."""
 
-    def __init__(self, keys: Keys, *, anonymous: bool) -> None:
+    def __init__(self, keys: Keys, *, anonymous: Callable[[], bool]) -> None:
         self._keys = keys
         self._anonymous = anonymous
         self._known: dict[bytes, bool] = {}
@@ -68,7 +68,7 @@ class Gate:
             key = self._keys.find(secret.decode("latin-1"))
             if key is not None and key.revoked is None and (key.expires is None or key.expires > time.time()):
                 return key
-        if not self._anonymous:
+        if not self._anonymous():
             raise AccessError("This key is not valid." if secret else "")
         self._refuse_strangers(headers)
         return None

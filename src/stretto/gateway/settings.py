@@ -11,14 +11,18 @@ def _nothing() -> Mapping[str, Any]:
     return {}
 
 
+def _never() -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Sizes in bytes, times in seconds.
 
-    `version` is Stretto's, `config` names the configuration in force. `anonymous` lets callers in without a key; only where
-    none but this machine can reach the port (`auth.check_listen`). A stream's head leaves after `first_beat` at the latest, once
-    others are asked before the answer is written after `first_word`, followed by a keep-alive every `beat` in which nothing
-    else is sent. A caller who leaves is noticed within `notice`; one
+    `version` is Stretto's, `config` names the configuration in force. `anonymous` says whether callers are let in without a key;
+    only where none but this machine can reach the port (`auth.check_listen`). A stream's head leaves after `first_beat` at the
+    latest, once others are asked before the answer is written after `first_word`, followed by a keep-alive every `beat` in which
+    nothing else is sent. A caller who leaves is noticed within `notice`; one
     who stops sending its body is waited for as long as `patience`. Responses are kept for `response_lifetime` (0: not at all);
     what happens to one in the background is looked at every `tick`. `health` is asked for what GET /health says besides
     (counts only: it is open to everyone).
@@ -26,7 +30,7 @@ class Settings:
 
     version: str = ""
     config: str = ""
-    anonymous: bool = False
+    anonymous: Callable[[], bool] = _never
     body_limit: int = 20 * 1024 * 1024
     patience: float = 30.0
     first_beat: float = 2.0

@@ -97,6 +97,13 @@ class Keys:
         live = (key.revoked is None) & (key.expires is None or now < key.expires)
         return key if hmac.compare_digest(known, digest) & live else None
 
+    @property
+    def any(self) -> bool:
+        """Whether a key was ever made. Costs next to nothing."""
+        if time.monotonic() >= self._until:
+            self._refresh()
+        return bool(self._keys)
+
     def get(self, id: str) -> Key:
         """The key with this id, live or not. Raises `RequestError` when there is none."""
         self._refresh()
