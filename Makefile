@@ -8,7 +8,7 @@ TRAIN := .venv-train
 # The index of torch's CPU builds, from the install page of PyTorch; without it pip may take the CUDA build and several GB
 TORCH_INDEX ?=
 
-.PHONY: serve test check bench prove clients sparring help
+.PHONY: serve test check bench prove clients sparring matrix help
 
 help:            ## what can be made here
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
@@ -49,5 +49,8 @@ $(TRAIN)/.train: pyproject.toml
 	$(TRAIN)/bin/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -e '.[train]'
 	@touch $@
 
-sparring: $(TRAIN)/.train  ## train the sparring models anew from their seeds (about 15 CPU-minutes), and ship them
+sparring: $(TRAIN)/.train  ## train the sparring models anew from their seeds (about an hour of CPU), and ship them
 	$(TRAIN)/bin/stretto sparring train --all
+
+matrix: $(TRAIN)/.train  ## measure the sparring models anew, into docs/ (40 CPU-minutes; a stopped run goes on)
+	$(TRAIN)/bin/python recipes/sparring_matrix.py --docs docs $(if $(wildcard sparring-weights/*.pt),--trained sparring-weights)

@@ -73,7 +73,7 @@ def llama_config(folder: Path) -> str:
     models = Path(sparring.__file__).parent / "models"
     entries = {entry.id: entry.path for entry in sparring.entries()}
     handmade = handmade_gguf(folder / "handmade.gguf")
-    speller, adder = (entries[name] for name in ("string-s", "number-s"))
+    speller, adder = (entries[name] for name in ("string-north", "number-north"))
     assert speller.is_relative_to(models)
     text = "[pool]\ndiscover = false\nsparring = false\n"
     for id, path, tools in (

@@ -122,7 +122,7 @@ async def find_workers(settings: Settings, environ: Mapping[str, str] | None = N
         why = "" if wanted else "no provider key and no model server was found: "
         listed = ", ".join(worker.id for worker in shipped)
         lines += (
-            f"{why}sparring models: {listed} (they know four kinds of puzzle: `stretto sparring problems`)",
+            f"{why}sparring models: {listed} (they know twenty kinds of puzzle: `stretto sparring problems`)",
         )
     if not workers:
         raise ConfigError(
@@ -150,6 +150,11 @@ def learned(data: Path, workers: Iterable[str]) -> Learned:
     return Learned(find("route-table.json", TABLE_SCHEMA), find("thresholds.json", THRESHOLDS_SCHEMA))
 
 
+def _writers(pool: WorkerPool) -> list[str]:
+    """The workers that write text: an embedder beside them changes nothing of what was learned."""
+    return [card.id for card in pool.cards() if "text" in card.abilities]
+
+
 @asynccontextmanager
 async def open_world(settings: Settings, found: Found | None = None) -> AsyncIterator[World]:
     """The world of this process, for as long as the context lasts. `found` spares looking for workers again.
@@ -166,7 +171,7 @@ async def open_world(settings: Settings, found: Found | None = None) -> AsyncIte
         local = LlamaRuntime(data)
         stack.push_async_callback(local.close)
         pool = WorkerPool(found.workers, transport, local=local)
-        catalog = Catalog(pool.cards(), settings, learned(data, (card.id for card in pool.cards())))
+        catalog = Catalog(pool.cards(), settings, learned(data, _writers(pool)))
         store = JournalStore(
             data,
             process=process,

@@ -5,8 +5,8 @@ Built in, for whatever pool there is:
 | name | stands for |
 |---|---|
 | `route` | the owner's rules, then what a table has learned per kind of task, then the default or the cheapest worker |
-| `cascade` | up to three workers from cheap to dear, their own confidence between |
-| `fuse` | up to four workers side by side and a vote weighed by confidence; with only one worker, three samples of it |
+| `cascade` | workers from cheap to dear, their own confidence between: the useful ones by the table, else up to three |
+| `fuse` | up to four workers side by side (by the table, who together know most) and a vote weighed by confidence |
 | `fallback` | every worker in the order of the configuration, the next one when one fails |
 | `stretto` | for now the same as `route` where a table has been learned for this pool, else as `cascade` |
 | `stretto-ultra` | for now the same as `fuse` |
@@ -196,26 +196,33 @@ class _Builder:
         options = dict(own.options)
         names: Sequence[str] = options.pop("rungs", ())
         where = f"{own.where}.rungs"
+        adapts = False
         if not names:
             names = _ladder(self.cards)
             where = own.where or own.name
-            if not self._sure(names[:-1]):
+            usual = tuple(card.id for card in _usual(self.cards, _RUNGS))
+            if self.learned.table and self.learned.thresholds and self._sure(usual) and not options:
+                names, adapts = usual, True
+            elif not self._sure(names[:-1]):
                 names = (names[0], names[-1])[: len(names)]
         self._known(names, where)
         given: Any = options.pop("check", None)
         check: Literal["confidence", "agreement", "verifier"] = given or self._check(own, names)
         if check == "verifier":
-            options["verifier"] = self._one(own, "verifier") if "verifier" in options or given else names[-1]
+            named = "verifier" in options or (given and not self._checker)
+            options["verifier"] = self._one(own, "verifier") if named else self._checker or names[-1]
         thresholds = self.learned.thresholds if check == "confidence" else None
+        table = self.learned.table if thresholds is not None else None
         if "thresholds" in options:
             del options["thresholds"]
-            thresholds = self._artifact(own, "thresholds", THRESHOLDS_SCHEMA)
+            thresholds, table = self._artifact(own, "thresholds", THRESHOLDS_SCHEMA), None
         rungs = tuple(
             Rung.of_worker(name, check) if name in self.workers else Rung(name, self.policy(name, where))
             for name in names
         )
+        known = None if table is None else Table(table)
         options["wordings"] = self._wordings(own, options.get("verifier"))
-        return Cascade(rungs, check=check, thresholds=thresholds, **options)
+        return Cascade(rungs, check=check, thresholds=thresholds, table=known, adapts=adapts, **options)
 
     def _sure(self, names: Iterable[str]) -> bool:
         """Whether all these workers tell how sure they are."""
@@ -232,7 +239,12 @@ class _Builder:
             return "verifier"
         if self._sure(names[:-1]):
             return "confidence"
-        return "verifier" if names[-1] in self.workers else "agreement"
+        return "verifier" if self._checker or names[-1] in self.workers else "agreement"
+
+    @property
+    def _checker(self) -> str:
+        """The worker that was made to verify and judge (label `role`), or ""."""
+        return next((card.id for card in self.cards if card.labels.get("role") == "checker"), "")
 
     def _fuse(self, own: PolicySettings) -> Policy:
         options = dict(own.options)
@@ -243,6 +255,8 @@ class _Builder:
             if key in options:
                 options[key] = self._one(own, key)
         how = options.setdefault("how", self._how(own))
+        if how in ("select", "pairs") and "judge" not in options and self._checker:
+            options["judge"] = self._checker
         if how in ("select", "pairs") and "judge" not in options:
             raise ConfigError(f'{own.where}.how: "{how}" needs a `judge`, the worker that compares')
         if how == "synthesise" and "writer" not in options:
@@ -257,8 +271,9 @@ class _Builder:
         options["window"] = _WINDOW if options.pop("sequential", False) else 0
         options["wordings"] = self._wordings(own, options.get("judge") or options.get("writer"))
         if not own.options and not self._sure(panel):
-            options |= {"how": "select", "judge": panel[0]}  # free prose gets no two equal votes
-            options["wordings"] = self._wordings(own, panel[0])
+            judge = self._checker or panel[0]
+            options |= {"how": "select", "judge": judge}  # free prose gets no two equal votes
+            options["wordings"] = self._wordings(own, judge)
         elif "how" not in own.options and "weigh" not in options and how == "vote":
             options["weigh"] = "confidence" if self._sure(panel) else "count"
         return Fuse(panel, **options)
@@ -269,7 +284,7 @@ class _Builder:
         if "panel" in own.options:
             named = self._some(own, "panel")
         else:
-            named = _panel(self.cards)
+            named = _panel(self.cards, self.learned.table)
             if "samples" in own.options:
                 named = named[:1]
         return tuple(worker for worker in named for _ in range(samples))
@@ -402,10 +417,25 @@ def _ladder(cards: Sequence[Card]) -> tuple[str, ...]:
     return ids[0], ids[len(ids) // 2], ids[-1]
 
 
-def _panel(cards: Sequence[Card]) -> tuple[str, ...]:
-    """The dearest few usual workers, the dearest first (a tied vote goes to who stands first); the only one several times."""
+def _panel(cards: Sequence[Card], table: Artifact | None) -> tuple[str, ...]:
+    """A few usual workers, the dearest first (a tied vote goes to who stands first); the only one several times.
+
+    The few are the dearest; where a table has been learned, those who together know most: one after the other who adds most
+    to what those before are right about at best.
+    """
     ids = [card.id for card in _usual(cards, _PANEL)]
-    return tuple(ids * _SAMPLES if len(ids) == 1 else ids[: -_PANEL - 1 : -1])
+    if len(ids) == 1:
+        return tuple(ids * _SAMPLES)
+    if table is None or len(ids) <= _PANEL:
+        return tuple(ids[: -_PANEL - 1 : -1])
+    known = Table(table)
+    right = [known.estimates(task) for task in table.data["tasks"]]
+    chosen = list[str]()
+    while len(chosen) < _PANEL:
+        free = [each for each in ids if each not in chosen]
+        worth = {new: sum(max(of.get(w, 0.0) for w in (*chosen, new)) for of in right) for new in free}
+        chosen.append(max(free, key=worth.__getitem__))
+    return tuple(each for each in reversed(ids) if each in chosen)
 
 
 def _usual(cards: Sequence[Card], enough: int) -> list[Card]:
@@ -424,7 +454,8 @@ def _usual(cards: Sequence[Card], enough: int) -> list[Card]:
 
 
 def _talkers(cards: Sequence[Card]) -> list[Card]:
-    return [card for card in cards if "text" in card.abilities]
+    """The workers that answer: whoever writes text, but for models with another job (label `role`)."""
+    return [c for c in cards if "text" in c.abilities and c.labels.get("role", "solver") == "solver"]
 
 
 def _card(name: str, policy: Policy, builder: _Builder) -> Card:

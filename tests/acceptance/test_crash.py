@@ -54,7 +54,7 @@ def test_a_killed_gateway_leaves_no_model_process_and_no_socket(tmp_path: Path) 
     async def ask(gateway: Served) -> None:
         caller = Caller(gateway.port)
         message = {"role": "user", "content": "Spell the word planet backward."}
-        body = {"model": "string-s", "messages": [message], "temperature": 0}
+        body = {"model": "string-north", "messages": [message], "temperature": 0}
         answer = (await caller.call("POST", "/v1/chat/completions", body)).json
         assert answer["choices"][0]["message"]["content"] == "tenalp"
         caller.close()
@@ -93,7 +93,7 @@ def test_a_killed_model_process_costs_no_call(tmp_path: Path) -> None:
                 caller = Caller(gateway.port)
                 message = {"role": "user", "content": "Spell the word planet backward."}
                 while len(killed) < 2 or answered < total:
-                    body = {"model": "string-s", "messages": [message], "temperature": 0}
+                    body = {"model": "string-north", "messages": [message], "temperature": 0}
                     reply = await caller.call("POST", "/v1/chat/completions", body)
                     assert reply.status == 200, reply.body
                     assert reply.json["choices"][0]["message"]["content"] == "tenalp"

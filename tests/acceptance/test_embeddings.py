@@ -94,9 +94,9 @@ def test_replay_brings_the_vectors_back(client: openai.OpenAI) -> None:
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"model": "string-s", "input": "x"}, "string-s.*cannot do embedding"),
+        ({"model": "string-north", "input": "x"}, "string-north.*cannot do embedding"),
         ({"model": "route", "input": "x"}, "one worker, not 'route'. These embed: vectors"),
-        ({"model": "string-s", "input": [1, 2]}, "cannot do embedding, tokens"),
+        ({"model": "string-north", "input": [1, 2]}, "cannot do embedding, tokens"),
         ({"model": "vectors", "input": ""}, "empty"),
         ({"model": "nobody", "input": "x"}, "no model"),
     ],
@@ -143,7 +143,7 @@ def test_a_ceiling_holds_for_vectors_too(gateway: Served, client: openai.OpenAI)
     )
 
 
-@pytest.mark.parametrize("model", ["string-s", "route", "cascade", "fuse"])
+@pytest.mark.parametrize("model", ["string-north", "route", "cascade", "fuse"])
 def test_legacy_completions_through_every_policy(client: openai.OpenAI, model: str) -> None:
     """A prompt is answered plain and as a stream, whoever answers it."""
     asked: dict[str, Any] = {"model": model, "prompt": "Spell the word planet backward.", "temperature": 0}
@@ -165,7 +165,7 @@ def test_legacy_completions_echo_and_count(client: openai.OpenAI) -> None:
     """`echo` puts the prompt first; `logprobs` come in the old shape, `max_tokens` cuts."""
     prompt = "Spell the word planet backward."
     answer = client.completions.create(
-        model="string-s", prompt=prompt, echo=True, logprobs=2, max_tokens=3, temperature=0
+        model="string-north", prompt=prompt, echo=True, logprobs=2, max_tokens=3, temperature=0
     )
     choice = answer.choices[0]
     assert choice.text == prompt + "ten"

@@ -81,7 +81,7 @@ def test_the_curl_of_the_readme_gets_the_answer_it_shows(url: str, home: Path) -
     answer = json.loads(run(["sh", "-c", command], home))
     assert answer["choices"][0]["message"]["content"] == "tenalp"
     assert set(json.loads(readme("json", "run_id"))["stretto"]) == set(answer["stretto"])
-    assert receipt(url, home, answer["stretto"]["run_id"])["served_by"] == "string-s"
+    assert receipt(url, home, answer["stretto"]["run_id"])["served_by"] == "string-north"
 
 
 def test_the_python_of_the_readme_runs_as_it_stands(url: str, home: Path) -> None:
@@ -137,13 +137,13 @@ def test_the_example_package_is_found_by_its_entry_point(tmp_path: Path) -> None
     (info / "entry_points.txt").write_text(f"[{group}]\n{lines}\n")
     (tmp_path / "stretto.toml").write_text(
         '[pool]\ndiscover = false\n[policy.second-opinion]\ntype = "twice"\n'
-        'worker = "general-xs"\nreferee = "number-s"\n'
+        'worker = "general-small"\nreferee = "number-north"\n'
     )
     path = os.pathsep.join((str(info.parent), str(EXAMPLES / "own-policy")))
     question = ["ask", "-m", "second-opinion", "--json", "How much is 17 plus 25?"]
     told = json.loads(run([*STRETTO, *question], tmp_path, PYTHONPATH=path))
     assert told["calls"] in (2, 3)
-    assert told["why"] in ("both answers are the same", "the two answers of general-xs differ")
+    assert told["why"] in ("both answers are the same", "the two answers of general-small differ")
 
 
 def test_the_example_configuration_is_valid(home: Path) -> None:

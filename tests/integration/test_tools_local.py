@@ -10,7 +10,7 @@ from stretto.app import open_world
 from stretto.config import parse
 from stretto.types import Delta, Message, Request
 
-MODEL = Path(sparring.__file__).parent / "models" / "general-xs.gguf"
+MODEL = Path(sparring.__file__).parent / "models" / "general-small.gguf"
 FORMS = [
     {"type": "json_object"},
     {

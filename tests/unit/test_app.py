@@ -16,7 +16,10 @@ from stretto.ledger.sqlite import connect, index_path, migrate
 from stretto.pool.discover import Found
 from tests.asgi import call
 
-SPARRING = ["string-s", "number-s", "general-xs"]
+SPARRING = [
+    *("string-north", "number-north", "list-north", "words-south", "digits-south"),
+    *("general-small", "general-large", "thinker-north", "checker-south"),
+]
 WORKER = (
     '[[worker]]\nid = "gpt"\nendpoints = [{ base_url = "https://x.example/v1", api_key_env = "X_KEY" }]\n'
 )
@@ -46,7 +49,7 @@ def test_without_anything_the_sparring_models_play_and_it_is_said() -> None:
     assert ids(found) == SPARRING
     assert found.announcements == (
         f"no provider key and no model server was found: sparring models: {', '.join(SPARRING)} "
-        "(they know four kinds of puzzle: `stretto sparring problems`)",
+        "(they know twenty kinds of puzzle: `stretto sparring problems`)",
     )
 
 

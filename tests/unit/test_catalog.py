@@ -208,6 +208,52 @@ def test_a_control_by_lot_can_be_named() -> None:
     )
 
 
+def test_what_was_made_for_another_job_is_no_contender_and_a_checker_checks() -> None:
+    """Built-in policies play solvers; who has the role of a checker verifies and judges where nobody else is named."""
+    cards = (
+        *CARDS,
+        Card("thinks", labels={"role": "thinker"}, abilities=SURE),
+        Card("checks", labels={"role": "checker"}, abilities=SURE, context=2048),
+    )
+    names = Catalog(
+        cards,
+        settings(
+            '[policy.checked]\ntype = "cascade"\ncheck = "verifier"\n[policy.judged]\ntype = "fuse"\nhow = "select"'
+        ),
+    )
+    for name in ("cascade", "fallback", "fuse", "route"):
+        assert "thinks" not in str(names.resolve(name))
+        assert "checks" not in str(names.resolve(name))
+    checked, judged = names.resolve("checked"), names.resolve("judged")
+    assert isinstance(checked, Cascade)
+    assert isinstance(judged, Fuse)
+    assert (checked.verifier, judged.judge) == ("checks", "checks")
+    assert checked.wordings == judged.wordings == COMPACT
+
+
+def test_a_cascade_over_a_learned_pool_adapts() -> None:
+    """With a table and thresholds the built-in ladder is of everyone, and fitted to each prompt; the owner's rungs are not."""
+    thresholds = Artifact("stretto.thresholds/1", data={"workers": {}})
+    names = catalog('[policy.mine]\ntype = "cascade"\nrungs = ["cheap", "dear"]', Learned(TABLE, thresholds))
+    built, mine = names.resolve("cascade"), names.resolve("mine")
+    assert isinstance(built, Cascade)
+    assert isinstance(mine, Cascade)
+    assert (built.adapts, mine.adapts) == (True, False)
+
+
+def test_a_learned_panel_is_of_those_who_together_know_most() -> None:
+    """Four of six: not the dearest, but whoever is right where the others are not."""
+    cards = [Card(name, Price.per_million(1, 1), abilities=SURE) for name in "abcdef"]
+    right = {"t": {"a": 90, "b": 91}, "u": {"c": 50}, "v": {"d": 60}, "w": {"e": 5, "f": 9}}
+    tasks = {
+        task: {"prior": 0.25, "workers": {w: [n, 100] for w, n in of.items()}} for task, of in right.items()
+    }
+    table = Artifact("stretto.route-table/1", data={"tasks": tasks, "words": {}, "unseen": {}})
+    fuse = Catalog(cards, settings(), Learned(table)).resolve("fuse")
+    assert isinstance(fuse, Fuse)
+    assert sorted(fuse.panel) == ["b", "c", "d", "f"]
+
+
 def test_a_pool_of_one_is_resampled() -> None:
     """With a single worker the panel is three samples of it."""
     alone = Catalog(CARDS[:1], settings()).resolve("fuse")

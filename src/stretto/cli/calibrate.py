@@ -15,7 +15,7 @@ __all__ = ["calibrate"]
 
 @click.command()
 @click.option(
-    "-n", "count", type=click.IntRange(40), default=800, show_default=True, help="Calibration problems."
+    "-n", "count", type=click.IntRange(210), default=4200, show_default=True, help="Calibration problems."
 )
 @click.option("--seed", type=int, default=11, show_default=True)
 @click.option(
@@ -46,7 +46,7 @@ async def _learn(settings: Settings, n: int, seed: int) -> dict[str, Artifact]:
 
     async with open_world(settings) as world:
         there = {card.id for card in world.pool.cards()}
-        workers = [entry.id for entry in entries() if entry.id in there]
+        workers = [entry.id for entry in entries() if entry.id in there and entry.role == "solver"]
         with progress(n * len(workers), "calibrating") as tick:
             seen = await observe(world.engine, workers, n=n, seed=seed, tick=tick)
     provenance = {
@@ -56,6 +56,6 @@ async def _learn(settings: Settings, n: int, seed: int) -> dict[str, Artifact]:
         "models": {entry.id: entry.sha256 for entry in entries() if entry.id in there},
     }
     return {
-        "route-table.json": route_table(seen, provenance, n=8000, seed=seed),
+        "route-table.json": route_table(seen, provenance, n=12000, seed=seed),
         "thresholds.json": thresholds(seen, provenance),
     }

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,25 +14,56 @@ from stretto.cli.terminal import dump, table
 from stretto.errors import ConfigError
 
 if TYPE_CHECKING:
-    from stretto.artifacts import Artifact
-    from stretto.evaluation.sparring import Item, Report
+    from stretto.evaluation.sets import SubPool
+    from stretto.evaluation.sparring import Item, Play, Report
+    from stretto.pool.discover import Found
 
 __all__ = ["evaluate"]
 
 POLICIES = ("route", "cascade", "fuse")
+CHOOSING = 200
+"""Calibration problems on which the best single worker is chosen; fewer where fewer are asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is compared on what."""
+
+    policies: tuple[str, ...]
+    sets: tuple[str, ...]
+    n: int
+    seed: int
+    concurrency: int
+    pool: "SubPool | None"
+
+    @property
+    def choosing(self) -> int:
+        return min(self.n, CHOOSING)
+
+    def asks(self, workers: Sequence[str]) -> int:
+        return self.n * (len(workers) + len(self.policies)) + self.choosing * len(workers)
 
 
 @click.command(
     "eval",
-    epilog="\b\nExamples:\n  stretto eval --sparring\n  stretto eval --sparring -n 200 --out results\n"
-    "  stretto eval --sparring --url http://127.0.0.1:8700/v1\n",
+    epilog="\b\nExamples:\n  stretto eval --sparring\n  stretto eval --sparring --n 200 --set mix --out results\n"
+    "  stretto eval --sparring --pool dominated\n  stretto eval --sparring --url http://127.0.0.1:8700/v1\n",
 )
 @click.option("--sparring", is_flag=True, required=True, help="On the held-out sparring problems.")
 @click.option("-n", "count", type=click.IntRange(8), default=600, show_default=True, help="Problems.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the problems and of every draw.")
 @click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    default=("simple",),
+    show_default=True,
+    help="Which problems: simple, handovers, composite, triples, pairs, wordings, mix; several take turns.",
+)
+@click.option(
     "--policy", "policies", multiple=True, help=f"A policy to compare; default {', '.join(POLICIES)}."
 )
+@click.option("--pool", "pool", help="Some workers and families only: `dominated`, or a file in TOML.")
 @click.option("--url", help="Ask a running gateway, such as http://127.0.0.1:8700/v1, instead of in process.")
 @click.option("--key", envvar="STRETTO_KEY", default="", help="The key for --url (environment STRETTO_KEY).")
 @click.option(
@@ -49,7 +80,9 @@ def evaluate(
     sparring: bool,
     count: int,
     seed: int,
+    sets: tuple[str, ...],
     policies: tuple[str, ...],
+    pool: str | None,
     url: str | None,
     key: str,
     out: Path,
@@ -63,15 +96,15 @@ def evaluate(
     Everybody answers the same problems. The best single worker is chosen on calibration problems, never on these; `random`
     picks a worker by lot; `oracle` is what perfect foresight would do, a bound and no policy.
     """
+    from stretto.evaluation.sets import sets_named, sub_pool
     from stretto.evaluation.sparring import save, verdict
 
-    chosen = policies or POLICIES
-    if url:
-        report, items = asyncio.run(
-            _remote(url, key, settings_of(config, data).data, chosen, count, seed, concurrency)
-        )
-    else:
-        report, items = asyncio.run(_local(config, data, chosen, count, seed, concurrency))
+    if url and pool:
+        raise click.UsageError("--pool is for an evaluation in process; a gateway has the pool that it has.")
+    names = tuple(name for given in policies or POLICIES for name in given.split(","))
+    part = sub_pool(pool) if pool else None
+    plan = _Plan(names, sets_named(sets), count, seed, concurrency, part)
+    report, items = asyncio.run(_remote(url, key, plan) if url else _local(config, data, plan))
     save(report, items, out)
     if as_json:
         dump(asdict(report))
@@ -82,73 +115,85 @@ def evaluate(
 
 
 async def _local(
-    config: Path | None, data: Path | None, policies: Sequence[str], n: int, seed: int, concurrency: int
+    config: Path | None, data: Path | None, plan: _Plan
 ) -> "tuple[Report, dict[str, list[Item]]]":
-    from stretto.app import learned, open_world
+    from stretto.app import find_workers, open_world
     from stretto.evaluation.sparring import by_engine
-    from stretto.evaluation.sparring import evaluate as compare
-    from stretto.sparring import entries
+    from stretto.sparring import FAMILIES
 
-    async with open_world(settings_of(config, data)) as world:
+    settings = settings_of(config, data)
+    found = await find_workers(settings)
+    if plan.pool is not None:
+        found = _only(found, plan.pool)
+    async with open_world(settings, found) as world:
         there = {card.id for card in world.pool.cards()}
-        workers = [entry.id for entry in entries() if entry.id in there]
+        workers = [name for name in _solvers() if name in there]
         if not workers:
             raise ConfigError("this pool has no sparring model; set `sparring = true` under [pool]")
-        contenders = {name: world.catalog.resolve(name) for name in (*workers, *policies)}
-        with progress(n * (len(workers) + len(policies)), "evaluating") as tick:
-            return await compare(
-                by_engine(world.engine, contenders, seed=seed),
-                workers,
-                policies,
-                n=n,
-                seed=seed,
-                chosen=_best_single(workers, learned(world.settings.data, there).table),
-                concurrency=concurrency,
-                provenance=_provenance("in process, through the engine"),
-                tick=tick,
-            )
+        contenders = {name: world.catalog.resolve(name) for name in (*workers, *plan.policies)}
+        families = plan.pool.families if plan.pool else FAMILIES
+        play = by_engine(world.engine, contenders, seed=plan.seed)
+        return await _compare(play, workers, plan, families, "in process, through the engine")
 
 
-async def _remote(
-    url: str, key: str, data: Path, policies: Sequence[str], n: int, seed: int, concurrency: int
-) -> "tuple[Report, dict[str, list[Item]]]":
-    from stretto.app import learned
+async def _remote(url: str, key: str, plan: _Plan) -> "tuple[Report, dict[str, list[Item]]]":
     from stretto.evaluation.sparring import by_url
-    from stretto.evaluation.sparring import evaluate as compare
-    from stretto.sparring import entries
+    from stretto.sparring import FAMILIES
 
-    workers = [entry.id for entry in entries()]
-    with progress(n * (len(workers) + len(policies)), "evaluating") as tick:
+    play = by_url(url, key=key, seed=plan.seed)
+    return await _compare(play, _solvers(), plan, FAMILIES, f"as a client of {url}")
+
+
+async def _compare(
+    play: "Play", workers: Sequence[str], plan: _Plan, families: Sequence[str], how: str
+) -> "tuple[Report, dict[str, list[Item]]]":
+    from stretto.evaluation.sparring import evaluate as compare
+
+    with progress(plan.asks(workers), "evaluating") as tick:
         return await compare(
-            by_url(url, key=key, seed=seed),
+            play,
             workers,
-            policies,
-            n=n,
-            seed=seed,
-            chosen=_best_single(workers, learned(data, workers).table),
-            concurrency=concurrency,
-            provenance=_provenance(f"as a client of {url}"),
+            plan.policies,
+            n=plan.n,
+            seed=plan.seed,
+            sets=plan.sets,
+            families=families,
+            choosing=plan.choosing,
+            concurrency=plan.concurrency,
+            provenance=_provenance(how, plan),
             tick=tick,
         )
 
 
-def _best_single(workers: Sequence[str], table: "Artifact | None") -> tuple[str, str] | None:
-    """The worker with the best record in the route table, which was learned on calibration problems."""
-    if table is None:
-        return None
-    tasks = table.data["tasks"].values()
-    record = {
-        w: sum(t["prior"] * t["workers"][w][0] / t["workers"][w][1] for t in tasks if w in t["workers"])
-        for w in workers
-    }
-    return max(record, key=lambda w: record[w]), f"the calibration problems of route table {table.hash}"
+def _solvers() -> list[str]:
+    """The sparring models that solve problems: the thinker and the checker do not, and are no contenders."""
+    from stretto.sparring import entries
+
+    return [entry.id for entry in entries() if entry.role == "solver"]
 
 
-def _provenance(how: str) -> dict[str, object]:
+def _only(found: "Found", pool: "SubPool") -> "Found":
+    """The workers that a named pool is made of."""
+    from dataclasses import replace
+
+    workers = tuple(worker for worker in found.workers if worker.id in pool.workers)
+    if len(workers) < len(pool.workers):
+        raise ConfigError(
+            f'the pool "{pool.name}" needs {", ".join(pool.workers)}; set `sparring = true` under [pool]'
+        )
+    return replace(found, workers=workers)
+
+
+def _provenance(how: str, plan: _Plan) -> dict[str, object]:
     from stretto import __version__
     from stretto.sparring import entries
 
-    return {"stretto": __version__, "how": how, "models": {e.id: e.sha256 for e in entries()}}
+    return {
+        "stretto": __version__,
+        "how": how,
+        "pool": plan.pool.name if plan.pool else "all",
+        "models": {e.id: e.sha256 for e in entries()},
+    }
 
 
 def _show(report: "Report") -> None:
@@ -176,6 +221,7 @@ def _show(report: "Report") -> None:
     )
     table(columns, rows, right=columns[4:])
     click.echo(
-        f"\n{report.n} {report.split} problems, seed {report.seed}, intervals 95 %, {report.seconds:.0f} s; "
+        f"\n{report.n} held-out problems ({', '.join(report.sets)}), seed {report.seed}, intervals 95 %, "
+        f"{report.seconds:.0f} s; "
         f"best single chosen on {report.best_single_chosen_on}."
     )

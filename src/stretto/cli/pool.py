@@ -122,9 +122,9 @@ async def _check(
     names: Sequence[str], seconds: float, config: Path | None, data: Path | None
 ) -> list[_Check]:
     from stretto.app import open_world
-    from stretto.sparring import problems
+    from stretto.cli.retrained import asked_of
 
-    questions = {e.id: problems(e.families, "train", 1, 1)[0].prompt for e in _shipped()}
+    questions = {e.id: asked_of(e, "train", 1, 1)[0].prompt for e in _shipped()}
     async with open_world(load(config, data=data)) as world:
 
         async def one(name: str) -> _Check:

@@ -1,6 +1,9 @@
 """`stretto sparring`: the small models that ship with Stretto, their problems, and how they are trained."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -8,12 +11,16 @@ from stretto.cli.calibrate import calibrate
 from stretto.cli.terminal import console, dump, money, table
 from stretto.errors import ConfigError, StrettoError
 
+if TYPE_CHECKING:
+    from stretto.sparring import PoolEntry, Problem, Split
+
 __all__ = ["sparring"]
 
 
 @click.group(
     epilog="\b\nExamples:\n  stretto sparring list\n  stretto sparring problems --family addition -n 3 --answers\n"
-    "  stretto sparring train --all --out weights\n"
+    "  stretto sparring problems --set composite --answers\n"
+    "  stretto sparring train words-south --out fresh --check\n  stretto sparring train --all --jobs 2\n"
 )
 def sparring() -> None:
     """Small real models, and problems with one right answer: what you can try everything with, without any key."""
@@ -51,11 +58,11 @@ def list_(as_json: bool) -> None:
         )
         return
     table(
-        ("model", "trained on", "in / out per 1M tokens", "region", "file"),
+        ("model", "made for", "in / out per 1M tokens", "region", "file"),
         (
             (
                 entry.id,
-                ", ".join(entry.families),
+                _made_for(entry),
                 f"{money(entry.card.price.input * 1_000_000)} / {money(entry.card.price.output * 1_000_000)}",
                 entry.card.labels.get("region", "-"),
                 f"{entry.path.stat().st_size / 1e6:.1f} MB" if entry.path.is_file() else "missing",
@@ -65,10 +72,32 @@ def list_(as_json: bool) -> None:
     )
 
 
+def _made_for(entry: "PoolEntry") -> str:
+    from stretto.sparring import FAMILIES
+
+    if entry.role != "solver":
+        return {"thinker": "the next step of a composite", "checker": "verifying and judging"}[entry.role]
+    return "everything" if len(entry.families) == len(FAMILIES) else ", ".join(entry.families)
+
+
 @sparring.command()
+@click.option(
+    "--set",
+    "kind",
+    type=click.Choice(["simple", "handover", "composite", "triple", "thinker", "verifier", "judge"]),
+    default="simple",
+    show_default=True,
+    help="What kind of problem.",
+)
 @click.option("--family", "families", multiple=True, help="Only this family; may be given again.")
 @click.option(
     "--split", type=click.Choice(["train", "calibration", "test"]), default="test", show_default=True
+)
+@click.option(
+    "--unseen", is_flag=True, help="Wordings, or forms of composites, that no model was trained on."
+)
+@click.option(
+    "--pairs", is_flag=True, help="Pairs of skills that no model was trained on (composite, triple)."
 )
 @click.option(
     "-n", "count", type=click.IntRange(1, 1_000_000), default=8, show_default=True, help="How many."
@@ -77,26 +106,65 @@ def list_(as_json: bool) -> None:
 @click.option("--answers", is_flag=True, help="Show the right answers as well.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, answers included.")
 def problems(
-    families: tuple[str, ...], split: str, count: int, seed: int, answers: bool, as_json: bool
+    kind: str,
+    families: tuple[str, ...],
+    split: str,
+    unseen: bool,
+    pairs: bool,
+    count: int,
+    seed: int,
+    answers: bool,
+    as_json: bool,
 ) -> None:
     """Problems in plain English, made from a seed."""
     import json
-    from typing import cast
 
     from stretto.config import near
-    from stretto.sparring import FAMILIES, Split
-    from stretto.sparring import problems as make
+    from stretto.sparring import FAMILIES
 
     for family in families:
         if family not in FAMILIES:
             hint = near(family, FAMILIES) or "."
             raise ConfigError(f'There is no problem family "{family}"{hint} There are: {", ".join(FAMILIES)}')
-    for problem in make(families or FAMILIES, cast(Split, split), count, seed):
+    if families and kind not in ("simple", "handover"):
+        raise click.UsageError(f"--family is for simple problems and hand-overs; a {kind} has its own.")
+    if pairs and kind not in ("composite", "triple"):
+        raise click.UsageError("--pairs is for composites and triples.")
+    if unseen and kind not in ("simple", "composite", "triple"):
+        raise click.UsageError("--unseen is for simple problems, composites and triples.")
+    for problem in _made(kind, families or FAMILIES, split, count, seed, unseen=unseen, pairs=pairs):
         if as_json:
             fields = ("id", "family", "prompt", "answer", "split")
-            click.echo(json.dumps({name: getattr(problem, name) for name in fields}))
-        else:
-            click.echo(f"{problem.prompt}    {problem.answer}" if answers else problem.prompt)
+            steps = [asdict(step) for step in problem.steps]
+            told = {name: getattr(problem, name) for name in fields}
+            click.echo(json.dumps(told | ({"steps": steps} if steps else {})))
+            continue
+        click.echo(f"{problem.prompt}    {problem.answer}" if answers else problem.prompt)
+        if "\n" in problem.prompt:
+            click.echo()
+
+
+def _made(
+    kind: str, families: Sequence[str], split: str, n: int, seed: int, *, unseen: bool, pairs: bool
+) -> "list[Problem]":
+    from stretto.sparring import problems as made
+    from stretto.sparring.problems import composites, handovers
+    from stretto.sparring.roles import judgements, thoughts, verifications
+
+    part = cast("Split", split)
+    match kind:
+        case "simple":
+            return made(families, part, n, seed, unseen_wordings=unseen)
+        case "handover":
+            return handovers(families, part, n, seed)
+        case "thinker":
+            return thoughts(part, n, seed)
+        case "verifier":
+            return verifications(part, n, seed)
+        case "judge":
+            return judgements(part, n, seed)
+    steps = (2,) if kind == "composite" else (3,)
+    return composites(part, n, seed, steps=steps, unseen_pairs=pairs, unseen_wordings=unseen)
 
 
 @sparring.command()
@@ -109,16 +177,26 @@ def problems(
     show_default=True,
     help="Where checkpoints are kept; a stopped training goes on from there.",
 )
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Models trained at a time, one core each.",
+)
 @click.option("--minutes", type=click.FloatRange(min=0.01), help="Stop each model after so much CPU time.")
-def train(names: tuple[str, ...], everything: bool, out: Path, minutes: float | None) -> None:
-    """Train sparring models from their seeds, on one CPU thread, and export them as GGUF.
+@click.option("--check", is_flag=True, help="Then compare each with the shipped one, on held-out problems.")
+def train(
+    names: tuple[str, ...], everything: bool, out: Path, jobs: int, minutes: float | None, check: bool
+) -> None:
+    """Train sparring models from their seeds, on one CPU thread each, and export them as GGUF.
 
-    With names: only those, into OUT. With --all: every model, and the shipped ones are replaced by them.
+    With names: only those and what they start from, into OUT. With --all: every model, and the shipped ones are replaced.
     """
     try:
-        from stretto.learning.sparring import models, recipe
-        from stretto.learning.sparring import train as train_model
         from stretto.learning.sparring_export import export, ship
+        from stretto.learning.sparring_jobs import train_together
+        from stretto.learning.sparring_recipes import models, recipe
     except ModuleNotFoundError as error:
         raise StrettoError(
             f"training needs {error.name}, which is not installed: pip install 'stretto[train]' "
@@ -130,19 +208,39 @@ def train(names: tuple[str, ...], everything: bool, out: Path, minutes: float | 
         raise click.UsageError(
             "Give either names of models or --all; `stretto sparring list` shows the names."
         )
-    recipes = list(models()) if everything else [recipe(name) for name in names]
+    if everything and check:
+        raise click.UsageError("--check compares with the shipped models, which --all replaces; give names.")
+    wanted = list(models()) if everything else [recipe(name) for name in names]
     with _Bars() as told:
-        for chosen in recipes:
-            trained = train_model(chosen, out, minutes=minutes, progress=told)
-            if not trained.done:
-                click.echo(
-                    f"{chosen.name}: {trained.step} of {chosen.steps} steps; run this again to go on",
-                    err=True,
-                )
-            elif not everything:
-                click.echo(str(export(chosen, out, out / f"{chosen.name}.gguf")))
+        reached = train_together(wanted, out, jobs=jobs, minutes=minutes, progress=told)
+    for trained in reached:
+        chosen = trained.recipe
+        if not trained.done:
+            click.echo(
+                f"{chosen.name}: {trained.step} of {chosen.steps} steps; run this again to go on", err=True
+            )
+        elif not everything:
+            click.echo(str(export(chosen, out, out / f"{chosen.name}.gguf")))
     if everything:
         click.echo(str(ship(out, Path(stretto.sparring.__file__).parent)))
+    elif check:
+        _checked([trained.recipe.name for trained in reached if trained.done], out)
+
+
+def _checked(names: Sequence[str], out: Path) -> None:
+    from stretto.cli.retrained import compared
+    from stretto.sparring import entries
+
+    shipped = {entry.id: entry for entry in entries()}
+    held = True
+    for name in names:
+        if name not in shipped:
+            raise ConfigError(f"{name} is no shipped model, so there is nothing to compare it with")
+        found = compared(shipped[name], out / f"{name}.gguf", 500)
+        click.echo(found.told())
+        held = held and found.holds
+    if not held:
+        raise SystemExit(1)
 
 
 class _Bars:

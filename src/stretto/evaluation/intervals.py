@@ -2,10 +2,11 @@
 
 import math
 import random
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Interval", "paired_difference", "wilson"]
+__all__ = ["Interval", "clustered", "paired_difference", "wilson"]
 
 Z95 = 1.959963984540054
 
@@ -29,7 +30,7 @@ class Interval:
         return self.high < 0
 
 
-def wilson(successes: float, trials: int) -> Interval:
+def wilson(successes: float, trials: float) -> Interval:
     """A proportion with its Wilson score interval (Wilson 1927); `trials` must be positive."""
     if trials <= 0:
         raise ValueError("a proportion needs at least one trial")
@@ -37,6 +38,25 @@ def wilson(successes: float, trials: int) -> Interval:
     centre = (p + z2 / (2 * trials)) / (1 + z2 / trials)
     half = Z95 / (1 + z2 / trials) * math.sqrt(p * (1 - p) / trials + z2 / (4 * trials * trials))
     return Interval(p, max(0.0, centre - half), min(1.0, centre + half))
+
+
+def clustered(outcomes: Sequence[tuple[Hashable, float]]) -> Interval:
+    """A proportion of items some of which ask for the same thing: `(what for, score)`, such as a payload in several wordings.
+
+    Wilson's interval with the effective number of items (Kish 1965): as many independent ones as would vary as these clusters do,
+    no more than there are. Where all score alike, the number of clusters. Without a repetition this is `wilson`.
+    """
+    if not outcomes:
+        raise ValueError("a proportion needs at least one trial")
+    sums: dict[Hashable, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for key, score in outcomes:
+        sums[key][0] += score
+        sums[key][1] += 1
+    n = len(outcomes)
+    p = sum(score for _, score in outcomes) / n
+    variance = sum((score - p * size) ** 2 for score, size in sums.values()) / n**2
+    effective = min(n, p * (1 - p) / variance) if variance > 0 else len(sums)
+    return wilson(p * effective, effective)
 
 
 def paired_difference(

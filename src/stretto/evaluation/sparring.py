@@ -18,14 +18,16 @@ from urllib.parse import urlsplit
 from stretto.engine.run import Engine
 from stretto.errors import ConfigError
 from stretto.evaluation.intervals import Interval, paired_difference, wilson
+from stretto.evaluation.sets import problem_set, sets_named
 from stretto.sparring.graders import grade
-from stretto.sparring.problems import FAMILIES, Problem, Split, problems
+from stretto.sparring.problems import FAMILIES, Problem
 from stretto.steps import Policy
 from stretto.types import PICO, Message, Request, derive_seed, usd
 
 __all__ = [
     "Contender",
     "Item",
+    "Play",
     "Report",
     "by_engine",
     "by_url",
@@ -57,7 +59,10 @@ Play = Callable[[str, Problem], Awaitable[Item]]
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """What one name came to over all items; `gain` is the paired difference to the best single worker."""
+    """What one name came to over all items; `gain` is the paired difference to the best single worker.
+
+    `by_set` and `by_family` split the accuracy; the family of a composite is its chain, `sort-words+spell-backward`.
+    """
 
     name: str
     kind: str
@@ -68,6 +73,7 @@ class Contender:
     p50_seconds: float
     p95_seconds: float
     errors: int
+    by_set: Mapping[str, Interval]
     by_family: Mapping[str, float]
 
 
@@ -77,7 +83,8 @@ class Report:
 
     n: int
     seed: int
-    split: str
+    sets: tuple[str, ...]
+    families: tuple[str, ...]
     best_single: str
     best_single_chosen_on: str
     contenders: tuple[Contender, ...]
@@ -176,20 +183,22 @@ async def evaluate(
     *,
     n: int = 600,
     seed: int = 1,
-    split: Split = "test",
-    chosen: tuple[str, str] | None = None,
+    sets: Sequence[str] = ("simple",),
+    families: Sequence[str] = FAMILIES,
+    choosing: int = 200,
     concurrency: int = 4,
     provenance: Mapping[str, Any] | None = None,
     tick: Callable[[str], None] = lambda name: None,
 ) -> tuple[Report, dict[str, list[Item]]]:
-    """Let every contender answer the same `n` problems. `tick(name)` is called once an item, for a progress bar.
+    """Let every contender answer the same `n` held-out problems of `sets`, which take turns.
 
-    Without a policy named `random`, that control is drawn by lot from the workers' answers. `chosen` is the best single worker
-    and what it was chosen on; without it, it is chosen on the odd items and the comparison says so. Returns the report and
-    all items by contender.
+    The workers answer `choosing` calibration problems of the same sets first: the best single worker is chosen on those.
+    Without a policy named `random`, that control is drawn by lot from the workers' answers. `tick(name)` is called once an item,
+    for a progress bar. Returns the report and all items by contender. Raises `ConfigError` for a set that does not exist.
     """
     begun = time.monotonic()
-    asked = problems(FAMILIES, split, n, seed)
+    sets = sets_named(sets)
+    asked = problem_set(sets, "test", n, seed, families)
     gate = asyncio.Semaphore(concurrency)
 
     async def one(name: str, problem: Problem) -> Item:
@@ -198,36 +207,32 @@ async def evaluate(
         tick(name)
         return item
 
-    items: dict[str, list[Item]] = {}
-    for name in (*workers, *policies):
-        items[name] = list(await asyncio.gather(*(one(name, problem) for problem in asked)))
-    apart = slice(None) if chosen else slice(0, None, 2)  # never the items on which the baseline was chosen
-    best, chosen_on = chosen or (
-        _best_on_odd(items, workers),
-        "the odd items of this set, so gains are over the even ones",
-    )
-    baseline = [i.score for i in items[best]]
-    rows = [_contender(name, "worker", items[name], baseline, apart, seed) for name in workers]
+    async def over(name: str, those: Sequence[Problem]) -> list[Item]:
+        return list(await asyncio.gather(*(one(name, problem) for problem in those)))
+
+    apart = problem_set(sets, "calibration", choosing, seed, families)
+    record = {name: sum(item.score for item in await over(name, apart)) for name in workers}
+    best = max(workers, key=lambda name: record[name])
+    items = {name: await over(name, asked) for name in (*workers, *policies)}
+    baseline = [item.score for item in items[best]]
+    kinds = [*((name, "worker") for name in workers), *((name, "policy") for name in policies)]
     if "random" not in items:
         items["random"] = _by_lot(items, workers, seed)
-        rows.append(_contender("random", "control", items["random"], baseline, apart, seed))
-    rows += [_contender(name, "policy", items[name], baseline, apart, seed) for name in policies]
-    rows.append(_contender("oracle", "bound", _oracle(items, workers), baseline, apart, seed))
+        kinds.insert(len(workers), ("random", "control"))
+    rows = [_contender(name, kind, items[name], baseline, seed) for name, kind in kinds]
+    rows.append(_contender("oracle", "bound", _oracle(items, workers), baseline, seed))
     report = Report(
         len(asked),
         seed,
-        split,
+        sets,
+        tuple(families),
         best,
-        chosen_on,
+        f"{len(apart)} calibration problems of the same kind, of which it solved {record[best]:.0f}",
         tuple(rows),
         time.monotonic() - begun,
         dict(provenance or {}),
     )
     return report, items
-
-
-def _best_on_odd(items: Mapping[str, Sequence[Item]], workers: Sequence[str]) -> str:
-    return max(workers, key=lambda w: sum(i.score for i in items[w][1::2]))
 
 
 def _by_lot(items: Mapping[str, Sequence[Item]], workers: Sequence[str], seed: int) -> list[Item]:
@@ -246,21 +251,25 @@ def _oracle(items: Mapping[str, Sequence[Item]], workers: Sequence[str]) -> list
 
 
 def _contender(
-    name: str, kind: str, items: Sequence[Item], baseline: Sequence[float], apart: slice, seed: int
+    name: str, kind: str, items: Sequence[Item], baseline: Sequence[float], seed: int
 ) -> Contender:
     scores = [i.score for i in items]
     times = sorted(i.seconds for i in items)
     families = sorted({i.family for i in items})
+    sets: dict[str, list[float]] = {}
+    for item in items:
+        sets.setdefault(item.problem.partition("/")[0], []).append(item.score)
     return Contender(
         name,
         kind,
         wilson(sum(scores), len(scores)),
-        paired_difference(scores[apart], baseline[apart], seed=seed),
+        paired_difference(scores, baseline, seed=seed),
         1000 * usd(sum(i.cost for i in items)) / len(items),
         statistics.fmean(i.calls for i in items),
         times[len(times) // 2],
         times[min(len(times) - 1, int(0.95 * len(times)))],
         sum(1 for i in items if i.error),
+        {name: wilson(sum(each), len(each)) for name, each in sets.items()},
         {f: statistics.fmean(i.score for i in items if i.family == f) for f in families},
     )
 
@@ -268,7 +277,7 @@ def _contender(
 def markdown(report: Report) -> str:
     """The comparison as a Markdown table, with a verdict that is read off the intervals."""
     lines = [
-        f"{report.n} {report.split} problems, seed {report.seed}; intervals are 95 %. "
+        f"{report.n} held-out problems ({', '.join(report.sets)}), seed {report.seed}; intervals are 95 %. "
         f"Best single worker: `{report.best_single}`, chosen on {report.best_single_chosen_on}.",
         "",
         "| contender | accuracy | against best single (paired) | USD / 1000 | calls | p50 ms | p95 ms | errors |",
@@ -281,6 +290,13 @@ def markdown(report: Report) -> str:
             f"| {c.name} ({c.kind}) | {a.value:.3f} [{a.low:.3f}, {a.high:.3f}] | {gain} | {c.usd_per_thousand:.4f} "
             f"| {c.calls:.2f} | {1000 * c.p50_seconds:.0f} | {1000 * c.p95_seconds:.0f} | {c.errors} |"
         )
+    if len(report.sets) > 1:
+        lines += ["", f"| contender | {' | '.join(report.sets)} |", f"|---|{'---|' * len(report.sets)}"]
+        for c in report.contenders:
+            cells = (
+                f"{a.value:.3f} [{a.low:.3f}, {a.high:.3f}]" for a in (c.by_set[name] for name in report.sets)
+            )
+            lines.append(f"| {c.name} | {' | '.join(cells)} |")
     lines += ["", verdict(report), ""]
     return "\n".join(lines)
 

@@ -8,36 +8,49 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from stretto.artifacts import Artifact
 from stretto.engine.run import Engine
+from stretto.evaluation.verification import balanced_accuracy, lowest_threshold
 from stretto.policies.cascade import THRESHOLDS_SCHEMA
-from stretto.policies.route import TABLE_SCHEMA, words
+from stretto.policies.route import TABLE_SCHEMA, features, order_words
 from stretto.policies.signals import confidence
 from stretto.policies.solo import Solo
 from stretto.sparring.graders import grade
-from stretto.sparring.problems import FAMILIES, Problem, problems
+from stretto.sparring.problems import FAMILIES, Problem, Split, composites, problems
 from stretto.types import Message, Request
 
-__all__ = [
-    "Observation",
-    "balanced_accuracy",
-    "lowest_threshold",
-    "observe",
-    "route_table",
-    "thresholds",
-]
+__all__ = ["COMPOSITE", "NEVER", "TASKS", "Observation", "asked", "observe", "route_table", "thresholds"]
+
+COMPOSITE: Final = "composite"
+"""The kind of task that all composites are to a table: hardly anybody solves one alone, whatever its words."""
+
+TASKS: Final = (*FAMILIES, COMPOSITE)
+"""The kinds of tasks that are told apart."""
+
+NEVER: Final = 1.0
+"""The threshold of a worker that is not accepted: certainty."""
+
+_ENOUGH: Final = 60
+"""Calibration problems of one kind from which on a threshold of its own is learned."""
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One calibration problem answered by one worker: whether it was right, and how sure it was."""
+    """One calibration problem answered by one worker: whether it was right, and how sure it was. `task` is one of `TASKS`."""
 
     worker: str
-    family: str
+    task: str
     right: bool
     confidence: float | None
+
+
+def asked(split: Split, n: int, seed: int) -> list[tuple[str, Problem]]:
+    """`n` problems, the kinds of tasks taking turns, with their kinds."""
+    chained = n // len(TASKS)
+    simple = [(problem.family, problem) for problem in problems(FAMILIES, split, n - chained, seed)]
+    return [*simple, *((COMPOSITE, problem) for problem in composites(split, chained, seed))]
 
 
 async def observe(
@@ -46,14 +59,13 @@ async def observe(
     *,
     n: int,
     seed: int,
-    concurrency: int = 4,
+    concurrency: int = 8,
     tick: Callable[[str], None] = lambda worker: None,
 ) -> list[Observation]:
     """Every worker on `n` calibration problems, alone and greedy, through the engine. A failed call counts as wrong."""
-    asked = problems(FAMILIES, "calibration", n, seed)
     gate = asyncio.Semaphore(concurrency)
 
-    async def one(worker: str, problem: Problem) -> Observation:
+    async def one(worker: str, task: str, problem: Problem) -> Observation:
         request = Request(
             messages=(Message("user", problem.prompt),), model=worker, params={"temperature": 0}
         )
@@ -61,42 +73,51 @@ async def observe(
             run = await engine.run(Solo(worker, "logprobs"), request, purpose="calibration")
         tick(worker)
         right = run.answer.error is None and grade(problem, run.answer.text) >= 1.0
-        return Observation(worker, problem.family, right, confidence(run.answer.logprobs))
+        return Observation(worker, task, right, confidence(run.answer.logprobs))
 
-    return list(await asyncio.gather(*(one(w, p) for w in workers for p in asked)))
+    those = asked("calibration", n, seed)
+    return list(await asyncio.gather(*(one(w, task, p) for task, p in those for w in workers)))
 
 
 def route_table(seen: Sequence[Observation], provenance: Mapping[str, Any], *, n: int, seed: int) -> Artifact:
-    """The table of `policies.route`: how each family is worded (from `n` training prompts), who is right how often."""
-    prompts: dict[str, Counter[str]] = {family: Counter() for family in FAMILIES}
-    for problem in problems(FAMILIES, "train", n, seed):
-        prompts[problem.family].update(set(words(problem.prompt)))
+    """The table of `policies.route`: how each kind of task is worded (from `n` training prompts), who is right how often."""
+    prompts: dict[str, Counter[str]] = {task: Counter() for task in TASKS}
+    those = asked("train", n, seed)
+    for task, problem in those:
+        prompts[task].update(set(features(problem.prompt)))
     total: Counter[str] = Counter()
     for count in prompts.values():
         total.update(count)
     # A word that is in few prompts is payload, not wording; leaving it out keeps the table small and the guess honest.
-    kept = sorted(word for word, count in total.items() if count >= max(5, n // 200))
-    sizes = {family: sum(count[w] for w in kept) for family, count in prompts.items()}
+    kept = sorted(word for word, count in total.items() if count >= max(5, n // 1000))
+    sizes = {task: sum(count[w] for w in kept) for task, count in prompts.items()}
+    strangers = {task: _strangers([p.prompt for t, p in those if t == task], set(kept)) for task in TASKS}
     data = {
         "tasks": {
-            family: {"prior": 1 / len(FAMILIES), "workers": _record(seen, family)} for family in FAMILIES
+            task: {"prior": 1 / len(TASKS), "strangers": strangers[task], "workers": _record(seen, task)}
+            for task in TASKS
         },
         "words": {
             word: {
-                f: round(math.log((prompts[f][word] + 0.5) / (sizes[f] + 0.5 * len(kept))), 4)
-                for f in FAMILIES
+                t: round(math.log((prompts[t][word] + 0.5) / (sizes[t] + 0.5 * len(kept))), 4) for t in TASKS
             }
             for word in kept
         },
-        "unseen": {f: round(math.log(0.5 / (sizes[f] + 0.5 * len(kept))), 4) for f in FAMILIES},
+        "unseen": {t: round(math.log(0.5 / (sizes[t] + 0.5 * len(kept))), 4) for t in TASKS},
     }
     return Artifact(TABLE_SCHEMA, dict(provenance), data)
 
 
-def _record(seen: Sequence[Observation], family: str) -> dict[str, list[int]]:
+def _strangers(prompts: Sequence[str], known: set[str]) -> int:
+    """How many unknown words a prompt has at most beside its lists, but for one in a thousand prompts."""
+    counts = sorted(sum(word not in known for word in order_words(prompt)) for prompt in prompts)
+    return counts[int(0.999 * len(counts))]
+
+
+def _record(seen: Sequence[Observation], task: str) -> dict[str, list[int]]:
     record: dict[str, list[int]] = {}
     for observation in seen:
-        if observation.family == family:
+        if observation.task == task:
             entry = record.setdefault(observation.worker, [0, 0])
             entry[0] += observation.right
             entry[1] += 1
@@ -104,63 +125,45 @@ def _record(seen: Sequence[Observation], family: str) -> dict[str, list[int]]:
 
 
 def thresholds(
-    seen: Sequence[Observation], provenance: Mapping[str, Any], *, precision: float = 0.95
+    seen: Sequence[Observation], provenance: Mapping[str, Any], *, precision: float = 0.9
 ) -> Artifact:
-    """Per worker the confidence from which on its answer is accepted: the lowest with which `precision` of what was accepted
-    on the calibration problems was right. A worker that never reaches it is not accepted below certainty.
+    """Per worker the confidence from which on its answer is accepted: the lowest with which surely `precision` of what was
+    accepted on the calibration problems was right (the lower end of the Wilson interval).
 
-    With each threshold: how many it accepted, the precision there, and the balanced accuracy of the signal at its best.
+    The same per kind of task, from that kind's problems alone, where there are at least sixty. A worker that never reaches the
+    precision is not accepted below certainty. With each worker's threshold: how many it accepted, the precision there, and the
+    balanced accuracy of the signal at its best; and per kind of task how often it was right where it was not accepted.
     """
     workers, quality = {}, {}
+    tasks: dict[str, dict[str, float]] = {}
+    unsure: dict[str, dict[str, float]] = {}
     for worker in dict.fromkeys(o.worker for o in seen):
-        pairs = [(o.confidence, o.right) for o in seen if o.worker == worker and o.confidence is not None]
-        least, accepted, good = lowest_threshold(pairs, precision)
-        workers[worker] = least
+        by_task: dict[str, list[tuple[float, bool]]] = {}
+        for o in seen:
+            if o.worker == worker and o.confidence is not None:
+                by_task.setdefault(o.task, []).append((o.confidence, o.right))
+        pairs = [pair for part in by_task.values() for pair in part]
+        found = lowest_threshold(pairs, precision)
+        workers[worker] = NEVER if found is None else found[0]
         quality[worker] = {
             "n": len(pairs),
-            "accepted": accepted,
-            "precision": round(good, 4),
+            "accepted": 0 if found is None else found[1],
+            "precision": None if found is None else round(found[2].value, 4),
             "best_balanced_accuracy": round(balanced_accuracy(pairs), 4),
         }
+        for task, part in by_task.items():
+            if len(part) >= _ENOUGH:
+                own = lowest_threshold(part, precision)
+                least = NEVER if own is None else own[0]
+                tasks.setdefault(task, {})[worker] = least
+                below = [right for value, right in part if value < least]
+                unsure.setdefault(task, {})[worker] = round((sum(below) + 1) / (len(below) + 2), 4)
     data = {
         "signal": "probability of the least certain token",
         "wanted_precision": precision,
         "workers": workers,
+        "tasks": tasks,
+        "unsure": unsure,
         "quality": quality,
     }
     return Artifact(THRESHOLDS_SCHEMA, dict(provenance), data)
-
-
-def lowest_threshold(
-    pairs: Sequence[tuple[float, bool]], precision: float, least: int = 20
-) -> tuple[float, int, float]:
-    """The lowest threshold at which at least `precision` of the answers with `confidence >= threshold` were right.
-
-    Returns it with how many it accepts and the precision there; (1.0, 0, 0.0) if there is none that accepts `least` answers:
-    a precision seen on fewer is luck.
-    """
-    best = (1.0, 0, 0.0)
-    right = 0
-    ordered = sorted(pairs, reverse=True)
-    for number, (value, good) in enumerate(ordered, 1):
-        right += good
-        last_of_value = number == len(ordered) or ordered[number][0] < value
-        if last_of_value and number >= least and right / number >= precision:
-            best = (value, number, right / number)
-    return best
-
-
-def balanced_accuracy(pairs: Sequence[tuple[float, bool]]) -> float:
-    """How well confidence separates right from wrong at its best threshold; 0.5 where there is nothing to separate."""
-    right = sum(good for _, good in pairs)
-    wrong = len(pairs) - right
-    if not right or not wrong:
-        return 0.5
-    best, accepted, mistaken = 0.5, 0, 0
-    ordered = sorted(pairs, reverse=True)
-    for number, (value, good) in enumerate(ordered, 1):
-        accepted += good
-        mistaken += not good
-        if number == len(ordered) or ordered[number][0] < value:
-            best = max(best, (accepted / right + (wrong - mistaken) / wrong) / 2)
-    return best

@@ -5,13 +5,11 @@ resumes from its last checkpoint and ends with the same weights as one that was 
 Needs the `train` extra.
 """
 
-import hashlib
-import json
 import random
 import string
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,119 +17,33 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from stretto.errors import ConfigError
-from stretto.sparring.problems import FAMILIES, problems
+from stretto.learning.muon import Muon
+from stretto.learning.sparring_recipes import Recipe, recipe, stamp
+from stretto.sparring.problems import FAMILIES, Problem, composites, handovers, problems
+from stretto.sparring.roles import judgements, thoughts, verifications
 from stretto.sparring.vocabulary import END, SIZE, answer_tokens, prompt_tokens
-from stretto.sparring.wordings import TEMPLATE_WORDS
-from stretto.sparring.wordings import VERSION as WORDINGS_VERSION
 
-__all__ = [
-    "CONTEXT",
-    "HEADS",
-    "Progress",
-    "Recipe",
-    "Trained",
-    "greedy",
-    "load",
-    "models",
-    "recipe",
-    "stamp",
-    "state",
-    "train",
-]
+__all__ = ["CONTEXT", "HEADS", "Progress", "Trained", "greedy", "load", "rows", "state", "train"]
 
 CONTEXT: Final = 2048
-"""Tokens a model takes without an error. What it has learned from is below 100."""
+"""Tokens a model takes without an error. What it has learned from is below 200."""
 
 HEADS: Final = 4
 """Attention heads of every sparring model."""
 
+_ROWS: Final = 12
+"""Rows that go through the model together; a batch is cut into pieces of like length, since padding costs as much as text."""
+
+_ADAM_RATE: Final = 2e-3
+"""The learning rate of AdamW, which has the embedding and the norms."""
+
+Optimizers = tuple[torch.optim.Optimizer, ...]
+
+Row = tuple[list[int], list[int]]
+"""The tokens of a prompt and of its answer."""
+
 Progress = Callable[[str, int, int, float], None]
 """Told `(name, step, steps, loss)` about once a second."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """How one model is made: `steps` batches of `batch` problems, the families taking turns."""
-
-    name: str
-    families: tuple[str, ...]
-    steps: int
-    batch: int
-    rate: float
-    seed: int
-    worked: bool = False
-    """Writes `working = answer` where the family has a working line."""
-    outliers: int = 2
-    """Further prompts in each batch that are none of its families, with random answers: without them a specialist is silent, or
-    sure of nonsense, on another's problems (outlier exposure, Hendrycks et al. 2019, with answers in place of a uniform loss)."""
-    width: int = 128
-    layers: int = 3
-    inner: int = 352
-    card: Mapping[str, str] = field(default_factory=dict)
-    """What the pool's list says of it: `input` and `output` (nominal prices by size, USD per million tokens), `vendor`,
-    `region`, `retention` (nominal too: something to filter by), `about`."""
-
-
-_STRINGS: Final = ("spell-backward", "sort-letters")
-_NUMBERS: Final = ("addition", "to-binary")
-
-_RECIPES: Final = (
-    Recipe(
-        name="string-s",
-        families=_STRINGS,
-        steps=4500,
-        batch=32,
-        rate=2e-3,
-        seed=11,
-        card={
-            "input": "0.6",
-            "output": "2.4",
-            "vendor": "sparring-north",
-            "region": "eu",
-            "retention": "zero",
-            "about": "A string specialist: spells words backward and sorts their letters. Knows nothing of numbers.",
-        },
-    ),
-    Recipe(
-        name="number-s",
-        families=_NUMBERS,
-        steps=4500,
-        batch=16,
-        outliers=1,
-        rate=1.5e-3,
-        seed=12,
-        worked=True,
-        card={
-            "input": "0.6",
-            "output": "2.4",
-            "vendor": "sparring-south",
-            "region": "us",
-            "retention": "30d",
-            "about": "A number specialist: adds and writes numbers in binary, with its working. Knows nothing of words.",
-        },
-    ),
-    Recipe(
-        name="general-xs",
-        families=_STRINGS + _NUMBERS,
-        steps=1600,
-        batch=32,
-        rate=2e-3,
-        seed=13,
-        worked=True,
-        outliers=0,
-        width=64,
-        layers=2,
-        inner=176,
-        card={
-            "input": "0.1",
-            "output": "0.4",
-            "vendor": "sparring-north",
-            "region": "eu",
-            "retention": "zero",
-            "about": "A cheap weak generalist: tries strings and numbers alike, and is often wrong.",
-        },
-    ),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +54,7 @@ class Trained:
     weights: Path
     step: int
     seconds: float
-    """CPU time of all calls together."""
+    """CPU time of all calls together, without that of the base."""
     loss: float
     """A running mean over about 50 steps."""
     parameters: int
@@ -151,21 +63,6 @@ class Trained:
     def done(self) -> bool:
         """Whether all steps were taken."""
         return self.step >= self.recipe.steps
-
-
-def models() -> tuple[Recipe, ...]:
-    """The recipes of the shipped pool."""
-    return _RECIPES
-
-
-def recipe(name: str) -> Recipe:
-    """The recipe called `name`."""
-    for found in _RECIPES:
-        if found.name == name:
-            return found
-    raise ConfigError(
-        f"no sparring model is called {name!r}; there are {', '.join(r.name for r in _RECIPES)}"
-    )
 
 
 def train(
@@ -178,7 +75,8 @@ def train(
 ) -> Trained:
     """Train one model, or go on with it; `minutes` of CPU time of this call are the most it takes.
 
-    Writes `out_dir/NAME.pt` every `checkpoint` steps and at the end.
+    Writes `out_dir/NAME.pt` every `checkpoint` steps and at the end. A base that is not trained yet is trained first. Raises
+    `ConfigError` if `minutes` do not suffice for that.
     """
     chosen = recipe(name) if isinstance(name, str) else name
     torch.set_num_threads(1)
@@ -186,31 +84,32 @@ def train(
     out_dir.mkdir(parents=True, exist_ok=True)
     weights = out_dir / f"{chosen.name}.pt"
     model = _new(chosen)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=chosen.rate, betas=(0.9, 0.98), weight_decay=0.01)
-    step, seconds, loss = _resume(chosen, weights, model, optimizer)
+    optimizers = _optimizers(chosen, model)
     started, told = time.process_time(), 0.0
+    if weights.is_file():
+        step, seconds, loss = _resume(chosen, weights, model, optimizers)
+    else:
+        step, seconds, loss = 0, 0.0, 0.0
+        if chosen.base:
+            based = train(chosen.base, out_dir, minutes=minutes, progress=progress, checkpoint=checkpoint)
+            if not based.done:
+                raise ConfigError(f"{chosen.base}, the base of {chosen.name}, is not ready yet: run it again")
+            model.load_state_dict(_read(based.recipe, based.weights)["model"])
     model.train()
     while step < chosen.steps and (minutes is None or time.process_time() - started < 60 * minutes):
-        for group in optimizer.param_groups:
-            group["lr"] = _rate(chosen, step)
-        batch = problems(chosen.families, "train", chosen.batch, chosen.seed * 1_000_003 + step)
-        rows = [
-            (
-                prompt_tokens(problem.prompt),
-                answer_tokens(problem.worked if chosen.worked else problem.answer),
-            )
-            for problem in batch
-        ]
-        now = _step(model, optimizer, *_tensors(rows + _outliers(chosen, step)))
+        for optimizer, rate in zip(optimizers, (chosen.rate, _ADAM_RATE), strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * _warmth(chosen, step)
+        now = _step(model, optimizers, rows(chosen, step))
         loss = now if loss == 0.0 else 0.98 * loss + 0.02 * now
         step += 1
         if step % checkpoint == 0:
-            _save(chosen, weights, model, optimizer, step, seconds + time.process_time() - started, loss)
+            _save(chosen, weights, model, optimizers, step, seconds + time.process_time() - started, loss)
         if progress and (time.monotonic() - told > 1 or step == chosen.steps):
             told = time.monotonic()
             progress(chosen.name, step, chosen.steps, loss)
     seconds += time.process_time() - started
-    _save(chosen, weights, model, optimizer, step, seconds, loss)
+    _save(chosen, weights, model, optimizers, step, seconds, loss)
     return state(chosen, out_dir)
 
 
@@ -231,28 +130,85 @@ def load(name: str | Recipe, out_dir: Path) -> Any:
     return model.eval()
 
 
-def greedy(model: Any, prompts: Sequence[str], *, most: int = 96) -> list[list[int]]:
-    """The most likely answer tokens for each prompt, without the end mark; at most `most` tokens each."""
-    answers = []
-    for prompt in prompts:
-        ids = torch.tensor([prompt_tokens(prompt)])
-        cache, answer = None, list[int]()
-        while len(answer) < most:
-            with torch.inference_mode():
-                out = model(ids, past_key_values=cache, use_cache=True)
-            cache, token = out.past_key_values, int(out.logits[0, -1].argmax())
-            if token == END:
-                break
-            answer.append(token)
-            ids = torch.tensor([[token]])
-        answers.append(answer)
-    return answers
+def greedy(model: Any, prompts: Sequence[str], *, most: int = 128) -> list[list[int]]:
+    """The most likely answer tokens for each prompt, without the end mark; at most `most` tokens each.
+
+    Prompts of equal length go through the model together, so none is padded.
+    """
+    by_length: dict[int, list[tuple[int, list[int]]]] = {}
+    for place, prompt in enumerate(prompts):
+        tokens = prompt_tokens(prompt)
+        by_length.setdefault(len(tokens), []).append((place, tokens))
+    answers: dict[int, list[int]] = {}
+    for group in by_length.values():
+        for start in range(0, len(group), 64):
+            part = group[start : start + 64]
+            for (place, _), answer in zip(
+                part, _greedy(model, [tokens for _, tokens in part], most), strict=True
+            ):
+                answers[place] = answer
+    return [answers[place] for place in range(len(prompts))]
 
 
-def stamp(chosen: Recipe) -> str:
-    """Names everything that the weights depend on, so that a checkpoint of another recipe is not continued."""
-    plain = asdict(chosen) | {"card": {}}
-    return hashlib.sha256(json.dumps([plain, WORDINGS_VERSION], sort_keys=True).encode()).hexdigest()
+def _greedy(model: Any, prompts: list[list[int]], most: int) -> list[list[int]]:
+    ids, cache = torch.tensor(prompts), None
+    written = torch.empty((len(prompts), 0), dtype=torch.long)
+    ended = torch.zeros(len(prompts), dtype=torch.bool)
+    while written.shape[1] < most and not bool(ended.all()):
+        with torch.inference_mode():
+            out = model(ids, past_key_values=cache, use_cache=True)
+        cache, ids = out.past_key_values, out.logits[:, -1].argmax(-1, keepdim=True)
+        written = torch.cat([written, ids], 1)
+        ended |= ids[:, 0] == END
+    answers = [row.tolist() for row in written]
+    return [row[: row.index(END)] if END in row else row for row in answers]
+
+
+# --- what a batch holds --------------------------------------------------------------------------------------------
+
+
+def rows(chosen: Recipe, step: int) -> list[Row]:
+    """The prompts and answers of one batch; equal arguments give equal rows."""
+    seed = chosen.seed * 1_000_003 + step
+    if chosen.role == "thinker":
+        return [_row(problem, in_words=True) for problem in thoughts("train", chosen.batch, seed)]
+    if chosen.role == "checker":
+        judged = chosen.batch // 4
+        return [
+            *(
+                _row(problem, in_words=True)
+                for problem in verifications("train", chosen.batch - judged, seed)
+            ),
+            *(_row(problem) for problem in judgements("train", judged, seed)),
+        ]
+    handed = round(chosen.handed * chosen.batch)
+    # the families take turns over batches too, since a batch may be smaller than their number
+    turn = step * chosen.batch % len(chosen.families)
+    families = chosen.families[turn:] + chosen.families[:turn]
+    made = problems(families, "train", chosen.batch - handed, seed)
+    made += handovers(families[::-1], "train", handed, seed)
+    return [_row(problem) for problem in made] + _outliers(chosen, seed)
+
+
+def _row(problem: Problem, *, in_words: bool = False) -> Row:
+    return prompt_tokens(problem.prompt), answer_tokens(problem.worked, in_words=in_words)
+
+
+def _outliers(chosen: Recipe, seed: int) -> list[Row]:
+    """Prompts that are none of the model's families, composites among them, with random answers of 1 to 6 characters."""
+    rng = random.Random(f"outliers/{seed}")
+    foreign = [family for family in FAMILIES if family not in chosen.families]
+    found = []
+    for index in range(chosen.outliers):
+        if not foreign or rng.random() < 0.3:
+            problem = composites("train", 1, seed * 8 + index)[0]
+        elif rng.random() < 0.3:
+            problem = handovers([rng.choice(foreign)], "train", 1, seed * 8 + index)[0]
+        else:
+            problem = problems([rng.choice(foreign)], "train", 1, seed * 8 + index)[0]
+        answer = "".join(rng.choices(string.ascii_lowercase + string.digits, k=rng.randint(1, 6)))
+        found.append((prompt_tokens(problem.prompt), answer_tokens(answer)))
+    return found
 
 
 # --- inside a training ---------------------------------------------------------------------------------------------
@@ -276,57 +232,57 @@ def _new(chosen: Recipe) -> Any:
     )
 
 
-def _rate(chosen: Recipe, step: int) -> float:
-    """Linear warm-up over 50 steps, then linear decay to a fiftieth."""
-    return chosen.rate * min((step + 1) / 50, 1 - 0.98 * step / chosen.steps)
+def _optimizers(chosen: Recipe, model: Any) -> Optimizers:
+    """Muon for the matrices inside the model, AdamW for its embedding and norms."""
+    inner = {name: p for name, p in model.named_parameters() if p.ndim == 2 and "embed_tokens" not in name}
+    outer = [p for name, p in model.named_parameters() if name not in inner]
+    return (
+        Muon(inner.values(), lr=chosen.rate),
+        torch.optim.AdamW(outer, lr=_ADAM_RATE, betas=(0.9, 0.98), weight_decay=0.01),
+    )
 
 
-def _outliers(chosen: Recipe, step: int) -> list[tuple[list[int], list[int]]]:
-    """Prompts of the other families, or of words in no order, with random answers of 1 to 6 characters."""
-    rng = random.Random(f"outliers/{chosen.seed}/{step}")
-    foreign = [family for family in FAMILIES if family not in chosen.families]
-    rows = []
-    for index in range(chosen.outliers):
-        if foreign and rng.random() < 0.8:
-            seed = chosen.seed * 1_000_003 + step * chosen.outliers + index
-            prompt = problems([rng.choice(foreign)], "train", 1, seed)[0].prompt
-        else:
-            letters = "".join(rng.choices(string.ascii_lowercase, k=rng.randint(2, 8)))
-            prompt = " ".join([*rng.choices(TEMPLATE_WORDS, k=rng.randint(0, 6)), letters])
-        answer = "".join(rng.choices(string.ascii_lowercase + string.digits, k=rng.randint(1, 6)))
-        rows.append((prompt_tokens(prompt), answer_tokens(answer)))
-    return rows
+def _warmth(chosen: Recipe, step: int) -> float:
+    """The share of the learning rate: linear warm-up over 50 steps, then linear decay to a fiftieth."""
+    return min((step + 1) / 50, 1 - 0.98 * step / chosen.steps)
 
 
-def _tensors(rows: Sequence[tuple[list[int], list[int]]]) -> tuple[torch.Tensor, torch.Tensor]:
+def _tensors(part: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids and targets, padded on the right; a target of -100 does not count."""
-    width = max(len(prompt) + len(answer) for prompt, answer in rows) - 1
-    ids, targets = torch.full((len(rows), width), END), torch.full((len(rows), width), -100)
-    for row, (prompt, answer) in enumerate(rows):
+    width = max(len(prompt) + len(answer) for prompt, answer in part) - 1
+    ids, targets = torch.full((len(part), width), END), torch.full((len(part), width), -100)
+    for row, (prompt, answer) in enumerate(part):
         whole = torch.tensor(prompt + answer)
         ids[row, : len(whole) - 1] = whole[:-1]
         targets[row, len(prompt) - 1 : len(whole) - 1] = whole[len(prompt) :]
     return ids, targets
 
 
-def _step(model: Any, optimizer: torch.optim.Optimizer, ids: torch.Tensor, targets: torch.Tensor) -> float:
-    logits = model(ids, use_cache=False).logits
-    loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+def _step(model: Any, optimizers: Optimizers, batch: Sequence[Row]) -> float:
+    """One step on the mean loss over all answer tokens of the batch, which goes through the model in pieces of like length."""
+    ordered = sorted(batch, key=lambda row: len(row[0]) + len(row[1]))
+    tokens = sum(len(answer) for _, answer in ordered)
+    model.zero_grad(set_to_none=True)
+    total = 0.0
+    for start in range(0, len(ordered), _ROWS):
+        ids, targets = _tensors(ordered[start : start + _ROWS])
+        hidden = model.model(ids, use_cache=False).last_hidden_state
+        counted = targets != -100
+        logits = model.lm_head(hidden[counted])  # only where the loss looks: most tokens are of prompts
+        loss = torch.nn.functional.cross_entropy(logits, targets[counted], reduction="sum") / tokens
+        loss.backward()
+        total += float(loss.detach())
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
-    return float(loss.detach())
+    for optimizer in optimizers:
+        optimizer.step()
+    return total
 
 
-def _resume(
-    chosen: Recipe, path: Path, model: Any, optimizer: torch.optim.Optimizer
-) -> tuple[int, float, float]:
-    if not path.is_file():
-        return 0, 0.0, 0.0
+def _resume(chosen: Recipe, path: Path, model: Any, optimizers: Optimizers) -> tuple[int, float, float]:
     saved = _read(chosen, path)
     model.load_state_dict(saved["model"])
-    optimizer.load_state_dict(saved["optimizer"])
+    for optimizer, kept in zip(optimizers, saved["optimizers"], strict=True):
+        optimizer.load_state_dict(kept)
     return saved["step"], saved["seconds"], saved["loss"]
 
 
@@ -343,7 +299,7 @@ def _save(
     chosen: Recipe,
     path: Path,
     model: Any,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Optimizers,
     step: int,
     seconds: float,
     loss: float,
@@ -351,7 +307,7 @@ def _save(
     kept = {
         "stamp": stamp(chosen),
         "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
         "step": step,
         "seconds": seconds,
         "loss": loss,

@@ -10,7 +10,8 @@ import torch
 
 from stretto import __version__
 from stretto.errors import ConfigError
-from stretto.learning.sparring import CONTEXT, HEADS, Recipe, Trained, load, models, recipe, stamp, state
+from stretto.learning.sparring import CONTEXT, HEADS, Trained, load, state
+from stretto.learning.sparring_recipes import Recipe, models, recipe, stamp
 from stretto.sparring.vocabulary import END, gguf_tokens
 from stretto.sparring.wordings import CHAT_TEMPLATE, TEMPLATE_WORDS
 from stretto.sparring.wordings import VERSION as WORDINGS_VERSION
@@ -26,7 +27,8 @@ def export(name: str | Recipe, out_dir: Path, target: Path) -> Path:
     part = target.with_suffix(".part")
     writer = gguf.GGUFWriter(part, "llama")
     writer.add_name(f"stretto {chosen.name}")
-    writer.add_description(f"A sparring model of stretto {__version__}: {', '.join(chosen.families)}.")
+    knows = ", ".join(chosen.families) if chosen.role == "solver" else f"a {chosen.role}"
+    writer.add_description(f"A sparring model of stretto {__version__}: {knows}.")
     writer.add_license("apache-2.0")
     writer.add_version(f"wordings {WORDINGS_VERSION}, seed {chosen.seed}, {chosen.steps} steps")
     writer.add_context_length(CONTEXT)
@@ -52,19 +54,27 @@ def export(name: str | Recipe, out_dir: Path, target: Path) -> Path:
 
 
 def ship(out_dir: Path, pool_dir: Path) -> Path:
-    """Export every model that was trained in `out_dir` into `pool_dir/models`, and write `pool_dir/pool.toml` about them."""
+    """Export every model that was trained in `out_dir` into `pool_dir/models`, and write `pool_dir/pool.toml` about them.
+
+    Other GGUF files there are removed: they would belong to nobody. Raises `ConfigError` before anything is written if a
+    training is not finished.
+    """
     parts = [
         "# The shipped sparring models; `stretto sparring train --all` writes this file and the GGUF files beside it.\n"
         "# Prices are nominal, by size (USD per million tokens); vendor, region and retention are nominal too.\n"
     ]
-    for chosen in models():
-        trained = state(chosen, out_dir)
+    finished = [(chosen, state(chosen, out_dir)) for chosen in models()]
+    for chosen, trained in finished:
         if not trained.done:
             raise ConfigError(
                 f"{chosen.name} has {trained.step} of {chosen.steps} steps; finish its training first"
             )
-        file = export(chosen, out_dir, pool_dir / "models" / f"{chosen.name}.gguf")
-        parts.append(_row(chosen, trained, file))
+    files = []
+    for chosen, trained in finished:
+        files.append(export(chosen, out_dir, pool_dir / "models" / f"{chosen.name}.gguf"))
+        parts.append(_row(chosen, trained, files[-1]))
+    for stale in {*(pool_dir / "models").glob("*.gguf")} - {*files}:
+        stale.unlink()
     listing = pool_dir / "pool.toml"
     listing.write_text("\n".join(parts), encoding="utf-8")
     return listing
@@ -83,6 +93,7 @@ price = {{ input = {card["input"]}, output = {card["output"]} }}
 sha256 = "{digest}"
 
 [model.labels]
+role = "{chosen.role}"
 vendor = "{card["vendor"]}"
 region = "{card["region"]}"
 licence = "apache-2.0"

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from stretto.artifacts import Artifact
 from stretto.policies.judging import STANDARD, Wordings, longest, verdict
 from stretto.policies.outlooks import beside, maybe, of_ask, then
+from stretto.policies.route import Guess, Table, blend
 from stretto.policies.settle import settle, with_otherwise
 from stretto.policies.signals import confidence, same
 from stretto.policies.solo import Solo
@@ -42,30 +43,43 @@ class Cascade:
 
     `check`: `confidence` (the probability of the least certain token, from the worker that answered, against its threshold),
     `agreement` (the share of `samples` resamples at `temperature` that say the same, against the threshold), `verifier`
-    (a worker says yes). Thresholds come from an artefact of schema `THRESHOLDS_SCHEMA` (data: `workers` {id: threshold}), else
-    `threshold` counts. An answer that a limit keeps from being checked, or from being bettered, is returned and says so.
+    (a worker says yes). Thresholds come from an artefact of schema `THRESHOLDS_SCHEMA` (data: `workers` {id: threshold}, and
+    `tasks` {task: {id: threshold}} for what `table` takes the prompt for), else `threshold` counts. An answer that a limit keeps
+    from being checked, or from being bettered, is returned and says so.
+
+    With `adapts` the ladder is made for what `table` takes the prompt for, of workers only: up to the one that is right most
+    often, without those that cost as much or whose answers are never accepted; and then, for a second opinion, the next best
+    of the others, if that is right more often than the best where it is not accepted (`unsure` {task: {id: share}} of the
+    thresholds). A prompt like no task of the table has one rung, the broadest worker.
     """
 
-    CODE: ClassVar[str] = "2"
+    CODE: ClassVar[str] = "3"
     rungs: tuple[Rung, ...]
     check: Check = "confidence"
     threshold: float = 0.5
     thresholds: Artifact | None = None
+    table: Table | None = None
     verifier: str = ""
     verifier_tokens: int = 256  # a worker that thinks before its yes or no must get that far
     samples: int = 2
     temperature: float = 0.8
     wordings: Wordings = STANDARD
+    adapts: bool = False
 
     def plan(self, request: Request) -> Plan:
         """Rung by rung; each verdict is a recorded choice between accepting and escalating."""
         best: Answer | None = None
-        rungs = self._able(request)
+        guess = self.table.guess(request.prompt) if self.table is not None and self.thresholds else None
+        task = guess.task if guess and not guess.strange else ""
+        rungs = self._ladder(request, guess)
         if not rungs:
             names = ", ".join(r.name for r in self.rungs)
             return Answer(
                 error=Failure("denied", f"no rung of the cascade may be used for this request: {names}")
             )
+        adapted = self._chosen(rungs, guess) if guess and self.adapts else None
+        if adapted is not None:
+            yield Note(adapted)
         for rung, dearer in itertools.pairwise(rungs):
             answer = yield from settle(rung.policy.plan(request))
             if answer.error is not None:
@@ -82,7 +96,7 @@ class Cascade:
             score, reason = yield from self._score(request, rung, answer)
             if score is None and reason.startswith("limit"):
                 return replace(answer, why=f"{rung.name} answered; unchecked ({reason})")
-            least = self._least(answer.worker or rung.worker)
+            least = self._least(answer.worker or rung.worker, task)
             yield _verdict(rung, dearer, score, least, reason, self._by)
             if score is not None and score >= least:
                 return replace(
@@ -93,12 +107,51 @@ class Cascade:
         if isinstance(last, Ask) and len(rungs) > 1:
             passed = " and ".join(rung.name for rung in rungs[:-1])
             last = replace(last, reason=f"the last rung: {passed} did not pass the check")
+        elif isinstance(last, Ask) and adapted is not None:
+            last = replace(last, reason=adapted.reason)
         return with_otherwise(
             last, best, f"{rungs[-1].name} gave no answer; the best of the cheaper rungs, not accepted"
         )
 
-    def _able(self, request: Request) -> list[Rung]:
-        return [r for r in self.rungs if not r.worker or request.card(r.worker)]
+    def _ladder(self, request: Request, guess: Guess | None) -> list[Rung]:
+        """The rungs that this request may use, and, with `adapts`, that are of use for what it looks like."""
+        able = [r for r in self.rungs if not r.worker or request.card(r.worker)]
+        if not self.adapts or guess is None or self.table is None:
+            return able
+        right = self.table.breadth() if guess.strange else self.table.estimates(guess.task)
+        price = {r.name: blend(card) for r in able if (card := request.card(r.worker))}
+        known = [r for r in able if r.worker in right and r.name in price]
+        if not known:
+            return able
+        best = max(known, key=lambda r: (right[r.worker], -price[r.name]))
+        if guess.strange:
+            return [best]
+        cheaper = [r for r in known if price[r.name] < price[best.name]]
+        ladder = [*(r for r in cheaper if self._least(r.worker, guess.task) < 1.0), best]
+        others = [r for r in known if r not in ladder]
+        second = max(others, key=lambda r: (right[r.worker], -price[r.name]), default=None)
+        if second is not None and right[second.worker] > self._unsure(best.worker, guess.task):
+            ladder.append(second)
+        return ladder
+
+    def _unsure(self, worker: str, task: str) -> float:
+        """How often a worker is right at this task where its answer is not accepted; certainly, where nothing tells."""
+        found: float = (
+            self.thresholds.data.get("unsure", {}).get(task, {}).get(worker, 1.0) if self.thresholds else 1.0
+        )
+        return found
+
+    def _chosen(self, rungs: list[Rung], guess: Guess) -> Choice:
+        names = [rung.name for rung in rungs]
+        if guess.strange:
+            new = ", ".join(dict.fromkeys(guess.strange[:5]))
+            reason = f"like no task that the table knows ({new}): the broadest worker"
+        else:
+            reason = f"looks like {guess.task} ({guess.probability:.2f})"
+        picked = " then ".join(names)
+        out = (r.name for r in self.rungs if r.name not in names)
+        options = (Option(picked), *(Option(name, rejected="of no use for it") for name in out))
+        return Choice(picked, options, reason=reason, by=self.table.name if self.table else "")
 
     def _score(
         self, request: Request, rung: Rung, answer: Answer
@@ -151,10 +204,11 @@ class Cascade:
         agree = sum(same(a, answer) for a in came)
         return agree / len(came), f"{agree} of {len(came)} resamples agree"
 
-    def _least(self, worker: str) -> float:
+    def _least(self, worker: str, task: str) -> float:
         if self.thresholds is None:
             return self.threshold
-        found: Mapping[str, float] = self.thresholds.data["workers"]
+        data = self.thresholds.data
+        found: Mapping[str, float] = data["workers"] | data.get("tasks", {}).get(task, {})
         return found.get(worker, self.threshold)
 
     @property
@@ -165,7 +219,8 @@ class Cascade:
     def outlook(self, request: Request, quotes: Quotes) -> Outlook:
         """The first rung for certain; each further one at even odds. The odds are a guess until outcomes are recorded."""
         total, chance = Outlook(), 1.0
-        rungs = self._able(request)
+        guess = self.table.guess(request.prompt) if self.table is not None and self.thresholds else None
+        rungs = self._ladder(request, guess)
         for number, rung in enumerate(rungs):
             part = rung.policy.outlook(request, quotes)
             last = number == len(rungs) - 1

@@ -2,6 +2,7 @@
 
 import math
 import re
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -12,9 +13,23 @@ from stretto.policies.solo import Solo
 from stretto.steps import Ask, Choice, Note, Option, Outlook, Plan, Policy, Quotes, Span
 from stretto.types import Answer, Card, Failure, Request
 
-__all__ = ["TABLE_SCHEMA", "Route", "Rule", "Table", "Uniform", "When", "words"]
+__all__ = [
+    "TABLE_SCHEMA",
+    "Guess",
+    "Route",
+    "Rule",
+    "Table",
+    "Uniform",
+    "When",
+    "blend",
+    "features",
+    "order_words",
+    "words",
+]
 
 TABLE_SCHEMA = "stretto.route-table/1"
+
+_LIST = re.compile(r"\w+(?:, *\w+)+")
 
 PRICE_WEIGHT = 0.1
 """At dial 0, being the dearest of the pool weighs as much as this much expected success; at dial 1 money does not count."""
@@ -25,12 +40,35 @@ def words(text: str) -> list[str]:
     return ["0" if w[0].isdigit() else w for w in re.findall(r"[a-z]+|[0-9]+", text.casefold())]
 
 
+def features(text: str) -> list[str]:
+    """What a table reads of a prompt: its words, and `,` where it holds a list or `.` where it holds none."""
+    return [*words(text), "," if _LIST.search(text) else "."]
+
+
+def order_words(prompt: str) -> list[str]:
+    """The words of a prompt that say what to do: those of its last line, without what stands in a comma-separated list."""
+    return words(_LIST.sub(" ", prompt.strip().rpartition("\n")[2]))
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """What a table takes a prompt for: its likeliest `task`, with what probability; and words that are `strange` for it.
+
+    Where some are, the prompt is like nothing that the table knows: its probabilities are of the known tasks only.
+    """
+
+    task: str
+    probability: float
+    strange: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """Who is good at what: a naive Bayes classifier of prompts into tasks over `words`, and per task each worker's record.
 
     From an artefact of schema `TABLE_SCHEMA`, data: `tasks` {task: {prior, workers: {id: [successes, trials]}}},
-    `words` {word: {task: log-probability}}, `unseen` {task: log-probability}.
+    `words` {word: {task: log-probability}}, `unseen` {task: log-probability}. A task may hold `strangers`: how many words
+    that are not in `words` its prompts have at most beside their lists. A prompt with more of them is none of the task's.
     """
 
     artifact: Artifact
@@ -44,22 +82,32 @@ class Table:
         """What a recorded choice names."""
         return f"route-table {self.artifact.hash}"
 
-    def task(self, prompt: str) -> tuple[str, float]:
-        """The likeliest task of a prompt, and its probability. Words that the table has not seen say nothing."""
+    def guess(self, prompt: str) -> Guess:
+        """What this prompt looks like. Words that the table has not seen say nothing about which task it is."""
         data = self.artifact.data
         known, unseen = data["words"], data["unseen"]
         scores = {task: math.log(entry["prior"]) for task, entry in data["tasks"].items()}
-        for word in words(prompt):
+        for word in features(prompt):
             if (by_task := known.get(word)) is not None:
                 for task in scores:
                     scores[task] += by_task.get(task, unseen[task])
         best = max(scores, key=lambda t: (scores[t], t))
-        return best, 1.0 / sum(math.exp(s - scores[best]) for s in scores.values())
+        order = order_words(prompt)
+        strange = tuple(word for word in order if word not in known)
+        most = data["tasks"][best].get("strangers", len(strange))
+        probability = 1.0 / sum(math.exp(s - scores[best]) for s in scores.values())
+        return Guess(best, probability, strange if len(strange) > most or strange == tuple(order) else ())
 
     def estimates(self, task: str) -> Mapping[str, float]:
         """Each worker's expected success at a task (Laplace: one success and one failure added)."""
         record = self.artifact.data["tasks"][task]["workers"]
         return {worker: (good + 1) / (tried + 2) for worker, (good, tried) in record.items()}
+
+    def breadth(self) -> Mapping[str, float]:
+        """Each worker's median success over the tasks: how broad it is, whatever it is best at."""
+        every = [self.estimates(task) for task in self.artifact.data["tasks"]]
+        workers = dict.fromkeys(worker for estimates in every for worker in estimates)
+        return {w: statistics.median(estimates.get(w, 0.0) for estimates in every) for w in workers}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +161,11 @@ class Rule:
 class Route:
     """Rules first, in order; then the table, under the request's dial; then `default`, or the cheapest worker there is.
 
-    `among` limits the table's choice (empty: everyone in the pool who writes text).
+    A prompt that is like no task of the table goes to `default`, else to the broadest worker under the dial, and the reason
+    says so. `among` limits the table's choice (empty: everyone in the pool who writes text).
     """
 
-    CODE: ClassVar[str] = "1"
+    CODE: ClassVar[str] = "2"
     rules: tuple[Rule, ...] = ()
     table: Table | None = None
     default: str = ""
@@ -156,15 +205,17 @@ class Route:
             return None
         if self.table is None:
             return self._without_table(request, cards, passed)
-        task, sure = self.table.task(request.prompt)
-        estimates = self.table.estimates(task)
+        guess = self.table.guess(request.prompt)
+        if guess.strange and self.default:
+            return self._without_table(request, cards, passed)
+        estimates = self.table.breadth() if guess.strange else self.table.estimates(guess.task)
         known = [c for c in cards if c.id in estimates]
         if not known:
             return self._without_table(request, cards, passed)
-        dearest = max(_blend(c) for c in known) or 1.0
+        dearest = max(blend(c) for c in known) or 1.0
         weight = PRICE_WEIGHT * (1 - request.dial)
-        worth = {c.id: estimates[c.id] - weight * _blend(c) / dearest for c in known}
-        picked = max(known, key=lambda c: (worth[c.id], -_blend(c), c.id)).id
+        worth = {c.id: estimates[c.id] - weight * blend(c) / dearest for c in known}
+        picked = max(known, key=lambda c: (worth[c.id], -blend(c), c.id)).id
         options = list(passed)
         for card in cards:
             if card.id not in worth:
@@ -173,12 +224,17 @@ class Route:
             numbers = {"success": round(estimates[card.id], 4), "worth": round(worth[card.id], 4)}
             rejected = "" if card.id == picked else f"worth {worth[card.id]:.3f} < {worth[picked]:.3f}"
             options.append(Option(card.id, numbers, rejected))
-        reason = f"looks like {task} ({sure:.2f}), where it is right {estimates[picked]:.0%} of the time"
+        right = f"right {estimates[picked]:.0%} of the time"
+        if guess.strange:
+            new = ", ".join(dict.fromkeys(guess.strange[:5]))
+            reason = f"like no task that the table knows ({new}): the broadest worker, {right} at its middling task"
+        else:
+            reason = f"looks like {guess.task} ({guess.probability:.2f}), where it is {right}"
         return Choice(picked, tuple(options), reason=reason, by=self.table.name)
 
     def _without_table(self, request: Request, cards: list[Card], passed: list[Option]) -> Choice:
         named = next((c for c in cards if c.id == self.default), None)
-        picked = named or min(cards, key=lambda c: (not c.priced, _blend(c), c.id))
+        picked = named or min(cards, key=lambda c: (not c.priced, blend(c), c.id))
         reason = (
             "the default worker" if named else "the cheapest worker: no rule holds and nothing is learned yet"
         )
@@ -238,10 +294,12 @@ class Uniform:
 
 
 def _among(request: Request, named: tuple[str, ...]) -> list[Card]:
-    """The workers to choose from: those named, or everyone who writes text."""
-    return [c for c in request.pool if (c.id in named if named else "text" in c.abilities)]
+    """The workers to choose from: those named, or everyone who writes text and has no other job (label `role`)."""
+    if named:
+        return [c for c in request.pool if c.id in named]
+    return [c for c in request.pool if "text" in c.abilities and c.labels.get("role", "solver") == "solver"]
 
 
-def _blend(card: Card) -> float:
+def blend(card: Card) -> float:
     """One price a token for comparing workers: input and output tokens weighed 3 to 1, as in ordinary chat traffic."""
     return 0.75 * card.price.input + 0.25 * card.price.output

@@ -31,6 +31,11 @@ class PoolEntry:
         """The worker id, the name on the wire."""
         return self.card.id
 
+    @property
+    def role(self) -> str:
+        """What it was made for: `solver`, `thinker` or `checker`. Policies read it off the card's label `role`."""
+        return self.card.labels.get("role", "solver")
+
 
 def entries(folder: Path | None = None) -> tuple[PoolEntry, ...]:
     """The pool listed in `folder/pool.toml`; without `folder`, the one that ships."""

@@ -73,14 +73,18 @@ def _encode_plain(text: str) -> list[int]:
 
 
 def prompt_tokens(prompt: str) -> list[int]:
-    """What the chat template makes of one user message: a space, its text on one line in lower case, the answer mark."""
-    line = prompt.replace("\n", " ").replace("+", " + ").replace("  ", " ").strip(_ASCII_SPACE)
-    return encode(" " + line.translate(_ASCII_LOWER) + ANSWER_MARK)
+    """What the chat template makes of one user message: a space, its text in lower case with words set apart, the answer mark."""
+    text = prompt.strip(_ASCII_SPACE).replace("\n", " \n ").replace("+", " + ").replace("-", " - ")
+    text = text.replace("  ", " ").replace("  ", " ").strip(_ASCII_SPACE)
+    return encode(" " + text.translate(_ASCII_LOWER) + ANSWER_MARK)
 
 
-def answer_tokens(answer: str) -> list[int]:
-    """What a model should write: the characters, one by one even where they form a template word, and the end mark."""
-    return [*answer.encode(), END]
+def answer_tokens(answer: str, *, in_words: bool = False) -> list[int]:
+    """What a model should write, and the end mark: characters one by one, or, `in_words`, template words as they are.
+
+    Solvers spell: what they write about a payload is never a matter of its being a word.
+    """
+    return [*(encode(" " + answer) if in_words else answer.encode()), END]
 
 
 def decode(tokens: Iterable[int]) -> str:

@@ -1,5 +1,6 @@
 """Text features: what serves is written for speed, and equals the plain form that says what is meant."""
 
+import itertools
 import math
 import re
 import zlib
@@ -11,8 +12,6 @@ from hypothesis import strategies as st
 
 np = pytest.importorskip("numpy")
 pytest.importorskip("scipy")
-
-import itertools
 
 from stretto.learning.features import fit_features  # noqa: E402
 from stretto.policies.features import BUCKETS, TextFeatures, buckets, counts  # noqa: E402

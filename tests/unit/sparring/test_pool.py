@@ -11,24 +11,40 @@ import pytest
 from stretto.errors import ConfigError
 from stretto.sparring import FAMILIES, entries, grade, problems
 from stretto.sparring.vocabulary import SIZE, encode, prompt_tokens
+from stretto.sparring.wordings import VERSION
 from stretto.types import Price
 
 
 def test_the_shipped_pool() -> None:
-    """Three models, each file as listed, every family covered, prices by size."""
+    """Nine models, each file as listed, 20 MB in all; every family is known twice, by specialists of different vendors."""
     pool = entries()
-    assert [entry.id for entry in pool] == ["string-s", "number-s", "general-xs"]
-    assert {family for entry in pool for family in entry.families} == set(FAMILIES)
+    assert [entry.id for entry in pool] == [
+        *("string-north", "number-north", "list-north", "words-south", "digits-south"),
+        *("general-small", "general-large", "thinker-north", "checker-south"),
+    ]
+    assert sum(entry.path.stat().st_size for entry in pool) < 20_000_000
     for entry in pool:
         assert entry.path.is_absolute()
         assert hashlib.sha256(entry.path.read_bytes()).hexdigest() == entry.sha256
-        assert entry.path.stat().st_size < 2_000_000
-        assert set(entry.card.labels) == {"vendor", "region", "licence", "retention"}
+        assert set(entry.card.labels) == {"role", "vendor", "region", "licence", "retention"}
         assert entry.card.abilities == {"text", "logprobs"}
         assert entry.provenance["steps"] > 0
-    prices = {entry.id: entry.card.price for entry in pool}
-    assert prices["general-xs"].input < prices["string-s"].input
-    assert prices["string-s"] == Price.per_million(0.6, 2.4)
+        assert entry.provenance["code"]["wordings"] == VERSION
+    assert {path.name for path in pool[0].path.parent.iterdir()} == {entry.path.name for entry in pool}
+    assert {entry.role for entry in pool} == {"solver", "thinker", "checker"}
+    specialists = [e for e in pool if e.role == "solver" and len(e.families) < len(FAMILIES)]
+    for family in FAMILIES:
+        vendors = {entry.card.labels["vendor"] for entry in specialists if family in entry.families}
+        assert len(vendors) == (1 if family in ("shift-letters", "gcd") else 2), family
+
+
+def test_prices_go_by_size() -> None:
+    """The small generalist is the cheapest and the large one the dearest, as their files are."""
+    solvers = sorted((e for e in entries() if e.role == "solver"), key=lambda e: e.path.stat().st_size)
+    prices = [entry.card.price.input for entry in solvers]
+    assert prices == sorted(prices)
+    assert [solvers[0].id, solvers[-1].id] == ["general-small", "general-large"]
+    assert solvers[0].card.price == Price.per_million(0.2, 0.8)
 
 
 def test_a_missing_or_broken_list_is_a_clear_error(tmp_path: Path) -> None:
@@ -68,7 +84,7 @@ os._exit(0)
 
 
 def test_a_shipped_file_in_llama_cpp() -> None:
-    """llama.cpp gives our tokens for any text, reads any message list, and solves held-out problems of both families."""
+    """llama.cpp gives our tokens for any text, reads any message list, and solves held-out problems of its families."""
     entry = entries()[0]
     held_out = problems(entry.families, "test", 20, 77)
     odd = [

@@ -17,7 +17,7 @@ from stretto.sparring.vocabulary import (
     gguf_tokens,
     prompt_tokens,
 )
-from stretto.sparring.wordings import TEMPLATE_WORDS, TEMPLATES
+from stretto.sparring.wordings import TEMPLATE_WORDS, WORDINGS
 
 
 def _word(text: str) -> int:
@@ -26,9 +26,9 @@ def _word(text: str) -> int:
 
 def test_words_of_the_templates_are_single_tokens() -> None:
     """Each word of each wording is one token; a payload is one token a character."""
-    for wordings in TEMPLATES.values():
-        for wording in wordings:
-            words = [word.strip(".?,") for word in wording.lower().split()]
+    for wordings in WORDINGS.values():
+        for wording in (*wordings.does, *wordings.asks, *wordings.refers):
+            words = [word.strip(".?,:") for word in wording.lower().split()]
             assert {word for word in words if word.isalpha()} <= set(TEMPLATE_WORDS)
     assert prompt_tokens("Spell the word planet backward.") == [
         *map(_word, ("spell", "the", "word")),
@@ -40,22 +40,23 @@ def test_words_of_the_templates_are_single_tokens() -> None:
 
 
 def test_template_words_do_not_match_inside_others() -> None:
-    """`the` inside `other`, `bathe` or `there`, in quotes or after a hyphen stays bytes."""
-    for text in (" other", " bathe", " there", '"the"', "-the", "_the", "the"):
+    """`the` inside `other`, `bathe` or `theme`, in quotes or after a hyphen stays bytes."""
+    for text in (" other", " bathe", " theme", '"the"', "-the", "_the", "the"):
         assert encode(text) == list(text.encode())
     assert encode(" the the") == [_word("the")] * 2
 
 
 def test_prompts_are_forgiving() -> None:
-    """Capitals, outer spaces, line breaks and spaces around a plus sign change nothing."""
+    """Capitals, outer and doubled spaces, and spaces around a plus or minus sign change nothing."""
     assert (
         prompt_tokens("What is 12+30?")
         == prompt_tokens("What is 12 + 30?")
         == encode(" what is 12 + 30?<|answer|>")
     )
-    assert prompt_tokens("  SPELL the\nword Planet backward ") == prompt_tokens(
+    assert prompt_tokens("  SPELL the  word Planet backward ") == prompt_tokens(
         "spell the word planet backward"
     )
+    assert prompt_tokens("Given: 7\nSubtract 9-3") == encode(" given: 7 \n subtract 9 - 3<|answer|>")
 
 
 def test_numbers_are_digits() -> None:
@@ -90,6 +91,7 @@ def test_answers_end() -> None:
     """An answer is its characters and the end mark, also where it is a template word."""
     assert answer_tokens("word") == [*b"word", END]
     assert decode([*answer_tokens("word"), 65]) == "word"
+    assert answer_tokens("the word", in_words=True) == [_word("the"), _word("word"), END]
 
 
 def test_token_list() -> None:
@@ -103,6 +105,6 @@ def test_token_list() -> None:
 
 def test_payloads_are_not_template_words() -> None:
     """No generated word is a template word, so each is seen letter by letter."""
-    for problem in problems(FAMILIES[:2], "test", 300, 1):
+    for problem in problems(FAMILIES[:1], "test", 300, 1):
         assert len(prompt_tokens(problem.prompt)) > len(problem.answer)
         assert problem.answer[::-1] not in TEMPLATE_WORDS
