@@ -63,7 +63,7 @@ class WrittenPool:
         """Always the same."""
         return Quote(7_000_000, 1_000_000_000, 10, 100)
 
-    async def count(self, ask: Ask) -> Count:
+    async def count(self, ask: Ask, *, warm: bool = False) -> Count:
         """A token a word, by a tokeniser for `a` alone."""
         return Count(sum(len(m.text.split()) for m in ask.messages or ()), ask.worker == "a")
 

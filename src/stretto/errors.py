@@ -8,6 +8,7 @@ broken programs.
     ├── RequestError             the caller's request cannot be served as it is (HTTP 400)
     │   ├── UnknownModel         no worker or policy has that name (404)
     │   ├── NoCandidate          the constraints leave no worker (400; lists the denied set)
+    │   ├── TooLong              it fits into the context of no worker that the constraints leave (400; with the numbers)
     │   └── TooLarge             the body passes a size limit (413)
     ├── AccessError              no key, or a key that may not (401)
     │   └── Forbidden            the key is known but its scopes exclude this (403)
@@ -44,6 +45,7 @@ __all__ = [
     "RunNotFound",
     "StrettoError",
     "TooLarge",
+    "TooLong",
     "UnknownModel",
     "VersionChanged",
 ]
@@ -82,6 +84,12 @@ class NoCandidate(RequestError):
     """No worker of the pool satisfies the request's constraints."""
 
     code = "no_candidate"
+
+
+class TooLong(RequestError):
+    """The request fits into no worker's context."""
+
+    code = "context_length_exceeded"
 
 
 class TooLarge(RequestError):

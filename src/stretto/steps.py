@@ -394,8 +394,11 @@ class Pool(Protocol):
         """The endpoints that may be tried now, without those that cool down."""
         ...
 
-    async def count(self, ask: Ask) -> Count:
-        """The tokens that a bound ask puts in, by the worker's own tokeniser where that can be asked soon. Costs nothing."""
+    async def count(self, ask: Ask, *, warm: bool = False) -> Count:
+        """The tokens that a bound ask puts in, by the worker's own tokeniser where that can be asked soon. Costs nothing.
+
+        `warm`: no model is loaded for it.
+        """
         ...
 
     async def attempt(

@@ -319,10 +319,11 @@ class Card:
 
 @record
 class Denied:
-    """A worker that was taken out of a run's pool before the policy saw it, and why."""
+    """A worker that was taken out of a run's pool before the policy saw it, and why. `too_long`: only for its short context."""
 
     worker: str
     reason: str
+    too_long: bool = False
 
 
 @record
@@ -449,6 +450,7 @@ FailureKind = Literal[
     "upstream_error",  # the upstream failed (other 5xx, or an error inside an answer)
     "upstream_auth",  # the upstream refused our credentials
     "bad_request",  # the upstream refused the request as invalid
+    "too_long",  # the request does not fit into the worker's context
     "timeout",  # a deadline passed: first byte, idle or total
     "cut",  # the connection broke, or a stream ended without saying that it was complete
     "protocol",  # the answer was not what the protocol promises

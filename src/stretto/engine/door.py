@@ -166,7 +166,10 @@ class Door:
     def _check(self, course: Course, bound: Ask) -> Failure | None:
         card = course.cards.get(bound.worker)
         if card is None:
-            why = next((f": {each.reason}" for each in course.denied if each.worker == bound.worker), "")
+            out = next((each for each in course.denied if each.worker == bound.worker), None)
+            if out is not None and out.too_long:
+                return Failure("too_long", f"{bound.worker}: {out.reason}")
+            why = f": {out.reason}" if out is not None else ""
             return Failure("denied", f"worker {bound.worker!r} is not among those this request may use{why}")
         ability = "text" if bound.want == "logprobs" else bound.want
         if ability not in card.abilities:

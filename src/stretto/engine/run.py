@@ -16,6 +16,7 @@ from stretto.engine.door import Course, Door
 from stretto.engine.drive import STEPS, Drive, Returned, advance, close, planned
 from stretto.engine.loops import LIFETIME, Live, Loops, Turn, outgoing
 from stretto.engine.progress import Progress, Tell
+from stretto.engine.room import NOBODY, by_words, crowded, suspects, told
 from stretto.engine.shaped import Shape
 from stretto.engine.sieve import sieve, with_key
 from stretto.engine.tape import Tape
@@ -27,6 +28,7 @@ from stretto.errors import (
     PolicyError,
     RunNotFound,
     StrettoError,
+    TooLong,
     VersionChanged,
 )
 from stretto.ledger.events import Finished, Opened, Pooled, Resumed, Scored
@@ -164,7 +166,8 @@ class Engine:
         if any(m.tool_calls or m.thoughts for m in request.messages):
             request, turns = await self._recalled(request, key, name)
         asked = request
-        request, denied = self._admitted(request, key, run_id)
+        short = await crowded(self._pool, request)
+        request, denied = self._admitted(request, key, run_id, short)
         course = Course(run_id, request, self._budget(request), key, denied=denied, turns=turns)
         self._fit_out(course)
         self._note_pool(course)
@@ -193,7 +196,8 @@ class Engine:
 
         Raises `PolicyError` when the plan breaks before its first ask.
         """
-        request, denied = self._admitted(request, key, "")
+        short = by_words(suspects(self._pool.cards(), request), request)
+        request, denied = self._admitted(request, key, "", short)
         Shape.of(request)  # raises where a run would
         plan = planned(policy, request)
         try:
@@ -250,7 +254,9 @@ class Engine:
         begun = time.perf_counter()
         same = self._version(policy) == opened.version
         budget = Budget(Limits(), 0.0) if same else self._budget(request)
-        course = Course(run_id, request, budget, None, opened.secret, live=False, tape=tape)
+        course = Course(
+            run_id, request, budget, None, opened.secret, live=False, denied=opened.denied, tape=tape
+        )
         course.cards = self._by_id(request.pool)
         self._fit_out(course)
         if same:
@@ -287,7 +293,9 @@ class Engine:
             require, exclude = with_key(request, key)
             request = replace(request, require=require, exclude=exclude)
         budget = self._budget(request, spent=tape.spent, calls=tape.calls)
-        course = Course(run_id, request, budget, key, opened.secret, tape=tape, usage=tape.usage)
+        course = Course(
+            run_id, request, budget, key, opened.secret, denied=opened.denied, tape=tape, usage=tape.usage
+        )
         self._fit_out(course)
         _, course.turns = await self._recalled(request, key, name or opened.policy)
         then = {card.id for card in request.pool}
@@ -313,15 +321,22 @@ class Engine:
     def _budget(request: Request, spent: int = 0, calls: int = 0) -> Budget:
         return Budget(request.limits, asyncio.get_running_loop().time(), spent=spent, calls=calls)
 
-    def _admitted(self, request: Request, key: Key | None, run_id: str) -> tuple[Request, tuple[Denied, ...]]:
-        """The request with its pool and effective limits. Raises `NoCandidate` naming everyone who was denied."""
+    def _admitted(
+        self, request: Request, key: Key | None, run_id: str, short: Mapping[str, str] = NOBODY
+    ) -> tuple[Request, tuple[Denied, ...]]:
+        """The request with its pool and effective limits. `short`: who has not enough room for it, and why.
+
+        Raises `NoCandidate` naming everyone who was denied, `TooLong` where room is what the last of them lack.
+        """
         if key is not None and (key.require or key.exclude):
             require, exclude = with_key(request, key)
             request = replace(request, require=require, exclude=exclude)
-        eligible, denied = sieve(self._pool.cards(), request)
+        eligible, denied = sieve(self._pool.cards(), request, short)
+        if not eligible and (why := told(denied, self._pool.cards())):
+            raise TooLong(why)
         if not eligible:
-            told = "; ".join(f"{d.worker}: {d.reason}" for d in denied) or "the pool is empty"
-            raise NoCandidate(f"no worker satisfies this request ({told})")
+            each = "; ".join(f"{d.worker}: {d.reason}" for d in denied) or "the pool is empty"
+            raise NoCandidate(f"no worker satisfies this request ({each})")
         seed = derive_seed(None, run_id) if request.seed is None else request.seed
         return request.admitted(eligible, self._limits.tightened(request.limits), seed), denied
 
@@ -424,9 +439,14 @@ class Engine:
         """What the plan comes to; a plan that breaks has an answer too, which says so."""
         progress = None if tell is None else Progress(tell)
         try:
-            return await Drive(self._door, course, emit, progress).outermost(policy)
+            answer = await Drive(self._door, course, emit, progress).outermost(policy)
         except PolicyError as error:
             return Answer(error=Failure("policy", str(error)))
+        failed = answer.error
+        if failed is None or failed.kind != "denied" or answer.at:
+            return answer
+        why = told(course.denied, self._pool.cards())  # the plan found nobody: is room the reason?
+        return replace(answer, error=Failure("too_long", f"{failed.message} ({why})")) if why else answer
 
     def _finish(self, course: Course, answer: Answer, begun: float, name: str) -> Run:
         """The end of the run, ready to be written."""

@@ -9,6 +9,8 @@ from stretto.types import Card, Denied, Key, Request
 
 __all__ = ["forbidden", "sieve", "with_key"]
 
+_NOBODY: Mapping[str, str] = {}
+
 
 def forbidden(
     labels: Mapping[str, str],
@@ -33,10 +35,16 @@ def forbidden(
     return ""
 
 
-def sieve(cards: tuple[Card, ...], request: Request) -> tuple[tuple[Card, ...], tuple[Denied, ...]]:
-    """The workers that the request's constraints and needs leave, and the others with the reason."""
+def sieve(
+    cards: tuple[Card, ...], request: Request, crowded: Mapping[str, str] = _NOBODY
+) -> tuple[tuple[Card, ...], tuple[Denied, ...]]:
+    """The workers that the request's constraints and needs leave, and the others with the reason.
+
+    `crowded` are workers that it does not fit into, with the reason.
+    """
     needs = _needs(request)
-    if not request.require and not request.exclude and all(needs <= card.abilities for card in cards):
+    open_to_all = not request.require and not request.exclude and not crowded
+    if open_to_all and all(needs <= card.abilities for card in cards):
         return cards, ()
     eligible, denied = [], []
     for card in cards:
@@ -45,6 +53,8 @@ def sieve(cards: tuple[Card, ...], request: Request) -> tuple[tuple[Card, ...], 
             reason = f"cannot do {', '.join(sorted(lacking))}"
         if reason:
             denied.append(Denied(card.id, reason))
+        elif short := crowded.get(card.id, ""):
+            denied.append(Denied(card.id, short, too_long=True))
         else:
             eligible.append(card)
     return tuple(eligible), tuple(denied)

@@ -18,10 +18,12 @@ from stretto.errors import (
     RunError,
     StrettoError,
     TooLarge,
+    TooLong,
 )
 from stretto.types import Failure, FailureKind
 from stretto.wire import messages
 from stretto.wire.base import Format
+from stretto.wire.lengths import too_long_text
 
 __all__ = [
     "CLOSING",
@@ -110,6 +112,7 @@ FAILURES: Final[Mapping[FailureKind, tuple[int, str, str, str]]] = {
         "upstream_bad_request",
         "The model's server refused the request as invalid; its parameters or messages do not suit this model.",
     ),
+    "too_long": (400, _INVALID, "context_length_exceeded", "prompt is too long."),
     "timeout": (504, _SERVER, "timeout", "The answer did not come in time."),
     "cut": (502, _SERVER, "upstream_cut", "The model's answer broke off before it was complete."),
     "protocol": (502, _SERVER, "upstream_protocol", "The model's server did not keep to its protocol."),
@@ -144,7 +147,9 @@ _LEDGER: Final = "The ledger cannot be written or read now, so no paid call is m
 def of_failure(failure: Failure) -> Problem:
     """The problem a failed run is."""
     status, kind, code, text = FAILURES[failure.kind]
-    if failure.message and failure.kind not in _THEIRS:
+    if failure.kind == "too_long":
+        text = too_long_text(failure.message)
+    elif failure.message and failure.kind not in _THEIRS:
         text = f"{text[:-1]}: {failure.message[:_TEXT_LIMIT]}"
     wait = failure.retry_after
     if wait is None and status == 503:
@@ -155,6 +160,8 @@ def of_failure(failure: Failure) -> Problem:
 def of_exception(error: StrettoError) -> Problem:
     """The problem an exception of ours is; one that is none of the caller's business becomes `INTERNAL`."""
     text = str(error)[:_TEXT_LIMIT]
+    if isinstance(error, TooLong):
+        return of_failure(Failure("too_long", text))
     if isinstance(error, RequestError):
         too_large = isinstance(error, TooLarge)
         return Problem(error.status, _INVALID, error.code, text, error.param, close=too_large)

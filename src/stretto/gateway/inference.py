@@ -11,11 +11,11 @@ from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from stretto.engine.run import Engine, Run
-from stretto.errors import Forbidden, RequestError
+from stretto.errors import Forbidden, RequestError, TooLong
 from stretto.gateway.auth import may_use
 from stretto.gateway.call import Call, Headers, Response, Watchtower
 from stretto.gateway.embeddings import check_embeds
-from stretto.gateway.errors import Problem, of_failure
+from stretto.gateway.errors import Problem, of_exception, of_failure
 from stretto.gateway.fusion import wished
 from stretto.gateway.meters import Meters
 from stretto.gateway.options import from_headers, joined
@@ -25,7 +25,7 @@ from stretto.gateway.wish import ALIASES, NAME, Wish
 from stretto.ledger.read import Reader
 from stretto.steps import Policy
 from stretto.types import Card, Key, Request, new_run_id, usd
-from stretto.wire import messages
+from stretto.wire import messages, responses
 from stretto.wire.base import Format, Incoming, StreamWriter, delta_of
 
 __all__ = ["Catalog", "Inference", "Turn", "check_name"]
@@ -243,6 +243,11 @@ class Inference:
                 tell=stream.tell,
                 run_id=run_id,
             )
+        except TooLong as error:
+            if self._format is not responses:
+                raise
+            await stream.fail(of_exception(error))
+            return None
         finally:
             self._tower.leave(watch)
             stream.quiet()
@@ -252,7 +257,8 @@ class Inference:
             run = turn.settled(run)
         if run.answer.error is not None:
             problem = of_failure(run.answer.error)
-            if not call.started:
+            # Codex compacts a conversation that is too long only if the stream itself says so.
+            if not call.started and not (problem.code == TooLong.code and self._format is responses):
                 more = self._explained(incoming, run)
                 return Response.of(problem, run.id, self._headers(run), more, self._format)
             await stream.fail(problem)

@@ -57,7 +57,7 @@ class Asked:
             )
         errors = [a.error for a in self.answers if a.error is not None]
         told = "; ".join(
-            f"{m.worker}: {e.kind}" + (f": {e.message}" if e.kind in ("limit", "denied") else "")
+            f"{m.worker}: {e.kind}" + (f": {e.message}" if e.kind in ("limit", "denied", "too_long") else "")
             for m, e in zip(self.members, errors, strict=True)
         )
         kind = errors[0].kind if len({e.kind for e in errors}) == 1 else "unavailable"

@@ -23,13 +23,15 @@ from stretto.pool.http import (
     TransportError,
     header_block,
     parse_url,
+    run_out,
 )
 from stretto.pool.limits import Gate
 from stretto.pool.native import prompt_ids, state_body, suited
 from stretto.steps import Ask, Emit, Endpoint, Outcome, Tally
 from stretto.types import Card, Delta, Failure, FailureKind, Thought, Usage
 from stretto.wire import embeddings, form_for
-from stretto.wire.base import Completion, Format, Rendered, StreamReader, cause_of_status, delta_of, redact
+from stretto.wire.base import Completion, Format, Rendered, StreamReader, delta_of, redact
+from stretto.wire.lengths import refusal
 from stretto.wire.sse import SseError, SseParser
 from stretto.wire.tools import Unwrapping, unwrapped
 
@@ -40,7 +42,6 @@ _LOG: Final = logging.getLogger(__name__)
 _ADDRESS: Final = re.compile(r" ?\('[^')]*', \d+[^)]*\)")
 _ERROR_BODY: Final = 64 * 1024
 _AFTER_FINISH: Final = 5.0
-_AFTER_DONE: Final = 0.25
 _LOCAL_SENDS: Final = 3
 _TOKENS_A_SECOND: Final = 50.0
 """How fast a worker writes about whom nothing is known yet."""
@@ -121,6 +122,11 @@ class Lane:
         """Whether a tokeniser can be asked here: a local model's, or that of a server which is known to be llama.cpp."""
         own = self.gguf is not None or self.card.labels.get("vendor") == "llamacpp"
         return own and self.form.NAME == "chat"
+
+    @property
+    def cold(self) -> bool:
+        """Whether a local model would have to be loaded first, as far as is known here."""
+        return self.gguf is not None and self.socket is None
 
     @property
     def load(self) -> int:
@@ -416,7 +422,7 @@ class _Try:
                 raise
         else:
             if reader.error is None and reader.done:
-                await _run_out(response)
+                await run_out(response)
         found = reader.result()
         if found.message.thoughts:
             found.message = replace(found.message, thoughts=self._ours(found.message.thoughts))
@@ -474,10 +480,10 @@ class _Try:
         status = response.status
         self.sent = False  # not charged
         try:
-            said = self.form.parse_failure(await response.read(_ERROR_BODY))
+            body = await response.read(_ERROR_BODY)
         except TransportError:
-            said = ""
-        kind, retryable = cause_of_status(status)
+            body = b""
+        kind, said, retryable = refusal(status, body, self.form)
         text = f"answered {status}" + (f": {said}" if said else "")
         if 300 <= status < 400:
             text, retryable = f"answered {status}, a redirect; is the base URL right?", False
@@ -585,13 +591,3 @@ class _Try:
         if ask.max_tokens is not None:
             written = min(written, ask.max_tokens)
         return Usage(self._input(), written, estimated=True)
-
-
-async def _run_out(response: HttpResponse) -> None:
-    """Read the few bytes after the end of a stream, so that its connection can be used again; not for long."""
-    try:
-        async with asyncio.timeout(_AFTER_DONE):
-            while await response.next():
-                pass
-    except (TimeoutError, TransportError):
-        return

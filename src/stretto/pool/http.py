@@ -32,6 +32,7 @@ __all__ = [
     "TransportError",
     "header_block",
     "parse_url",
+    "run_out",
 ]
 
 Address = tuple[socket.AddressFamily, Any]
@@ -40,6 +41,7 @@ Resolve = Callable[[str, int], Awaitable[list[Address]]]
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _NOT_IN_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _NOT_IN_URL = re.compile(r"[\x00-\x20\x7f]")
+_AFTER_DONE = 0.25
 _OURS = frozenset({"host", "content-length", "transfer-encoding", "accept-encoding", "connection"})
 
 
@@ -446,3 +448,13 @@ def _reason(error: OSError) -> str:
     if isinstance(error, TimeoutError) and not error.args:
         return "no connection in time"
     return error.strerror or str(error) or type(error).__name__
+
+
+async def run_out(response: HttpResponse) -> None:
+    """Read the few bytes after the end of a stream, so that its connection can be used again; not for long."""
+    try:
+        async with asyncio.timeout(_AFTER_DONE):
+            while await response.next():
+                pass
+    except (TimeoutError, TransportError):
+        return

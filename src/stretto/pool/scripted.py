@@ -95,7 +95,7 @@ class ScriptedPool:
         worst = card.price.of(Usage(given, cap))
         return Quote(card.price.of(Usage(given, min(cap, 10))), worst, given, cap, priced=card.priced)
 
-    async def count(self, ask: Ask) -> Count:
+    async def count(self, ask: Ask, *, warm: bool = False) -> Count:
         """As `Pool.count`: words are the tokens here."""
         return Count(_words_in(ask), True)
 

@@ -206,12 +206,13 @@ class WorkerPool:
         reason = f"every endpoint of {ask.worker} is rate limited"
         return Ready(retry_after=max(pause, _BUSY), reason=reason, kind="rate_limited")
 
-    async def count(self, ask: Ask) -> Count:
+    async def count(self, ask: Ask, *, warm: bool = False) -> Count:
         """As `Pool.count`: exact for local files and for servers that are known to be llama.cpp, if they tell in two seconds."""
         worker = self._workers.get(ask.worker)
         if worker is None:
             return Count(0, False)
-        lane = next((lane for lane in self._lanes[worker.id] if lane.counts), None)
+        counting = (lane for lane in self._lanes[worker.id] if lane.counts)
+        lane = next((lane for lane in counting if not (warm and lane.cold)), None)
         if lane is not None and ask.want != "embedding":
             deadline = asyncio.get_running_loop().time() + _COUNT_SECONDS
             found = await count(lane, ask, self._transport, self._local, deadline)

@@ -21,6 +21,7 @@ from stretto.wire.chat_parts import (
     text_of_parts,
     usage_of,
 )
+from stretto.wire.lengths import too_long
 from stretto.wire.tools import portable
 
 __all__ = ["ChatReader", "failure_inside", "parse_failure", "parse_reply", "reader", "render_ask"]
@@ -206,7 +207,13 @@ def _with_error(found: Completion, kind: Any, text: str) -> Completion:
 
 
 def failure_inside(error: Any) -> tuple[Failure, bool]:
-    """An error object inside an answer or a stream whose HTTP status was 200."""
+    """An error object inside an answer or a stream whose HTTP status was 200, and whether the same may succeed elsewhere."""
+    failure, retryable = _failure_inside(error)
+    overlong = too_long(failure, orjson.dumps(error, default=repr).decode())
+    return (failure, retryable) if overlong is None else (overlong, False)
+
+
+def _failure_inside(error: Any) -> tuple[Failure, bool]:
     code = error.get("code") if isinstance(error, dict) else None
     text = _text_of_error(error)
     if isinstance(code, str) and code.isdecimal() and len(code) == 3:

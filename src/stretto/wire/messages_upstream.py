@@ -13,6 +13,7 @@ import orjson
 from stretto.types import Card, Delta, Failure, FailureKind, Message, Usage
 from stretto.wire.base import Completion, Question, Rendered, bounded_json, redact
 from stretto.wire.chat_upstream import parse_failure
+from stretto.wire.lengths import too_long
 from stretto.wire.messages_parts import (
     OWN,
     finish_of,
@@ -319,7 +320,8 @@ def _inside(error: Any) -> tuple[Failure, bool]:
     text = error.get("message") if isinstance(error, dict) else error
     said = redact(text) if isinstance(text, str) and text else "the upstream reported an error"
     cause, retryable = _CAUSES.get(kind if isinstance(kind, str) else "", ("upstream_error", True))
-    return Failure(cause, said), retryable
+    overlong = too_long(Failure(cause, said), f"{kind} {text}")
+    return (Failure(cause, said), retryable) if overlong is None else (overlong, False)
 
 
 # --- streams -----------------------------------------------------------------------------------------------------

@@ -125,6 +125,7 @@ def test_server_that_does_not_stream() -> None:
 HTML = b"<!doctype html><title>Welcome</title>"
 PLAIN_500 = answer(b"oops", 500, "text/plain")
 REFUSED = {"error": {"message": f"bad key {KEY}", "type": "invalid_request_error"}}
+LONG = {"error": {"message": "prompt is too long: 9 tokens > 8 maximum", "code": "context_length_exceeded"}}
 OVER = {"error": {"message": "slow down", "code": 429}}
 
 # what the upstream says, what it is, whether to try again, whether it counts as used
@@ -136,6 +137,9 @@ FAULTS: dict[str, tuple[Says, str, bool, bool]] = {
     "504": (answer({}, 504), "timeout", True, False),
     "529": (answer({}, 529), "overloaded", True, False),
     "400": (answer({"error": {"message": "no such parameter"}}, 400), "bad_request", False, False),
+    "too-long": (answer(LONG, 400), "too_long", False, False),
+    "too-long-500": (answer(LONG, 500), "too_long", False, False),
+    "too-long-inside": (answer(LONG), "too_long", False, True),
     "401": (answer(REFUSED, 401), "upstream_auth", False, False),
     "403": (answer(REFUSED, 403), "upstream_auth", False, False),
     "404": (answer({"error": {"message": "no such model"}}, 404), "upstream_error", False, False),
