@@ -7,6 +7,7 @@ connection has been closed and the tally made true.
 import asyncio
 import logging
 import re
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -145,11 +146,11 @@ async def attempt(
     tally: Tally,
     emit: Emit | None,
 ) -> Outcome:
-    """Try `ask` in `lane` once. See `steps.Pool.attempt`; `clock` is the monotonic clock of the pool's health."""
+    """Try `ask` in `lane` once. See `steps.Pool.attempt`; `clock` is the pool's monotonic clock, for health and pace."""
     lane.under_way += 1
     lane.health.begin()
     gate, inside, ended = lane.gate, False, False
-    one = _Try(lane, ask, local, tally, emit)
+    one = _Try(lane, ask, local, tally, emit, clock)
     try:
         if gate is not None:
             try:
@@ -174,7 +175,8 @@ async def count(
     lane: Lane, ask: Ask, transport: Transport, local: LocalModels | None, deadline: float
 ) -> int | None:
     """How many tokens a bound ask puts in, by the lane's own tokeniser (`Lane.counts`); `None` when that is not told in time."""
-    return await _Try(lane, replace(ask, want="text"), local, Tally(), None).count(transport, deadline)
+    one = _Try(lane, replace(ask, want="text"), local, Tally(), None, time.monotonic)
+    return await one.count(transport, deadline)
 
 
 def _judge(lane: Lane, one: "_Try", outcome: Outcome, clock: Callable[[], float]) -> None:
@@ -201,6 +203,7 @@ class _Try:
         "ask",
         "blameless",
         "chunks",
+        "clock",
         "custom",
         "emit",
         "first_byte",
@@ -216,7 +219,13 @@ class _Try:
     )
 
     def __init__(
-        self, lane: Lane, ask: Ask, local: LocalModels | None, tally: Tally, emit: Emit | None
+        self,
+        lane: Lane,
+        ask: Ask,
+        local: LocalModels | None,
+        tally: Tally,
+        emit: Emit | None,
+        clock: Callable[[], float],
     ) -> None:
         self.lane = lane
         self.form = form_for(lane.form, ask.want)
@@ -226,9 +235,10 @@ class _Try:
         self.emit = emit
         self.loop = asyncio.get_running_loop()
         self.started = self.loop.time()
+        self.clock = clock
         self.first_byte: float | None = None
         self.sent = False
-        self.since = self.started
+        self.since = clock()
         self.blameless = False
         self.reader: StreamReader | None = None
         self.chunks = 0
@@ -264,7 +274,7 @@ class _Try:
             call = self._call(origin, path, request.body, deadline, streaming)
             if request.headers:
                 call = call._replace(headers=call.headers + header_block(request.headers))
-            self.sent, self.since = True, self.loop.time()
+            self.sent, self.since = True, self.clock()
             response = await self._send(transport, call)
             if 200 <= response.status < 300:
                 found_ = await (self._stream(response) if streaming else self._whole(response))
@@ -570,7 +580,7 @@ class _Try:
         if self.emit is not None or ask.want in ("embedding", "state"):
             return Usage(self._input(), estimated=True)
         rate = pace.output / pace.seconds if pace.output and pace.seconds else _TOKENS_A_SECOND
-        written = int(rate * (self.loop.time() - self.since))
+        written = int(rate * (self.clock() - self.since))
         cap = self.lane.card.max_output if ask.max_tokens is None else ask.max_tokens
         return Usage(self._input(), written if cap is None else min(written, cap), estimated=True)
 

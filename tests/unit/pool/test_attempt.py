@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,10 +40,12 @@ def worker(*places: Place, **fields: Any) -> Worker:
 
 
 @contextlib.asynccontextmanager
-async def pool_at(base_url: str, **fields: Any) -> AsyncIterator[WorkerPool]:
+async def pool_at(
+    base_url: str, clock: Callable[[], float] = time.monotonic, **fields: Any
+) -> AsyncIterator[WorkerPool]:
     client = HttpClient()
     try:
-        yield WorkerPool([worker(Place("here", base_url, KEY), **fields)], client)
+        yield WorkerPool([worker(Place("here", base_url, KEY), **fields)], client, clock=clock)
     finally:
         await client.close()
 
@@ -327,7 +330,7 @@ def test_cancelled(live: bool) -> None:
         async def emit(deltas: Sequence[Delta]) -> None:
             began.set()
 
-        async with upstream(says) as server, pool_at(server.base_url) as pool:
+        async with upstream(says) as server, pool_at(server.base_url, clock=lambda: 7.0) as pool:
             endpoint = pool.candidates(ASK).endpoints[0]
             coroutine = pool.attempt(ASK, endpoint, deadline=None, tally=tally, emit=emit if live else None)
             task = asyncio.create_task(coroutine)
