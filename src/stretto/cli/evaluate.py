@@ -46,7 +46,7 @@ class _Plan:
 
 @click.command(
     "eval",
-    epilog="\b\nExamples:\n  stretto eval --sparring\n  stretto eval --sparring --n 200 --set mix --out results\n"
+    epilog="\b\nExamples:\n  stretto eval --sparring\n  stretto eval --sparring -n 200 --set mix --out results\n"
     "  stretto eval --sparring --pool dominated\n  stretto eval --sparring --url http://127.0.0.1:8700/v1\n",
 )
 @click.option("--sparring", is_flag=True, required=True, help="On the held-out sparring problems.")
