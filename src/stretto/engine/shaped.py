@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from stretto.engine.unrolled import MOST, Ways, levels
 from stretto.errors import RequestError
 from stretto.steps import Ask
 from stretto.types import Failure, Message, Reply, Request, ToolCall
@@ -19,6 +20,8 @@ _UNCHECKED: Final = frozenset(("length", "content_filter"))
 """Answers that were cut say so themselves; callers look at the finish reason before they parse."""
 _FENCE: Final = "```"
 _STEPS: Final = 100_000
+_DEEPEST: Final = 256
+"""Levels of an answer that a schema with references is held against."""
 _LONGEST: Final = 300
 
 # A run is replayed by what was asked: changing this wording makes recorded repairs diverge.
@@ -30,8 +33,8 @@ Answer the question again. Reply with the corrected JSON alone: no explanation, 
 class Shape:
     """A response format, ready to check answers."""
 
-    def __init__(self, validator: Any = None, objects: bool = False) -> None:
-        self._validator = validator
+    def __init__(self, checker: "_Checker | None" = None, objects: bool = False) -> None:
+        self._checker = checker
         self._objects = objects
 
     @classmethod
@@ -74,9 +77,12 @@ class Shape:
             return f"it is not valid JSON ({error})"
         if self._objects and not isinstance(value, dict):
             return "it is valid JSON, but not an object"
-        if self._validator is None:
+        if self._checker is None:
             return ""
-        wrong = next(iter(self._validator.iter_errors(value)), None)
+        validator, ways = self._checker
+        if ways is not None and ((deep := levels(value)) > _DEEPEST or ways.at(deep) > MOST):
+            return "it is nested too deeply to be checked against this schema"
+        wrong = next(iter(validator.iter_errors(value)), None)
         if wrong is None:
             return ""
         where = "/".join(str(step) for step in wrong.instance_path)
@@ -121,13 +127,13 @@ def _doubt(call: ToolCall, offered: Mapping[Any, Mapping[str, Any]]) -> str:
         return "no such tool was offered"
     if call.kind != "function":
         return ""
-    validator = None
+    checker = None
     if tool.get("strict") is True and isinstance(tool.get("parameters"), Mapping):
         try:
-            validator = _compiled(tool["parameters"])
+            checker = _compiled(tool["parameters"])
         except RequestError:
             return ""  # what its schema cannot say, it does not forbid
-    return Shape(validator, objects=True).complaint(call.arguments or "{}")
+    return Shape(checker, objects=True).complaint(call.arguments or "{}")
 
 
 def _unfenced(text: str) -> str:
@@ -139,11 +145,15 @@ def _unfenced(text: str) -> str:
     return inside.removesuffix(_FENCE).strip()
 
 
-def _compiled(schema: Any) -> Any:
+_Checker = tuple[Any, Ways | None]
+"""A validator, and the ways that it goes if they may become so many that they have to be counted."""
+
+
+def _compiled(schema: Any) -> _Checker:
     import jsonschema_rs
 
     try:
-        return jsonschema_rs.validator_for(
+        validator = jsonschema_rs.validator_for(
             schema,
             retriever=_fetch_nothing,
             pattern_options=jsonschema_rs.FancyRegexOptions(backtrack_limit=_STEPS),
@@ -154,6 +164,16 @@ def _compiled(schema: Any) -> Any:
             f"`response_format.json_schema.schema` cannot be used: {told}",
             param="response_format.json_schema.schema",
         ) from None
+    ways = Ways(schema)
+    if not ways.refers:
+        return validator, None
+    if ways.at(0) > MOST:
+        raise RequestError(
+            "`response_format.json_schema.schema` cannot be used: it looks at the same place in more than"
+            f" {MOST} ways; combine fewer alternatives.",
+            param="response_format.json_schema.schema",
+        )
+    return validator, ways
 
 
 def _fetch_nothing(address: str) -> Any:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from stretto.engine.run import Engine
+from stretto.engine.shaped import Shape
 from stretto.errors import NoCandidate, RequestError
 from stretto.ledger.memory import MemoryStore
 from stretto.policies.cascade import Cascade, Rung
@@ -317,3 +318,61 @@ def test_workers_that_cannot_are_left_out_with_the_reason(lacking, request_):
     alone = World({"poor": [GOOD]}, cards={"poor": cards["poor"]})
     with pytest.raises(NoCandidate, match=f"poor: cannot do {lacking}"):
         alone.run(Solo("poor"), request_)
+
+
+# --- schemas that would never end ---
+
+
+def doubled(levels, **last):
+    """A schema of so many levels that looks at everything twice in each of them."""
+    parts = {f"d{i}": {"allOf": [{"$ref": f"#/$defs/d{i + 1}"}] * 2} for i in range(levels)}
+    return {"$defs": {**parts, f"d{levels}": last}, "$ref": "#/$defs/d0"}
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        doubled(40, type="string"),
+        {"allOf": [{"$ref": "#"}]},
+        {
+            "$defs": {f"d{i}": {"allOf": [{"$ref": f"#/$defs/d{k}"} for k in range(12)]} for i in range(12)},
+            "$ref": "#/$defs/d0",
+        },
+    ],
+)
+def test_a_schema_that_would_stop_the_gateway_is_refused(endless):
+    """Its check would take longer than anybody lives, in the one thread that serves everyone."""
+    world = World({"a": ['"x"']})
+    with pytest.raises(RequestError, match="combine fewer alternatives"):
+        world.run(Solo("a"), wanted(schema(endless)))
+    assert world.pool.asks == []
+
+
+def test_a_recursive_schema_holds_for_what_can_be_checked():
+    """One that forks at each level checks answers of usual depth; too deep a one is told so, and never checked."""
+    side = {"anyOf": [{"$ref": "#"}, {"type": "integer"}]}
+    operation = {"type": "object", "properties": {"left": side, "right": side}, "required": ["left", "right"]}
+    tree = {
+        "anyOf": [
+            {**operation, "properties": {**operation["properties"], "op": {"const": op}}, "required": ["op"]}
+            for op in ("+", "*")
+        ]
+    }
+
+    def answer(levels):
+        return 1 if not levels else {"op": "*", "left": answer(levels - 1), "right": 2}
+
+    shape = Shape.of(wanted(schema(tree)))
+    assert shape.complaint(json.dumps(answer(5))) == ""
+    assert shape.complaint(json.dumps({"op": "-"})) != ""
+    assert "nested too deeply" in shape.complaint(json.dumps(answer(40)))
+    chain = {"type": "object", "properties": {"next": {"$ref": "#"}}, "additionalProperties": False}
+    long = Shape.of(wanted(schema(chain)))
+    assert long.complaint('{"next": ' * 200 + "{}" + "}" * 200) == ""
+
+
+def test_references_by_name_are_followed():
+    """Anchors, ids and pointers with escapes are counted as what they stand for; what leads nowhere that is known is refused."""
+    plain = {"$id": "https://x.example/s", "$defs": {"a/b": {"$anchor": "n", "type": "string"}}}
+    for ref in ("#n", "#/$defs/a~1b", "https://x.example/s#n"):
+        assert Shape.of(wanted(schema({**plain, "properties": {"a": {"$ref": ref}}}))).complaint('{"a": 1}')
