@@ -8,7 +8,7 @@ Built in, for whatever pool there is:
 | `cascade` | workers from cheap to dear, their own confidence between: the useful ones by the table, else up to three |
 | `fuse` | up to four workers side by side (by the table, who together know most) and a vote weighed by confidence |
 | `fallback` | every worker in the order of the configuration, the next one when one fails |
-| `stretto` | for now the same as `route` where a table has been learned for this pool, else as `cascade` |
+| `stretto` | the rules, then the configuration's first `sequential`; else `route` where a table was learned, else `cascade` |
 | `stretto-ultra` | for now the same as `fuse` |
 | `stretto/fusion`, `openrouter/fusion`, ... | a panel, an analyst and a writer, in OpenRouter Fusion's forms (`gateway.fusion`) |
 
@@ -30,6 +30,7 @@ from stretto.artifacts import Artifact
 from stretto.config import POLICY_KEYS, PolicySettings, RuleSettings, Settings, near
 from stretto.errors import ConfigError, RequestError, UnknownModel
 from stretto.gateway.wish import ALIASES, Wish
+from stretto.policies.auto import Auto
 from stretto.policies.cascade import THRESHOLDS_SCHEMA, Cascade, Rung
 from stretto.policies.fallback import Fallback
 from stretto.policies.fuse import Fuse, How
@@ -154,6 +155,8 @@ class _Builder:
             case "fallback":
                 return Fallback(tuple(card.id for card in _talkers(self.cards)))
             case "stretto":
+                if (evidence := self._evidence()) is not None:
+                    return evidence
                 return self.policy("route" if self.learned.table is not None else "cascade")
             case "stretto-ultra":
                 return self.policy("fuse")
@@ -174,6 +177,8 @@ class _Builder:
                 return self._fuse(own)
             case "fallback":
                 return Fallback(self._some(own, "workers"))
+            case "sequential":
+                return self._sequential(own)
             case "random":
                 return Uniform(self._some(own, "among") if "among" in own.options else ())
         return self._third_party(own)
@@ -188,6 +193,33 @@ class _Builder:
             default=self._one(own, "default") if "default" in own.options else "",
             among=self._some(own, "among") if "among" in own.options else (),
         )
+
+    def _sequential(self, own: PolicySettings) -> Policy:
+        from stretto.policies.sequential import EVIDENCE_SCHEMA, Evidence, Sequential
+
+        if "artifact" not in own.options:
+            raise ConfigError(f"{own.where}: needs the key `artifact`, a file of `stretto train evidence`")
+        found = self._artifact(own, "artifact", EVIDENCE_SCHEMA)
+        try:
+            evidence = Evidence(found)
+        except ImportError:
+            raise ConfigError(
+                f"{own.where}: a sequential policy needs numpy: pip install 'stretto[evidence]'"
+            ) from None
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(
+                f"{own.where}.artifact: is not what `stretto train evidence` writes: {error!r}"
+            ) from None
+        self._known(evidence.workers, f"{own.where}.artifact", policies=False)
+        return Sequential(evidence, own.options.get("price"))
+
+    def _evidence(self) -> Policy | None:
+        """What `stretto` is where the configuration has a `sequential` policy, the first one of it."""
+        name = next((n for n, own in self.settings.policies.items() if own.type == "sequential"), None)
+        if name is None:
+            return None
+        rules = tuple(self._rule(rule) for rule in self.settings.rules)
+        return Auto(rules, name, self.policy(name))
 
     def _rule(self, rule: RuleSettings) -> Rule:
         return Rule(When(**rule.when), rule.use, self.policy(rule.use, f"{rule.where}.use"))
@@ -473,7 +505,7 @@ def _card(name: str, policy: Policy, builder: _Builder) -> Card:
 _WORDINGS: Final[Mapping[str, Wordings]] = {"standard": STANDARD, "compact": COMPACT}
 
 _ABOUT: Final[Mapping[str, str]] = {
-    "stretto": "for now: `route` where a table has been learned for this pool, else `cascade`",
+    "stretto": "rules, then the first `sequential` policy; without one: `route` if a table was learned, else `cascade`",
     "stretto-ultra": "for now: `fuse`",
     "route": "rules first, then what was learned per kind of task, then the default or the cheapest worker",
     "cascade": "cheap first, a check, then dearer",

@@ -24,6 +24,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "keys": ("stretto.cli.keys:keys", "Virtual keys with scopes and ceilings: create, list, revoke."),
     "eval": ("stretto.cli.evaluate:evaluate", "Compare workers and policies on held-out problems."),
+    "train": ("stretto.cli.train:train", "Learn a policy from recorded outcomes: evidence."),
     "sparring": (
         "stretto.cli.sparring:sparring",
         "The small models that ship with Stretto: list, problems, train, calibrate.",

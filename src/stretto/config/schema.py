@@ -124,6 +124,7 @@ POLICY_KEYS: Final[Mapping[str, Mapping[str, Check]]] = {
         "temperature": a_number(0, 2),
         "wordings": one_of("standard", "compact"),
     },
+    "sequential": {"artifact": a_text, "price": a_number(0, 1)},
     "fallback": {"workers": some_texts},
     "random": {"among": some_texts},
 }

@@ -33,6 +33,7 @@ __all__ = [
     "learn",
     "matrix",
     "shortlist",
+    "summary",
     "values",
 ]
 
@@ -305,11 +306,17 @@ def values(learned: Learned, u: float, *, rich: bool = False) -> Solved:
 
 
 def artefact(
-    learned: Learned, provenance: Mapping[str, Any], *, rich: bool = False, last_line: bool = False
+    learned: Learned,
+    provenance: Mapping[str, Any],
+    *,
+    rich: bool = False,
+    last_line: bool = False,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Artifact:
     """What `policies.sequential` reads, solved for every price of `PRICES`. `provenance` says from what it was learned."""
     prices = []
     for u in PRICES:
+        say(f"price {u}")
         solved = values(learned, u, rich=rich)
         calls = cross_walk(learned.train, u / learned.unit, rich=rich).calls.mean()
         stacked = np.stack([solved.weights[mask] for mask in sorted(solved.weights) if mask])
@@ -338,3 +345,14 @@ def artefact(
         if learned.prompts.centres is not None:
             data["centres"] = packed(learned.prompts.centres.astype(np.float32))
     return Artifact(EVIDENCE_SCHEMA, dict(provenance), data)
+
+
+def summary(learned: Learned, data: Matrix) -> list[tuple[str, float, float, float]]:
+    """Best single worker, then each price: name, mean score, mean USD, mean calls of the train items, cross-fitted."""
+    scores = data.at(np.array([i.split == "train" for i in data.items])).scores[:, learned.best]
+    rows = [(f"best single {learned.pool[learned.best]}", float(scores.mean()), learned.unit, 1.0)]
+    for u in PRICES:
+        went = cross_walk(learned.train, u / learned.unit)
+        score, cost, calls = (float(part.mean()) for part in _parts(went))
+        rows.append((f"price {u}", score, cost, calls))
+    return rows

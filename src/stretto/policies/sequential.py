@@ -118,12 +118,14 @@ class Evidence:
 class Sequential:
     """Ask, weigh, and ask again or stop. Workers that the request may not use are passed over.
 
-    The dial picks the price: 1 the lowest that was learned (the best answers), 0 the highest (the cheapest). A worker that fails
-    is no evidence and is not asked again. What a limit refuses ends the asking.
+    The dial picks the price: 1 the lowest that was learned (the best answers), 0 the highest (the cheapest). With `price`
+    (accuracy, of 1, that a call of the best single worker is worth) it is always the nearest learned one. A worker that fails is
+    no evidence and is not asked again. What a limit refuses ends the asking.
     """
 
     CODE: ClassVar[str] = "1"
     evidence: Evidence
+    price: float | None = None
 
     def plan(self, request: Request) -> Plan:
         """A recorded choice before every ask, with the worth of each option, and one for stopping."""
@@ -173,7 +175,10 @@ class Sequential:
         return Answer.of(replies[speaker], why)
 
     def _price(self, request: Request) -> int:
-        last = len(self.evidence.prices) - 1
+        prices = self.evidence.prices
+        if (wanted := self.price) is not None:
+            return min(range(len(prices)), key=lambda place: abs(prices[place] - wanted))
+        last = len(prices) - 1
         return min(last, max(0, round((1 - request.dial) * last)))
 
     def _classes(self, replies: Mapping[int, Reply]) -> tuple[Any, Any]:
