@@ -150,7 +150,8 @@ async def attempt(
     lane.under_way += 1
     lane.health.begin()
     gate, inside, ended = lane.gate, False, False
-    one = _Try(lane, ask, local, tally, emit, clock)
+    one = _Try(lane, ask, local, tally, emit)
+    one.clock = clock
     try:
         if gate is not None:
             try:
@@ -175,8 +176,7 @@ async def count(
     lane: Lane, ask: Ask, transport: Transport, local: LocalModels | None, deadline: float
 ) -> int | None:
     """How many tokens a bound ask puts in, by the lane's own tokeniser (`Lane.counts`); `None` when that is not told in time."""
-    one = _Try(lane, replace(ask, want="text"), local, Tally(), None, time.monotonic)
-    return await one.count(transport, deadline)
+    return await _Try(lane, replace(ask, want="text"), local, Tally(), None).count(transport, deadline)
 
 
 def _judge(lane: Lane, one: "_Try", outcome: Outcome, clock: Callable[[], float]) -> None:
@@ -219,13 +219,7 @@ class _Try:
     )
 
     def __init__(
-        self,
-        lane: Lane,
-        ask: Ask,
-        local: LocalModels | None,
-        tally: Tally,
-        emit: Emit | None,
-        clock: Callable[[], float],
+        self, lane: Lane, ask: Ask, local: LocalModels | None, tally: Tally, emit: Emit | None
     ) -> None:
         self.lane = lane
         self.form = form_for(lane.form, ask.want)
@@ -235,10 +229,10 @@ class _Try:
         self.emit = emit
         self.loop = asyncio.get_running_loop()
         self.started = self.loop.time()
-        self.clock = clock
+        self.clock: Callable[[], float] = time.monotonic
         self.first_byte: float | None = None
         self.sent = False
-        self.since = clock()
+        self.since = self.started
         self.blameless = False
         self.reader: StreamReader | None = None
         self.chunks = 0
