@@ -318,7 +318,7 @@ class Stored:
     async def _compacted(self, asked: Asked) -> Asked:
         """The request with its conversation compacted, if it wants that and the conversation is long enough.
 
-        If no summary can be had, the conversation stays as it is.
+        If no summary can be had, the conversation stays as it is; one call is always left for the answer.
         """
         turn, request = asked.turn, asked.request
         if turn.limit is None:
@@ -327,7 +327,9 @@ class Stored:
         cut = split(turn.whole)
         if count.tokens < turn.limit or not cut.head:
             return asked
-        run = await self._summary(asked, cut.head)
+        calls = request.limits.calls
+        spare = replace(request.limits, calls=None if calls is None else max(0, calls - 1))
+        run = await self._summary(replace(asked, request=replace(request, limits=spare)), cut.head)
         if run.answer.error is not None:
             return asked
         item = compaction_item(f"cmp_{hex_of(run.id)}", run.answer.message.text, run.id)

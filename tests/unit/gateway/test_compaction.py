@@ -133,3 +133,16 @@ def test_without_a_summary_the_conversation_stays_as_it_is() -> None:
         assert (got.status, got.error["code"]) == (503, "upstream_overloaded")
 
     played(run, World(no_summary))
+
+
+def test_the_last_call_is_for_the_answer() -> None:
+    """Whoever allows one call gets an answer to the whole conversation, not a refusal after a summary."""
+
+    async def run(world: World) -> None:
+        items = [USER, {"role": "assistant", "content": "long " * 1200}, USER]
+        wish = [{"type": "compaction", "compact_threshold": 1000}]
+        for calls, kinds in ((1, ["message"]), (2, ["compaction", "message"])):
+            made = await create(world, items, context_management=wish, stretto={"limits": {"calls": calls}})
+            assert [item["type"] for item in made["output"]] == kinds
+
+    played(run)
