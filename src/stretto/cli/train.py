@@ -35,7 +35,8 @@ Then, in stretto.toml, and under the name `stretto` from the next start on:
   artifact = "evidence.json"
 """
 )
-@click.argument("table", type=click.Path(path_type=Path))
+@click.argument("table", type=click.Path(path_type=Path), required=False)
+@click.option("--data", type=click.Path(path_type=Path), help="TABLE, for scripts that prefer an option.")
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Where the artefact goes."
 )
@@ -56,7 +57,13 @@ Then, in stretto.toml, and under the name `stretto` from the next start on:
     "--last-line", is_flag=True, help="Replies give their working first: the answer is their last line."
 )
 def evidence(
-    table: Path, out: Path, workers: Sequence[str], size: int, prompt: bool, last_line: bool
+    table: Path | None,
+    data: Path | None,
+    out: Path,
+    workers: Sequence[str],
+    size: int,
+    prompt: bool,
+    last_line: bool,
 ) -> None:
     """Learn the policy `sequential`: who to ask first, what agreement is worth, and when to stop.
 
@@ -71,7 +78,10 @@ def evidence(
         raise ConfigError(f"learning needs {' and '.join(missing)}: pip install 'stretto[evidence]'")
     from stretto.evaluation.tables import read
 
-    found = read(table)
+    folder = table or data
+    if folder is None or (table and data):
+        raise ConfigError("name one folder of recorded outcomes, as TABLE or with --data")
+    found = read(folder)
     _learn(found, _usable(found, workers), out, size, prompt, last_line)
 
 

@@ -60,7 +60,7 @@ def run(*arguments: object) -> Result:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
     """A folder with `evidence.json`, and what the command said."""
     base = tmp_path_factory.mktemp("trained")
-    return base, run(folder(base / "outcomes"), "--out", base / "evidence.json", "--size", 3)
+    return base, run("--data", folder(base / "outcomes"), "--out", base / "evidence.json", "--size", 3)
 
 
 def catalog(base: Path, text: str = CONFIG, workers: tuple[str, ...] = WORKERS) -> Catalog:
@@ -147,8 +147,9 @@ def test_without_numpy_both_ends_say_what_to_install(
 
 
 def test_a_table_that_is_too_small_or_without_costs_is_refused(tmp_path: Path) -> None:
-    """One line, and no file."""
+    """One line, and no file. So is a command that names no table."""
     out = tmp_path / "evidence.json"
+    assert "name one folder" in run("--out", out).output
     small = run(folder(tmp_path / "small", 30), "--out", out)
     free = run(folder(tmp_path / "free", 60, cost=""), "--out", out)
     assert (small.exit_code, free.exit_code) == (2, 2)
