@@ -176,6 +176,14 @@ def test_nothing_is_written_without_being_told_to(world: World, tool: str) -> No
     assert world.files() == before
 
 
+def test_long_files_are_shown_whole_only_when_asked_for(world: World) -> None:
+    """Codex's catalogue has the same instructions for each name; without `--print` nobody has to scroll through them."""
+    brief, whole = world.run("codex").output, world.run("codex", "--print").output
+    assert "more lines; --print shows all" in brief
+    assert max(map(len, brief.splitlines())) < 400 < max(map(len, whole.splitlines()))
+    assert "more lines" not in whole
+
+
 @pytest.mark.parametrize("tool", OWNERS)
 def test_before_the_first_change_there_is_a_backup(world: World, tool: str) -> None:
     """Each file that was there is kept beside it as it was."""

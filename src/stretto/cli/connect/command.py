@@ -4,6 +4,7 @@ import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -16,11 +17,15 @@ from stretto.config import near
 
 __all__ = ["connect"]
 
+_SHOWN: Final = 40
+_WIDE: Final = 160
+"""Lines of a new file, and characters of each, that are shown unasked."""
+
 
 @click.command(
     epilog="\b\nExamples:\n"
     "  stretto connect                                 which programs there are, and which are connected\n"
-    "  stretto connect codex                           show what would be written\n"
+    "  stretto connect codex                           show what would be written, the beginning of long files\n"
     "  stretto connect codex --write\n"
     "  stretto connect claude-code --model stretto-ultra --small stretto --write\n"
     "  stretto connect aider --url https://stretto.example/v1 --key-env TEAM_KEY --write\n"
@@ -29,7 +34,7 @@ __all__ = ["connect"]
 @click.argument("tool", required=False)
 @click.option("--write", "mode", flag_value="write", help="Write it, each file after a backup of it.")
 @click.option(
-    "--print", "mode", flag_value="print", default="", help="Only show what would be written (the default)."
+    "--print", "mode", flag_value="print", default="", help="Only show what would be written, all of it."
 )
 @click.option("--undo", "mode", flag_value="undo", help="Take back what was written.")
 @click.option("--model", default="stretto", show_default=True, help="The name that the program asks for.")
@@ -65,7 +70,7 @@ def connect(
     if mode == "write":
         _tell_written(TOOLS[tool], gateway, record.write(tool, edits))
     else:
-        _show(record.plan(tool, edits))
+        _show(record.plan(tool, edits), whole=bool(mode))
         if not mode:
             click.echo(f"Nothing is written yet. To write it: stretto connect {tool} --write", err=True)
     _warn(TOOLS[tool], gateway)
@@ -78,13 +83,14 @@ def _list(record: Record) -> None:
     click.echo("\n".join(columns(rows)))
 
 
-def _show(changes: Sequence[Change]) -> None:
-    """Whole files where there is none yet, else what changes in them."""
+def _show(changes: Sequence[Change], *, whole: bool) -> None:
+    """New files, and what changes in others; without `whole` the beginning of what is long (Codex's catalogue is)."""
     for change in changes:
         if change.same:
             click.echo(f"# {change.path}: nothing changes")
         elif change.before is None:
-            click.echo(f"# {change.path}: new\n{change.after}")
+            text = change.after or ""
+            click.echo(f"# {change.path}: new\n{text if whole else _beginning(text)}")
         else:
             lines = difflib.unified_diff(
                 change.before.splitlines(),
@@ -94,6 +100,14 @@ def _show(changes: Sequence[Change]) -> None:
                 lineterm="",
             )
             click.echo("\n".join((f"# {change.path}: changed", *lines)))
+
+
+def _beginning(text: str) -> str:
+    lines = text.splitlines()
+    cut = [line if len(line) <= _WIDE else line[:_WIDE] + "…" for line in lines[:_SHOWN]]
+    if len(lines) > _SHOWN:
+        cut.append(f"... {len(lines) - _SHOWN} more lines; --print shows all")
+    return "\n".join((*cut, ""))
 
 
 def _tell_written(tool: Tool, gateway: Gateway, changes: Sequence[Change]) -> None:
