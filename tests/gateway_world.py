@@ -133,6 +133,7 @@ class World:
         self.engine = Engine(self.pool, self.store, limits=limits)
         self.states = states if states is not None else MemoryStates()
         self.catalog = Names(self.pool, {"panel": Fuse(("a", "b", "org/c")), **(policies or {})})
+        keyed = bool(keys)
         self.app = Gateway(
             self.engine,
             self.catalog,
@@ -143,7 +144,7 @@ class World:
                 **{
                     "version": "1.2.3",
                     "config": "c0ffee",
-                    "anonymous": lambda: not keys,
+                    "anonymous": lambda: not keyed,
                     "notice": 0.001,
                     "tick": 0.002,
                     **settings,
