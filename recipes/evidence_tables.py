@@ -3,7 +3,8 @@
     python recipes/evidence_tables.py --data FOLDER --set mmlu_pro --out RESULTS.json [--size 7] [--no-text] [--exchangeable]
 
 Every choice (best single, shortlist, price of a row) is made on train. Differences are to the best single worker on the same
-items, with 95 % paired bootstrap intervals. Costs are relative to it.
+items, with 95 % paired bootstrap intervals. Costs are relative to it. `--certify` instead runs the fixed-sequence test of
+`learning.risk` over the prices on dev, with everything fitted on train.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import numpy as np
 from stretto.evaluation.tables import Table, read
 from stretto.learning.evidence import PRICES, Learned, Matrix, cross_walk, learn, matrix, values
 from stretto.learning.lattice import walk
+from stretto.learning.risk import Certificate, certify
 
 SETS = {
     "mmlu_pro": ("mmlu_pro", lambda item: True, lambda worker: True),
@@ -119,6 +121,16 @@ def study(data: Matrix, found: Learned, prices=PRICES, rich: bool = False) -> di
     return out
 
 
+def certified(data: Matrix, found: Learned, rich: bool = False) -> Certificate:
+    """The price that dev certifies: with 95 % the loss against the best single of train is at most 1 point."""
+    dev = data.at(np.array([i.split == "dev" for i in data.items]))
+    walks = []
+    for u in PRICES:
+        went = walk(values(found, u, rich=rich), found.dev)
+        walks.append((u, went.score, went.cost))
+    return certify(walks, dev.scores[:, found.best], dev.costs[:, found.best])
+
+
 def main() -> None:
     """Run one set and write its rows."""
     parser = argparse.ArgumentParser(
@@ -126,7 +138,8 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--set", choices=SETS, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--certify", action="store_true")
     parser.add_argument("--size", type=int, default=7)
     parser.add_argument("--no-text", action="store_true")
     parser.add_argument("--exchangeable", action="store_true")
@@ -134,6 +147,8 @@ def main() -> None:
     parser.add_argument("--prices", type=float, nargs="+", default=PRICES)
     parser.add_argument("--c", type=float, default=0.01)
     given = parser.parse_args()
+    if not (given.out or given.certify):
+        parser.error("--out FILE, or --certify")
     begun = time.process_time()
 
     def say(what: str) -> None:
@@ -149,6 +164,12 @@ def main() -> None:
     found = learn(
         data, size=given.size, identity=not given.exchangeable, text=not given.no_text, c=given.c, say=say
     )
+    if given.certify:
+        test = certified(data, found, given.rich)
+        print(f"{given.set}: n {len(found.dev.logits)}, u {test.u}: {test.reason}")
+        for u, mean, bound in test.tested:
+            print(f"  u {u}: {100 * mean:+.2f}, loss at most {100 * bound:.2f} points with 95 %")
+        return
     rows = study(data, found, given.prices, rich=given.rich)
     say("measured")
     body = {"set": given.set, "options": vars(given) | {"data": "", "out": ""}, "shortlist": found.workers}
