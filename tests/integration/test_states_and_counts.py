@@ -151,3 +151,29 @@ def test_abilities_follow_from_the_file(tmp_path: Path) -> None:
     assert "embedding" not in text.card.abilities
     assert vectors.card.abilities == {"embedding", "tokens"}
     assert "text" in missing.card.abilities
+
+
+def test_room_is_a_matter_of_the_models_own_count(tmp_path: Path) -> None:
+    """One word of many tokens. A model that is loaded counts, and is not asked; one that is not is not loaded for a count;
+    what llama.cpp itself refuses is the same failure, with its numbers.
+    """
+    file = tmp_path / "tiny.gguf"
+    short = describe("short", "tiny", [Place("short/local", gguf=file)], context=64)
+
+    async def test(engine: Engine, pool: WorkerPool, local: LlamaRuntime) -> None:
+        long = Request(messages=(Message("user", "x" * 100),), max_tokens=4)
+        ask = Ask("short", speaks=True).bound(long, "")
+        assert not (await pool.count(ask, warm=True)).exact
+        assert (await engine.run(Solo("short"), Request(messages=ASKED, max_tokens=4))).answer.error is None
+        assert (await pool.count(ask, warm=True)).exact
+        done = await engine.run(Solo("short"), long)
+        assert (done.answer.error is not None, done.calls) == (True, 0)
+        assert "123 tokens > 64 maximum" in str(done.answer.error)
+        done = await engine.run(
+            Solo("tiny"), Request(messages=(Message("user", "x" * 20_000),), max_tokens=4)
+        )
+        assert (done.answer.error is not None, done.calls) == (True, 1)
+        assert "too_long" in str(done.answer.error)
+        assert "20023 tokens > 2048 maximum" in str(done.answer.error)
+
+    run(tmp_path, test, short)
