@@ -78,7 +78,7 @@ class RecordedPool:
             cost, cost, said.input or 0, said.output or 0, said.seconds or 1.0, said.cost is not None
         )
 
-    async def count(self, ask: Ask) -> Count:
+    async def count(self, ask: Ask, *, warm: bool = False) -> Count:
         """As `Pool.count`: the recorded tokens, else four characters each."""
         said = self.said(ask)
         if said is not None and said.input is not None:

@@ -30,12 +30,16 @@ _SURE: Final = ("sure", "confidence", "success")
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A name that answers: a worker alone, or a policy. `sample` > 0 is a further answer of the same, drawn anew."""
+    """A name that answers: a worker alone, or a policy. `sample` > 0 is a further answer of the same, drawn anew.
+
+    `dial` takes the place of the evaluation's own.
+    """
 
     name: str
     policy: Policy
     kind: str = "policy"
     sample: int = 0
+    dial: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,8 @@ def fingerprint(item: Item, contender: Contender, asking: Asking, cards: Sequenc
     ]
     messages = [[m.role, m.text, repr(m.extra)] for m in item.messages]
     made = [item.id, messages, item.reference, item.grader, list(item.tools)]
-    asked = [asking.seed, asking.dial, asking.params, asking.max_tokens, asdict(asking.limits)]
+    dial = asking.dial if contender.dial is None else contender.dial
+    asked = [asking.seed, dial, asking.params, asking.max_tokens, asdict(asking.limits)]
     text = json.dumps(
         [made, contender.name, version(contender.policy), contender.sample, asked, pool], sort_keys=True
     )
@@ -215,7 +220,7 @@ class _Table:
             model=contender.name,
             tools=item.tools,
             seed=derive_seed(asking.seed, item.id, contender.sample),
-            dial=asking.dial,
+            dial=asking.dial if contender.dial is None else contender.dial,
             params=asking.params,
             max_tokens=asking.max_tokens,
             limits=limits,

@@ -1,0 +1,361 @@
+"""From answers to figures: every policy beside every worker and every control, on the same items, with paired intervals.
+
+Where the items have a split, the controls choose on `train` and everything is reported on `dev`. Else choosing is
+cross-fitted: for each fifth of the items the controls choose on the other four, so no item is judged by a choice that it
+helped to make.
+"""
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from stretto.evaluation import controls
+from stretto.evaluation.controls import Compared, Control
+from stretto.evaluation.intervals import Interval, wilson
+from stretto.evaluation.runner import Result
+from stretto.evaluation.tables import Table
+from stretto.evaluation.tasks import Item
+from stretto.policies.answers import classes, said
+from stretto.types import PICO, Message
+
+__all__ = ["Bin", "Columns", "Comparison", "Row", "columns_of", "compare", "recorded_columns"]
+
+_FOLDS: Final = 5
+_BINS: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What the workers came to, items by workers: scores, costs (USD), and which answer each gave (-1: none).
+
+    `samples` and `sample_classes` hold further answers by worker: arrays (items, samples), the first one being the column itself.
+    """
+
+    names: tuple[str, ...]
+    scores: Any
+    costs: Any
+    classes: Any
+    samples: Mapping[str, Any] = field(default_factory=dict)
+    sample_classes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A contender or control in figures. `usd`: per 1,000 items; `compared` is against the best single worker."""
+
+    name: str
+    kind: str
+    usd: float
+    compared: Compared
+    verdict: str
+    errors: int = 0
+    by_task: Mapping[str, float] = field(default_factory=dict)
+    asked: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Answers with about the same stated probability: how many, the mean that was stated, how often they were right."""
+
+    n: int
+    stated: float
+    right: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Everything that a report shows."""
+
+    n: int
+    best: str
+    chosen_on: str
+    rows: tuple[Row, ...]
+    tasks: Mapping[str, int]
+    calibration: Mapping[str, tuple[Bin, ...]]
+    notes: tuple[str, ...]
+
+    @property
+    def verdict(self) -> str:
+        """What the intervals allow to say of the policies, in words."""
+        policies = [r for r in self.rows if r.kind == "policy"]
+        if not policies:
+            return "No policy was compared."
+        better = [r for r in policies if r.compared.difference.above_zero]
+        worse = [r for r in policies if r.compared.difference.below_zero]
+        cheaper = [r for r in policies if r not in better and r not in worse and "not more than" in r.verdict]
+        told = []
+        if better:
+            told.append("Better than the best single worker: " + ", ".join(map(_at, better)) + ".")
+        else:
+            told.append("No gain shown: no policy's interval lies above that of the best single worker.")
+        if cheaper:
+            told.append(
+                "Not more than one point worse than it, and cheaper: " + ", ".join(map(_at, cheaper)) + "."
+            )
+        if worse:
+            told.append("Worse than it: " + ", ".join(map(_at, worse)) + ".")
+        if len(policies) > 1:
+            told.append(f"{len(policies)} policies were compared; the intervals are not widened for that.")
+        return " ".join(told)
+
+
+def _at(row: Row) -> str:
+    return row.name if math.isnan(row.compared.cost) else f"{row.name} (x{row.compared.cost:.2f} the cost)"
+
+
+def columns_of(
+    items: Sequence[Item], results: Mapping[str, Sequence[Result]], *, last_line: bool = True
+) -> Columns:
+    """The columns of workers that were asked live, one list of results a worker. `NAME#2` is a further answer of NAME."""
+    import numpy as np
+
+    names = tuple(name for name in results if "#" not in name)
+    values = {
+        name: [said(Message("assistant", r.answer), last_line=last_line) for r in found]
+        for name, found in results.items()
+    }
+
+    def numbered(several: Sequence[str]) -> Any:
+        rows = []
+        for at in range(len(items)):
+            row = [values[name][at] for name in several]
+            rows.append(classes([f"only {k}" if v is None else v for k, v in enumerate(row)]))
+        return np.array(rows, dtype=np.int64).reshape(len(items), len(several))
+
+    def scores(several: Sequence[str]) -> Any:
+        return np.array([[r.score for r in results[name]] for name in several], dtype=np.float64).T
+
+    costs = np.array([[r.cost / PICO for r in results[name]] for name in names], dtype=np.float64).T
+    again = {name: [name, *(x for x in results if x.startswith(f"{name}#"))] for name in names}
+    again = {name: several for name, several in again.items() if len(several) > 1}
+    return Columns(
+        names,
+        scores(names),
+        costs,
+        numbered(names),
+        {name: scores(several) for name, several in again.items()},
+        {name: numbered(several) for name, several in again.items()},
+    )
+
+
+def recorded_columns(table: Table) -> Columns:
+    """The columns of a recorded table whose workers all know all items (`table.only(complete=True)`)."""
+    import numpy as np
+
+    def value(text: str | None, number: int) -> str:
+        found = said(Message("assistant", text or ""), last_line=True)
+        return f"only {number}" if found is None else found
+
+    rows = [[table.said(i.id, w) for w in table.workers] for i in table.items]
+    known = [[s for s in row if s is not None] for row in rows]
+    scores = np.array([[s.score for s in row] for row in known])
+    costs = np.array([[s.cost or 0.0 for s in row] for row in known])
+    numbers = np.array(
+        [
+            classes([value(s.answer if s.answer is not None else s.text, k) for k, s in enumerate(row)])
+            for row in known
+        ]
+    )
+    samples, same = {}, {}
+    for worker in table.workers:
+        least = min(table.samples(i.id, worker) for i in table.items)
+        if least > 1:
+            found = [[table.said(i.id, worker, k) for k in range(least)] for i in table.items]
+            whole = [[s for s in row if s is not None] for row in found]
+            samples[worker] = np.array([[s.score for s in row] for row in whole])
+            same[worker] = np.array(
+                [classes([value(s.answer, k) for k, s in enumerate(row)]) for row in whole]
+            )
+    return Columns(table.workers, scores, costs, numbers, samples, same)
+
+
+def compare(
+    items: Sequence[Item],
+    columns: Columns,
+    policies: Mapping[str, Sequence[Result]],
+    *,
+    seed: int = 1,
+    notes: Sequence[str] = (),
+) -> Comparison:
+    """The comparison of policies with workers and controls; `columns` has a row for every item, in their order.
+
+    The results of a policy may be of some items only, as long as they cover the reported ones: of a split table, those of `dev`.
+    """
+    import numpy as np
+
+    folds, chosen_on = _folds(items, seed)
+    order = np.argsort(np.concatenate([rows for _, rows in folds]), kind="stable")
+    shown = np.concatenate([rows for _, rows in folds])[order]
+    tasks = [item.task for item in items]
+    found, picked = _all_controls(columns, tasks, folds, order)
+    base = found["best single"]
+    ids = [items[at].id for at in shown]
+    kept = {name: _in_order(results, ids) for name, results in policies.items()}
+    entries = [("policy", _as_control(name, results)) for name, results in kept.items()]
+    entries += [("control", control) for control in found.values()]
+    for k, name in enumerate(columns.names):
+        entries.append(("worker", Control(name, columns.scores[shown, k], columns.costs[shown, k])))
+    labels = np.array([tasks[at] for at in shown])
+    rows = []
+    for (kind, control), against in zip(
+        entries, controls.compare([c for _, c in entries], base, seed=seed), strict=True
+    ):
+        results = kept[control.name] if kind == "policy" else []
+        rows.append(
+            Row(
+                control.name,
+                "bound" if control.bound else kind,
+                1000 * float(np.mean(control.cost)),
+                against,
+                _told(control, against, base, picked),
+                sum(1 for r in results if r.error),
+                {task: float(control.score[labels == task].mean()) for task in sorted(set(labels.tolist()))},
+                _counted(w for r in results for w in r.asked),
+            )
+        )
+    return Comparison(
+        len(shown),
+        picked[0]
+        if len(set(picked)) == 1
+        else ", ".join(f"{w} ({n} x)" for w, n in _counted(picked).items()),
+        chosen_on,
+        tuple(rows),
+        _counted(labels.tolist()),
+        {name: bins for name, results in kept.items() if (bins := _calibration(results))},
+        (*notes, *_notes(columns, len(shown))),
+    )
+
+
+def _told(control: Control, against: Compared, base: Control, picked: Sequence[str]) -> str:
+    if control is base:
+        return "the measure"
+    if set(picked) == {control.name}:
+        return "is the best single"
+    return controls.verdict(against).partition(", at nan")[0]
+
+
+def _in_order(results: Sequence[Result], ids: Sequence[str]) -> list[Result]:
+    by_item = {r.item: r for r in results}
+    return [by_item[id] for id in ids]
+
+
+def _as_control(name: str, results: Sequence[Result]) -> Control:
+    import numpy as np
+
+    score, cost = np.array([r.score for r in results]), np.array([r.cost / PICO for r in results])
+    return Control(name, score, cost, float(np.mean([r.calls for r in results])))
+
+
+def _all_controls(
+    columns: Columns, tasks: Sequence[str], folds: Sequence[tuple[Any, Any]], order: Any
+) -> tuple[dict[str, Control], list[str]]:
+    """Every control that can be had on all folds, its items put in order; and the best single worker of each fold."""
+    import numpy as np
+
+    parts: dict[str, list[Control]] = {}
+    picked: list[str] = []
+    for train, rows in folds:
+        for name, control in _controls(columns, tasks, train, rows).items():
+            parts.setdefault(name, []).append(control)
+        picked.append(columns.names[int(columns.scores[train].mean(0).argmax())])
+    whole = {
+        name: Control(
+            found[0].name,
+            np.concatenate([c.score for c in found])[order],
+            np.concatenate([c.cost for c in found])[order],
+            found[0].calls,
+            found[0].bound,
+        )
+        for name, found in parts.items()
+        if len(found) == len(folds) and len({c.name for c in found}) == 1
+    }
+    return whole, picked
+
+
+def _notes(columns: Columns, n: int) -> list[str]:
+    told = []
+    if not columns.samples:
+        told.append(
+            "Each worker answered once: the oracle without luck, and resampling the best single, cannot be computed."
+        )
+    if not columns.costs.any():
+        told.append("No cost is known, so none is compared.")
+    if n < 200:
+        told.append(f"{n} items are few: differences under about {100 / math.sqrt(n):.0f} points are noise.")
+    return told
+
+
+def _folds(items: Sequence[Item], seed: int) -> tuple[list[tuple[Any, Any]], str]:
+    import numpy as np
+
+    train = np.array([at for at, item in enumerate(items) if item.split == "train"], dtype=np.int64)
+    if len(train):
+        dev = np.array([at for at, item in enumerate(items) if item.split != "train"], dtype=np.int64)
+        return [(train, dev)], f"{len(train)} train items"
+    order = list(range(len(items)))
+    random.Random(seed).shuffle(order)
+    count = min(_FOLDS, len(items))
+    parts = [np.array(sorted(order[k::count]), dtype=np.int64) for k in range(count)]
+    folds = [(np.concatenate([p for j, p in enumerate(parts) if j != k]), parts[k]) for k in range(count)]
+    return folds, f"the other {count - 1} of {count} parts of the items, for each part"
+
+
+def _controls(columns: Columns, tasks: Sequence[str], train: Any, rows: Any) -> dict[str, Control]:
+    """The controls on some rows, with everything that is chosen chosen on others."""
+    import numpy as np
+
+    past, scores, costs, numbers = (
+        columns.scores[train],
+        columns.scores[rows],
+        columns.costs[rows],
+        columns.classes[rows],
+    )
+    best = controls.best_single(past, scores, costs, columns.names)
+    worker = columns.names[int(past.mean(0).argmax())]
+    found = {
+        "best single": Control("best single, chosen before", best.score, best.cost),
+        "random": controls.random_worker(scores, costs),
+    }
+    if len(set(tasks)) > 1:
+        found["known task"] = controls.known_task(
+            past, [tasks[t] for t in train], scores, costs, [tasks[t] for t in rows]
+        )
+    for k in (3, 5):
+        if len(columns.names) >= k:
+            found[f"vote {k}"] = controls.plain_vote(past, numbers, scores, costs, k)
+    again = {name: values[rows] for name, values in columns.samples.items()}
+    if worker in again:
+        paid = np.repeat(costs[:, [columns.names.index(worker)]], again[worker].shape[1], 1)
+        for n in range(2, again[worker].shape[1] + 1):
+            args = (columns.sample_classes[worker][rows][:, :n], again[worker][:, :n], paid[:, :n])
+            found[f"panel {n}"] = controls.resampled(*args, panel=True)
+        found["best of n"] = controls.resampled(*args, panel=False)
+    found["oracle"] = controls.naive_oracle(scores, costs)
+    least = min((again[w].shape[1] if w in again else 1) for w in columns.names)
+    if least > 1:
+        stacked = np.stack([again[w][:, :least] for w in columns.names], 1)
+        fair = controls.resampled_oracle(stacked, costs)
+        assert fair is not None
+        found["fair oracle"] = fair
+    return found
+
+
+def _counted(names: Any) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for name in names:
+        found[name] = found.get(name, 0) + 1
+    return dict(sorted(found.items(), key=lambda pair: -pair[1]))
+
+
+def _calibration(results: Sequence[Result]) -> tuple[Bin, ...]:
+    """Ten bins by stated probability; nothing where a policy states none."""
+    told = [(r.sure, r.score) for r in results if r.sure is not None]
+    bins = []
+    for k in range(_BINS):
+        inside = [(p, s) for p, s in told if min(_BINS - 1, int(p * _BINS)) == k]
+        if inside:
+            n = len(inside)
+            bins.append(Bin(n, sum(p for p, _ in inside) / n, wilson(sum(s for _, s in inside), n)))
+    return tuple(bins)

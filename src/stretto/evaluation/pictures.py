@@ -1,0 +1,169 @@
+"""The pictures of a report as inline SVG: no library, no script, colours from the page's own light or dark style."""
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from stretto.evaluation.comparison import Bin, Row
+
+__all__ = ["calibration", "frontier", "use"]
+
+_W, _H = 980, 420
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 24, 16, 44
+
+
+def frontier(rows: Sequence[Row]) -> str:
+    """Score against cost per 1,000 items (logarithmic): who is above and left of whom. The line joins the reachable best."""
+    shown = [r for r in rows if r.usd > 0 and (r.kind != "worker" or not _far_below(r, rows))]
+    if len(shown) < 2:
+        return ""
+    costs = [math.log10(r.usd) for r in shown]
+    scores = [r.compared.score for r in shown]
+    low, high = min(costs) - 0.08, max(costs) + 0.3
+    bottom, top = max(0.0, min(scores) - 0.03), min(1.0, max(scores) + 0.03)
+
+    def place(row: Row) -> tuple[float, float]:
+        x = _LEFT + (math.log10(row.usd) - low) / (high - low) * (_W - _LEFT - _RIGHT)
+        return x, _H - _BOTTOM - (row.compared.score - bottom) / (top - bottom) * (_H - _TOP - _BOTTOM)
+
+    marks = [_grid_y(bottom, top), _ticks_x(low, high)]
+    best, line = -1.0, []
+    for row in sorted((r for r in shown if r.kind != "bound"), key=lambda r: (r.usd, -r.compared.score)):
+        if row.compared.score > best:
+            best = row.compared.score
+            line.append(place(row))
+    path = " L".join(f"{x:.1f},{y:.1f}" for x, y in line)
+    marks.append(f'<path class="front" fill="none" stroke="#88a" d="M{path}"/>')
+    boxes = [(x - 5, y - 5, x + 5, y + 5) for x, y in map(place, shown)]
+    for row in sorted(shown, key=lambda r: ("policy", "control", "bound", "worker").index(r.kind)):
+        x, y = place(row)
+        told = f"{escape(row.name)}: {100 * row.compared.score:.2f} at ${row.usd:.4g} per 1,000"
+        marks.append(
+            f'<g class="{row.kind}"><title>{told}</title>{_mark(row.kind, x, y)}{_label(row, x, y, boxes)}</g>'
+        )
+    marks.append(
+        f'<text class="axis" x="{_W - _RIGHT}" y="{_H - 8}" text-anchor="end">USD per 1,000 items</text>'
+    )
+    return _svg("Score against cost", "".join(marks))
+
+
+def _far_below(row: Row, rows: Sequence[Row]) -> bool:
+    """A worker that is so bad that it would flatten the picture; the table has it."""
+    best = max(r.compared.score for r in rows if r.kind != "bound")
+    return row.compared.score < best - 0.45
+
+
+def _mark(kind: str, x: float, y: float) -> str:
+    if kind == "policy":
+        return f'<path d="M{x:.1f},{y - 7:.1f} l7,7 l-7,7 l-7,-7 Z"/>'
+    if kind == "worker":
+        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4"/>'
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" class="ring" fill="none" stroke="#b7791f"/>'
+
+
+def _label(row: Row, x: float, y: float, boxes: list[tuple[float, float, float, float]]) -> str:
+    """The name beside its mark, where no other name stands; none if there is no room (the title still tells)."""
+    text = row.name if len(row.name) <= 30 else row.name[:29] + "…"
+    wide = 6.9 * len(text)
+    for left, shift in ((x + 9, 4), (x - 9 - wide, 4), (x - wide / 2, -11), (x - wide / 2, 20)):
+        box = (left, y + shift - 10, left + wide, y + shift + 3)
+        inside = box[0] >= _LEFT and box[2] <= _W - 2 and box[1] >= 2
+        if inside and not any(
+            box[0] < b[2] and b[0] < box[2] and box[1] < b[3] and b[1] < box[3] for b in boxes
+        ):
+            boxes.append(box)
+            return f'<text x="{left:.1f}" y="{y + shift:.1f}">{escape(text)}</text>'
+    return ""
+
+
+def _grid_y(bottom: float, top: float) -> str:
+    step = next((s for s in (0.01, 0.02, 0.05, 0.1, 0.2) if (top - bottom) / s <= 8), 0.25)
+    value, marks = math.ceil(bottom / step) * step, []
+    while value <= top + 1e-9:
+        y = _H - _BOTTOM - (value - bottom) / (top - bottom) * (_H - _TOP - _BOTTOM)
+        marks.append(f'<path class="grid" fill="none" stroke="#8883" d="M{_LEFT},{y:.1f} H{_W - _RIGHT}"/>')
+        marks.append(
+            f'<text class="axis" x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{100 * value:.0f}</text>'
+        )
+        value += step
+    return "".join(marks)
+
+
+def _ticks_x(low: float, high: float) -> str:
+    marks = []
+    for power in range(math.floor(low), math.ceil(high) + 1):
+        for factor in (1, 2, 5):
+            at = power + math.log10(factor)
+            if low <= at <= high and (factor == 1 or high - low < 2.5):
+                x = _LEFT + (at - low) / (high - low) * (_W - _LEFT - _RIGHT)
+                told = f"{factor * 10.0**power:g}"
+                marks.append(
+                    f'<path class="grid" fill="none" stroke="#8883" d="M{x:.1f},{_TOP} V{_H - _BOTTOM}"/>'
+                )
+                marks.append(
+                    f'<text class="axis" x="{x:.1f}" y="{_H - _BOTTOM + 18}" text-anchor="middle">{told}</text>'
+                )
+    return "".join(marks)
+
+
+def calibration(bins: Sequence[Bin], name: str) -> str:
+    """Stated against realised, with intervals: on the line what was said was so."""
+    size = 300
+
+    def at(p: float) -> float:
+        return 44 + p * (size - 56)
+
+    def up(p: float) -> float:
+        return size - 40 - p * (size - 56)
+
+    marks = []
+    for p in (0.0, 0.25, 0.5, 0.75, 1.0):
+        marks.append(
+            f'<path class="grid" fill="none" stroke="#8883" d="M{at(0)},{up(p):.1f} H{at(1)} M{at(p):.1f},{up(0)} V{up(1)}"/>'
+        )
+        marks.append(f'<text class="axis" x="38" y="{up(p) + 4:.1f}" text-anchor="end">{p:g}</text>')
+        marks.append(f'<text class="axis" x="{at(p):.1f}" y="{size - 22}" text-anchor="middle">{p:g}</text>')
+    marks.append(f'<path class="ideal" fill="none" stroke="#888" d="M{at(0)},{up(0)} L{at(1)},{up(1)}"/>')
+    most = max(b.n for b in bins)
+    for b in bins:
+        x, radius = at(b.stated), 3 + 5 * math.sqrt(b.n / most)
+        realised = f"{b.right.value:.2f} [{b.right.low:.2f}, {b.right.high:.2f}]"
+        told = f"{b.n} answers: stated {b.stated:.2f}, right {realised}"
+        marks.append(
+            f'<g class="policy"><title>{told}</title>'
+            f'<path class="bar" fill="none" stroke="#47d" d="M{x:.1f},{up(b.right.low):.1f} V{up(b.right.high):.1f}"/>'
+            f'<circle cx="{x:.1f}" cy="{up(b.right.value):.1f}" r="{radius:.1f}"/></g>'
+        )
+    marks.append(
+        f'<text class="axis" x="{at(1)}" y="{size - 6}" text-anchor="end">stated probability of being right</text>'
+    )
+    return _svg(f"Calibration of {name}", "".join(marks), size, size)
+
+
+def use(asked: Mapping[str, Mapping[str, int]]) -> str:
+    """Whom each policy asked: its calls, split by worker."""
+    most = max((sum(found.values()) for found in asked.values()), default=0)
+    if not most:
+        return ""
+    workers = list(dict.fromkeys(w for found in asked.values() for w in found))
+    marks, y = [], 14
+    for name, found in asked.items():
+        marks.append(f'<text x="0" y="{y}">{escape(name)}: {sum(found.values())} calls</text>')
+        x, y = 0.0, y + 8
+        for worker, count in found.items():
+            wide = count / most * _W
+            hue = 47 + 137 * workers.index(worker)
+            told = f"{escape(worker)}: {count} calls ({count / sum(found.values()):.0%})"
+            short = escape(worker) if wide > 6.4 * len(worker) + 8 else ""
+            marks.append(
+                f'<g><title>{told}</title><rect x="{x:.1f}" y="{y}" width="{max(wide - 1, 0.5):.1f}" height="24" rx="3" '
+                f'fill="hsl({hue % 360} 45% 50%)"/><text class="on" x="{x + 6:.1f}" y="{y + 16}">{short}</text></g>'
+            )
+            x += wide
+        y += 46
+    return _svg("Whom each policy asked", "".join(marks), _W, y - 12)
+
+
+def _svg(title: str, inside: str, width: int = _W, height: int = _H) -> str:
+    size = f'viewBox="0 0 {width} {height}" style="max-width:{width}px"'
+    return f'<svg {size} role="img" font-size="12" font-family="sans-serif" aria-label="{escape(title)}">{inside}</svg>'

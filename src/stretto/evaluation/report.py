@@ -1,0 +1,349 @@
+"""What an evaluation leaves behind: `report.html`, `report.md`, `results.parquet`, `summary.json`, `items.jsonl` for the audit.
+
+The HTML file is one file: no script, nothing fetched, light or dark as the reader's system is.
+"""
+
+import json
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from html import escape
+from pathlib import Path
+from typing import Any, Final
+
+from stretto.errors import ConfigError
+from stretto.evaluation import pictures
+from stretto.evaluation.comparison import Comparison, Row
+from stretto.evaluation.runner import Log, Result
+from stretto.evaluation.tasks import Item
+from stretto.types import usd
+
+__all__ = ["Graded", "html", "markdown", "sample", "save"]
+
+_TASKS: Final = 120
+"""More kinds of task than this are no longer a table that anyone reads."""
+
+_KINDS: Final = {
+    "policy": "Policies",
+    "control": "Controls: what a policy has to beat",
+    "bound": "Bounds: what nobody can do",
+    "worker": "Workers alone",
+}
+
+
+def save(
+    folder: Path,
+    comparison: Comparison,
+    items: Sequence[Item],
+    results: Mapping[str, Sequence[Result]],
+    *,
+    title: str,
+    provenance: Mapping[str, Any],
+) -> list[str]:
+    """Write the files into `folder`; returns their names. Without pyarrow there is no Parquet file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    summary = asdict(comparison) | {
+        "verdict": comparison.verdict,
+        "title": title,
+        "provenance": dict(provenance),
+    }
+    text = json.dumps(_finite(summary), indent=1, ensure_ascii=False)
+    (folder / "summary.json").write_text(text + "\n", encoding="utf-8")
+    (folder / "report.md").write_text(markdown(comparison, title, provenance), encoding="utf-8")
+    (folder / "report.html").write_text(html(comparison, title, provenance), encoding="utf-8")
+    with (folder / "items.jsonl").open("w", encoding="utf-8") as out:
+        for item in items:
+            prompt = (
+                "\n\n".join(f"{m.role}: {m.text}" for m in item.messages)
+                if len(item.messages) > 1
+                else item.prompt
+            )
+            row = {"id": item.id, "task": item.task, "split": item.split, "prompt": prompt}
+            out.write(
+                json.dumps(row | {"reference": item.reference, "grader": item.grader}, ensure_ascii=False)
+                + "\n"
+            )
+    names = ["report.html", "report.md", "summary.json", "items.jsonl"]
+    return [*names, "results.parquet"] if _parquet(folder / "results.parquet", items, results) else names
+
+
+def _finite(value: Any) -> Any:
+    """The same with `None` for what is no number: JSON has no word for it."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    return [_finite(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _parquet(file: Path, items: Sequence[Item], results: Mapping[str, Sequence[Result]]) -> bool:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        return False
+    by_id = {item.id: item for item in items}
+    rows = []
+    for found in results.values():
+        for r in found:
+            item = by_id[r.item]
+            row = asdict(r) | {
+                "asked": list(r.asked),
+                "cost_usd": usd(r.cost),
+                "task": item.task,
+                "split": item.split,
+            }
+            del row["cost"]
+            rows.append(row)
+    if not rows:
+        return False
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file)
+    return True
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
+def _cells(row: Row) -> list[str]:
+    c = row.compared
+    d = c.difference
+    ratio = "–" if math.isnan(c.cost) else f"x{c.cost:.3f}"
+    gap = (
+        "–"
+        if row.verdict == "the measure"
+        else f"{100 * d.value:+.2f} [{100 * d.low:+.2f}, {100 * d.high:+.2f}]"
+    )
+    p = "–" if row.verdict == "the measure" else ("< .001" if c.p < 0.001 else f"{c.p:.3f}")
+    errors = f"; {row.errors} without an answer" if row.errors else ""
+    return [
+        row.name,
+        f"{100 * c.score:.2f}",
+        gap,
+        f"{row.usd:.4g}",
+        ratio,
+        f"{c.calls:.2f}",
+        p,
+        row.verdict + errors,
+    ]
+
+
+_HEAD: Final = ("", "score", "to best single [95 %]", "USD / 1,000", "cost", "calls", "McNemar p", "verdict")
+
+
+def _grouped(comparison: Comparison) -> list[tuple[str, list[Row]]]:
+    groups = [(told, [r for r in comparison.rows if r.kind == kind]) for kind, told in _KINDS.items()]
+    workers = groups[-1][1]
+    workers.sort(key=lambda r: -r.compared.score)
+    return [(told, rows) for told, rows in groups if rows]
+
+
+def _about(comparison: Comparison) -> str:
+    return (
+        f"{comparison.n} items. Best single worker: {comparison.best}, chosen on {comparison.chosen_on}. "
+        "Differences are paired over the same items, in points, with 95 % bootstrap intervals."
+    )
+
+
+def _by_task(comparison: Comparison) -> list[Row]:
+    shown = [r for r in comparison.rows if r.kind == "policy" or r.verdict == "the measure"]
+    workers = [r for r in comparison.rows if r.kind == "worker"]
+    return [*shown, *sorted(workers, key=lambda r: -r.compared.score)[:6]]
+
+
+def markdown(comparison: Comparison, title: str, provenance: Mapping[str, Any]) -> str:
+    """The report as Markdown: verdict, table, tasks, use, calibration."""
+    lines = [f"# {title}", "", f"**{comparison.verdict}**", "", _about(comparison), ""]
+    for told, rows in _grouped(comparison):
+        lines += [f"## {told}", "", "| " + " | ".join(_HEAD) + " |", "|---|--:|---|--:|--:|--:|--:|---|"]
+        lines += ["| " + " | ".join(x.replace("|", "\\|") for x in _cells(row)) + " |" for row in rows]
+        lines.append("")
+    rows = _by_task(comparison)
+    if 1 < len(comparison.tasks) <= _TASKS:
+        lines += [
+            "## By task",
+            "",
+            f"| task | n | {' | '.join(r.name for r in rows)} |",
+            "|---|--:|" + "--:|" * len(rows),
+        ]
+        for task, n in comparison.tasks.items():
+            scores = " | ".join(f"{100 * r.by_task[task]:.1f}" for r in rows)
+            lines.append(f"| {task or '-'} | {n} | {scores} |")
+        lines.append("")
+    if used := {r.name: r.asked for r in comparison.rows if r.asked}:
+        lines += ["## Whom each policy asked", ""]
+        lines += [
+            f"- {name}: " + ", ".join(f"{w} {n}" for w, n in asked.items()) for name, asked in used.items()
+        ]
+        lines.append("")
+    for name, bins in comparison.calibration.items():
+        lines += [f"## Calibration of {name}", "", "| n | stated | right [95 %] |", "|--:|--:|---|"]
+        lines += [
+            f"| {b.n} | {b.stated:.3f} | {b.right.value:.3f} [{b.right.low:.3f}, {b.right.high:.3f}] |"
+            for b in bins
+        ]
+        lines.append("")
+    lines += [f"- {note}" for note in comparison.notes]
+    lines += ["", "Made with: " + ", ".join(f"{k} {v}" for k, v in provenance.items()) + ".", ""]
+    return "\n".join(lines)
+
+
+_STYLE: Final = """
+:root{color-scheme:light dark;--ink:#1d2330;--soft:#667085;--line:#e4e7ec;--page:#fbfbfd;--card:#fff;--hot:#3257d6;
+  --good:#0a7d4b;--bad:#b3261e;--ring:#b7791f}
+@media (prefers-color-scheme:dark){:root{--ink:#e7eaf0;--soft:#98a2b3;--line:#2b313d;--page:#12151b;--card:#191d25;
+  --hot:#8aa4ff;--good:#4fd39a;--bad:#ff8a80;--ring:#e2b04a}
+}
+*{box-sizing:border-box}
+body{margin:0 auto;max-width:1080px;padding:32px 20px 64px;background:var(--page);color:var(--ink);
+  font:15px/1.5 system-ui,sans-serif}
+h1{font-size:26px;margin:0 0 12px}
+h2{font-size:17px;margin:36px 0 10px}
+p{max-width:80ch}
+.soft,footer{color:var(--soft);font-size:13px}
+.verdict{background:var(--card);border:1px solid var(--line);border-left:4px solid var(--hot);border-radius:8px;
+  padding:14px 18px;font-size:17px}
+.wide{overflow-x:auto;background:var(--card);border:1px solid var(--line);border-radius:8px}
+table{border-collapse:collapse;width:100%;font-size:13.5px}
+th,td{padding:7px 10px;text-align:left;border-bottom:1px solid var(--line);font-variant-numeric:tabular-nums}
+th{color:var(--soft);font-weight:500;white-space:nowrap}
+tr:last-child td{border-bottom:0}
+td.n,th.n{text-align:right;white-space:nowrap}
+tr.group td{font-weight:600;padding-top:16px;background:var(--page)}
+.good{color:var(--good)}
+.bad{color:var(--bad)}
+svg{width:100%;height:auto;display:block}
+svg text{font:12px system-ui,sans-serif;fill:var(--ink)}
+svg text.axis{fill:var(--soft);font-size:11px}
+svg text.on{fill:#fff;font-size:11px}
+.grid{stroke:var(--line);fill:none}
+.front{stroke:var(--hot);stroke-width:1.5;fill:none;opacity:.45}
+.ideal{stroke:var(--soft);stroke-dasharray:4 4;fill:none}
+.bar{stroke:var(--hot);stroke-width:2}
+.policy path,.policy circle{fill:var(--hot)}
+.policy text{font-weight:600}
+.worker circle{fill:var(--soft)}
+.worker text{fill:var(--soft)}
+.ring{fill:none;stroke:var(--ring);stroke-width:2}
+.bound .ring{stroke-dasharray:2 2}
+.plots{display:flex;flex-wrap:wrap;gap:24px}
+.plots figure{flex:1 1 280px;max-width:320px;margin:0}
+figcaption{font-weight:600;font-size:13px}
+.card{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:14px}
+"""
+
+
+def html(comparison: Comparison, title: str, provenance: Mapping[str, Any]) -> str:
+    """The report as one HTML page."""
+    parts = [
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">',
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>",
+        f'<p class="verdict">{escape(comparison.verdict)}</p><p class="soft">{escape(_about(comparison))}</p>',
+        _table(comparison),
+    ]
+    if plot := pictures.frontier(comparison.rows):
+        told = "Diamonds are policies, dots workers, rings controls, dashed rings bounds; the line joins the best."
+        parts.append(f'<h2>Score against cost</h2><div class="card">{plot}</div><p class="soft">{told}</p>')
+    if plot := pictures.use({r.name: r.asked for r in comparison.rows if r.asked}):
+        parts.append(f'<h2>Whom each policy asked</h2><div class="card">{plot}</div>')
+    if comparison.calibration:
+        figures = "".join(
+            f"<figure><figcaption>{escape(name)}</figcaption>{pictures.calibration(bins, name)}</figure>"
+            for name, bins in comparison.calibration.items()
+        )
+        told = (
+            "On the dashed line, what was said was so. Bars are 95 % intervals, areas the number of answers."
+        )
+        parts.append(
+            f'<h2>Stated and realised</h2><div class="card plots">{figures}</div><p class="soft">{told}</p>'
+        )
+    parts.append(_tasks(comparison))
+    notes = "".join(f"<li>{escape(note)}</li>" for note in comparison.notes)
+    if notes:
+        parts.append(f'<h2>To be kept in mind</h2><ul class="soft">{notes}</ul>')
+    made = ", ".join(f"{k} {v}" for k, v in provenance.items())
+    parts.append(f"<footer>Made with: {escape(made)}.</footer></body></html>\n")
+    return "\n".join(parts)
+
+
+def _table(comparison: Comparison) -> str:
+    numbers = (1, 3, 4, 5, 6)
+    head = "".join(
+        f'<th class="n">{h}</th>' if k in numbers else f"<th>{h}</th>" for k, h in enumerate(_HEAD)
+    )
+    body = []
+    for told, rows in _grouped(comparison):
+        body.append(f'<tr class="group"><td colspan="{len(_HEAD)}">{escape(told)}</td></tr>')
+        for row in rows:
+            d = row.compared.difference
+            mood = "" if row.kind == "bound" else " good" if d.above_zero else " bad" if d.below_zero else ""
+            cells = [
+                f'<td class="{"n" if k in numbers else ""}{mood if k == 2 else ""}">{escape(cell)}</td>'
+                for k, cell in enumerate(_cells(row))
+            ]
+            body.append(f"<tr>{''.join(cells)}</tr>")
+    return (
+        f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+    )
+
+
+def _tasks(comparison: Comparison) -> str:
+    if not 1 < len(comparison.tasks) <= _TASKS:
+        return ""
+    rows = _by_task(comparison)
+    head = "".join(f'<th class="n">{escape(r.name)}</th>' for r in rows)
+    body = []
+    for task, n in comparison.tasks.items():
+        cells = "".join(
+            f'<td class="n" style="background:color-mix(in srgb,var(--hot) {35 * r.by_task[task]:.0f}%,transparent)">'
+            f"{100 * r.by_task[task]:.1f}</td>"
+            for r in rows
+        )
+        body.append(f'<tr><td>{escape(task or "-")}</td><td class="n">{n}</td>{cells}</tr>')
+    return (
+        '<h2>By task</h2><div class="wide"><table><thead><tr><th>task</th><th class="n">n</th>'
+        f"{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+# --- audit -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Graded:
+    """One grading decision with everything that it rests on."""
+
+    prompt: str
+    reference: str
+    grader: str
+    task: str
+    result: Result
+
+
+def sample(
+    folder: Path, n: int, *, seed: int = 0, contender: str = "", wrong: bool | None = None
+) -> list[Graded]:
+    """`n` grading decisions of an evaluation in `folder`, drawn by lot; `wrong` keeps those scored below (or not below) .5.
+
+    Raises `ConfigError` where there is no evaluation, or nothing to draw from.
+    """
+    if not (folder / "items.jsonl").is_file() or not (folder / "results.jsonl").is_file():
+        raise ConfigError(f"{folder}: holds no evaluation; give the folder that `stretto eval --out` named")
+    rows = map(json.loads, (folder / "items.jsonl").read_text(encoding="utf-8").split("\n")[:-1])
+    items = {row["id"]: row for row in rows}
+    log = Log(folder / "results.jsonl")
+    log.close()
+    found = [
+        r
+        for r in log.done.values()
+        if r.item in items and contender in ("", r.contender) and wrong in (None, r.score < 0.5)
+    ]
+    if not found:
+        raise ConfigError(f"{folder}: has no grading decision of that kind")
+    drawn = random.Random(seed).sample(found, min(n, len(found)))
+    return [
+        Graded(i["prompt"], i["reference"], i["grader"], i["task"], r)
+        for r in drawn
+        for i in (items[r.item],)
+    ]
