@@ -113,7 +113,7 @@ class PreviousNotFound(RequestError):
 
 
 class AccessError(StrettoError):
-    """A valid key is needed: send it as `Authorization: Bearer ...` or `x-api-key`."""
+    """A valid key is needed: send it as `Authorization: Bearer ...` or `x-api-key`. `stretto keys create NAME` makes one."""
 
     status = 401
     code = "invalid_api_key"

@@ -336,7 +336,7 @@ class Engine:
             raise TooLong(why)
         if not eligible:
             each = "; ".join(f"{d.worker}: {d.reason}" for d in denied) or "the pool is empty"
-            raise NoCandidate(f"no worker satisfies this request ({each})")
+            raise NoCandidate(f"no worker satisfies this request ({each}); see `stretto pool list`")
         seed = derive_seed(None, run_id) if request.seed is None else request.seed
         return request.admitted(eligible, self._limits.tightened(request.limits), seed), denied
 

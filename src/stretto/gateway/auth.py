@@ -12,6 +12,9 @@ from stretto.types import Key
 __all__ = ["Gate", "Keys", "check_listen", "is_loopback", "may_use"]
 
 _KNOWN_HOSTS: Final = 1024
+_INVALID: Final = (
+    "This key is not valid: it is unknown here, revoked or expired. `stretto keys create NAME` makes another."
+)
 _AUTHORITY: Final = re.compile(r"(\[[^\]]*\]|[^:]*)(?::[0-9]*)?")
 
 
@@ -69,7 +72,7 @@ class Gate:
             if key is not None and key.revoked is None and (key.expires is None or key.expires > time.time()):
                 return key
         if not self._anonymous():
-            raise AccessError("This key is not valid." if secret else "")
+            raise AccessError(_INVALID if secret else "")
         self._refuse_strangers(headers)
         return None
 

@@ -301,6 +301,8 @@ class Format(Protocol):
 
 def bounded_json(body: bytes, depth: int = MAX_DEPTH) -> Any:
     """Parse JSON that is nested at most `depth` levels. Raises `ValueError` with a text for the sender."""
+    if not body:
+        raise ValueError("empty, not JSON")
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -11,7 +11,7 @@ from stretto.errors import LedgerUnavailable
 from stretto.ledger.memory import MemoryStore
 from stretto.policies.solo import Solo
 from stretto.steps import Outcome
-from stretto.types import Delta, Limits, Message, TokenLogprob, ToolCall, Usage
+from stretto.types import Delta, Key, Limits, Message, TokenLogprob, ToolCall, Usage
 from tests.asgi import Exchange, call, until
 from tests.gateway_world import CHAT, World, fails, forever, hello, says
 
@@ -222,6 +222,23 @@ def test_a_bad_request_names_what_is_wrong(body: bytes, status: int, param: str 
     assert (got.status, got.error["param"]) == (status, param)
     assert got.error["type"] == "invalid_request_error"
     assert world.pool.asks == []
+
+
+def test_what_most_newcomers_meet_says_what_to_do() -> None:
+    """No key, a wrong key, an empty body, a need that nobody meets: each error names the way out."""
+    world = World()
+    barred = World(keys={"sk-1": Key("k1")})
+    texts = [
+        asyncio.run(call(barred.app, "POST", CHAT, hello())).error["message"],
+        asyncio.run(call(barred.app, "POST", CHAT, hello(), x_api_key="sk-2")).error["message"],
+        asyncio.run(call(world.app, "POST", CHAT, hello(stretto={"require": {"region": "mars"}}))).error[
+            "message"
+        ],
+        asyncio.run(call(world.app, "POST", CHAT, b"")).error["message"],
+    ]
+    assert ["stretto keys create" in text for text in texts[:2]] == [True, True]
+    assert "stretto pool list" in texts[2]
+    assert texts[3] == "The body is empty, not JSON."
 
 
 def test_a_large_body_is_refused_before_it_is_read() -> None:
