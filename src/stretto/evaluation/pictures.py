@@ -65,14 +65,20 @@ def _label(row: Row, x: float, y: float, boxes: list[tuple[float, float, float, 
     """The name beside its mark, where no other name stands; none if there is no room (the title still tells)."""
     text = row.name if len(row.name) <= 30 else row.name[:29] + "…"
     wide = 6.9 * len(text)
-    for left, shift in ((x + 9, 4), (x - 9 - wide, 4), (x - wide / 2, -11), (x - wide / 2, 20)):
+    places = (
+        ("start", x + 9, x + 9, 4),
+        ("end", x - 9, x - 9 - wide, 4),
+        ("middle", x, x - wide / 2, -11),
+        ("middle", x, x - wide / 2, 20),
+    )
+    for anchor, at, left, shift in places:
         box = (left, y + shift - 10, left + wide, y + shift + 3)
         inside = box[0] >= _LEFT and box[2] <= _W - 2 and box[1] >= 2
         if inside and not any(
             box[0] < b[2] and b[0] < box[2] and box[1] < b[3] and b[1] < box[3] for b in boxes
         ):
             boxes.append(box)
-            return f'<text x="{left:.1f}" y="{y + shift:.1f}">{escape(text)}</text>'
+            return f'<text x="{at:.1f}" y="{y + shift:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
     return ""
 
 
