@@ -6,11 +6,12 @@ Numpy only, imported late. Microseconds instead of a model call; the order of wo
 import re
 import unicodedata
 from collections.abc import Mapping
+from importlib.resources import as_file, files
 from typing import Any, Final
 
-from stretto.artifacts import Artifact, unpacked
+from stretto.artifacts import Artifact, read, unpacked
 
-__all__ = ["EMBEDDING_SCHEMA", "StaticEmbedding", "WordPieces"]
+__all__ = ["EMBEDDING_SCHEMA", "StaticEmbedding", "WordPieces", "shipped"]
 
 EMBEDDING_SCHEMA: Final = "stretto.static-embedding/1"
 
@@ -87,3 +88,9 @@ class StaticEmbedding:
             return np.zeros(self.dimensions, dtype=np.float32)
         total = self._scales[ids] @ self._rows[ids].astype(np.float32)
         return total / (float(np.sqrt(total @ total)) or 1.0)
+
+
+def shipped() -> StaticEmbedding:
+    """The embedding that comes with Stretto; where it is from: `policies/shipped/static-embedding.txt`."""
+    with as_file(files("stretto.policies") / "shipped" / "static-embedding.json") as path:
+        return StaticEmbedding(read(path, EMBEDDING_SCHEMA))

@@ -1,5 +1,6 @@
 """The static embedding: its tokeniser, and the artefact's way from learning to serving."""
 
+import hashlib
 import json
 import struct
 from pathlib import Path
@@ -11,7 +12,8 @@ np = pytest.importorskip("numpy")
 pytest.importorskip("scipy")
 
 from stretto.learning.embedding import Encoder, distil, press  # noqa: E402
-from stretto.policies.embedding import StaticEmbedding, WordPieces  # noqa: E402
+from stretto.policies import embedding  # noqa: E402
+from stretto.policies.embedding import StaticEmbedding, WordPieces, shipped  # noqa: E402
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "cat", "dog", "sat", "##s", "un", "##seen", "."]
 
@@ -71,10 +73,36 @@ def test_a_distilled_embedding_keeps_the_geometry(tmp_path: Path) -> None:
     encoder = small(tmp_path)
     pieces, vectors = distil(encoder, batch=3)
     assert pieces == PIECES[4:]
-    static = StaticEmbedding(press(pieces, vectors, {}, dimensions=8))
+    static = StaticEmbedding(press(pieces, vectors, {}, dimensions=8, top=0))
     centred = vectors - vectors.mean(0)
     unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
     mine = np.stack([static.vector(p) for p in ("the", "cat", "dog", "sat")])
     assert np.allclose(mine @ mine.T, (unit @ unit.T)[:4, :4], atol=0.03)
     assert static.vector("zebra").tolist() == [0.0] * 8
     assert np.linalg.norm(static.vector("The cats sat.")) == pytest.approx(1.0)
+
+
+NEAR = [
+    ("How do I sort a list in Python?", "Ordering the elements of an array in a program"),
+    ("The patient has a fever and a cough.", "symptoms of an infection seen by a doctor"),
+    ("What is the derivative of x squared?", "calculus: differentiate a polynomial"),
+    ("Who won the battle of Waterloo?", "Napoleon's army was defeated in the war"),
+    ("Which court decides on appeals?", "the judge ruled in favour of the plaintiff"),
+]
+
+
+def test_the_shipped_embedding_knows_near_from_far() -> None:
+    """Each sentence is nearer to the one of its topic, which shares no telling word with it, than to those of the others."""
+    found = shipped()
+    assert found.dimensions == 128
+    left, right = (np.stack([found.vector(pair[side]) for pair in NEAR]) for side in (0, 1))
+    assert np.allclose(np.linalg.norm(left, axis=1), 1.0, atol=1e-5)
+    assert (left @ right.T).argmax(1).tolist() == list(range(len(NEAR)))
+
+
+def test_the_shipped_file_is_what_its_note_says() -> None:
+    """At most 6 MB, and the SHA-256 in the text beside it is its own."""
+    folder = Path(embedding.__file__).parent / "shipped"
+    body = (folder / "static-embedding.json").read_bytes()
+    assert len(body) <= 6_000_000
+    assert hashlib.sha256(body).hexdigest() in (folder / "static-embedding.txt").read_text()
