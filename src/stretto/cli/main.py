@@ -23,7 +23,10 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
         "Tell codex, claude-code, opencode, aider or llm to ask this gateway.",
     ),
     "keys": ("stretto.cli.keys:keys", "Virtual keys with scopes and ceilings: create, list, revoke."),
-    "eval": ("stretto.cli.evaluation:evaluation", "Compare workers and policies, with a verdict; audit the grading."),
+    "eval": (
+        "stretto.cli.evaluation:evaluation",
+        "Compare workers and policies, with a verdict; audit the grading.",
+    ),
     "train": ("stretto.cli.train:train", "Learn a policy from recorded outcomes: evidence."),
     "sparring": (
         "stretto.cli.sparring:sparring",
