@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from stretto.errors import ConfigError
 from stretto.evaluation import pictures
-from stretto.evaluation.comparison import Comparison, Row
+from stretto.evaluation.comparison import Bin, Comparison, Row
 from stretto.evaluation.runner import Log, Result
 from stretto.evaluation.tasks import Item
 from stretto.types import usd
@@ -53,7 +53,8 @@ def save(
     (folder / "report.md").write_text(markdown(comparison, title, provenance), encoding="utf-8")
     (folder / "report.html").write_text(html(comparison, title, provenance), encoding="utf-8")
     with (folder / "items.jsonl").open("w", encoding="utf-8") as out:
-        for item in items:
+        asked = {r.item for found in results.values() for r in found}
+        for item in (i for i in items if i.id in asked):
             prompt = (
                 "\n\n".join(f"{m.role}: {m.text}" for m in item.messages)
                 if len(item.messages) > 1
@@ -147,8 +148,14 @@ def _about(comparison: Comparison) -> str:
 
 def _by_task(comparison: Comparison) -> list[Row]:
     shown = [r for r in comparison.rows if r.kind == "policy" or r.verdict == "the measure"]
-    workers = [r for r in comparison.rows if r.kind == "worker"]
-    return [*shown, *sorted(workers, key=lambda r: -r.compared.score)[:6]]
+    workers = [r for r in comparison.rows if r.kind == "worker" and r.verdict != "is the best single"]
+    return [*shown, *sorted(workers, key=lambda r: -r.compared.score)[:4]]
+
+
+def _apart(bins: Sequence[Bin]) -> str:
+    """The expected calibration error over the bins, in words."""
+    n = sum(b.n for b in bins)
+    return f"stated and realised are {sum(b.n * abs(b.stated - b.right.value) for b in bins) / n:.3f} apart"
 
 
 def markdown(comparison: Comparison, title: str, provenance: Mapping[str, Any]) -> str:
@@ -177,7 +184,12 @@ def markdown(comparison: Comparison, title: str, provenance: Mapping[str, Any]) 
         ]
         lines.append("")
     for name, bins in comparison.calibration.items():
-        lines += [f"## Calibration of {name}", "", "| n | stated | right [95 %] |", "|--:|--:|---|"]
+        lines += [
+            f"## Calibration of {name}: {_apart(bins)}",
+            "",
+            "| n | stated | right [95 %] |",
+            "|--:|--:|---|",
+        ]
         lines += [
             f"| {b.n} | {b.stated:.3f} | {b.right.value:.3f} [{b.right.low:.3f}, {b.right.high:.3f}] |"
             for b in bins
@@ -249,7 +261,7 @@ def html(comparison: Comparison, title: str, provenance: Mapping[str, Any]) -> s
         parts.append(f'<h2>Whom each policy asked</h2><div class="card">{plot}</div>')
     if comparison.calibration:
         figures = "".join(
-            f"<figure><figcaption>{escape(name)}</figcaption>{pictures.calibration(bins, name)}</figure>"
+            f"<figure><figcaption>{escape(name)}: {_apart(bins)}</figcaption>{pictures.calibration(bins, name)}</figure>"
             for name, bins in comparison.calibration.items()
         )
         told = (
