@@ -319,11 +319,15 @@ class Card:
 
 @record
 class Denied:
-    """A worker that was taken out of a run's pool before the policy saw it, and why. `too_long`: only for its short context."""
+    """A worker that was taken out of a run's pool before the policy saw it, and why.
+
+    `too_long`: only for its short context. `unable`: only for an ability that the answer takes, so it may still judge answers.
+    """
 
     worker: str
     reason: str
     too_long: bool = False
+    unable: bool = False
 
 
 @record

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from stretto.engine.budget import Budget, RetryBudget, fitting
 from stretto.engine.loops import Turn, addressed
 from stretto.engine.shaped import Shape
-from stretto.engine.sieve import forbidden
+from stretto.engine.sieve import forbidden, needs_of
 from stretto.engine.tape import NOTHING_YET, Recall, Sums, Tape, fingerprint, not_recorded
 from stretto.errors import LedgerError, LedgerUnavailable
 from stretto.ledger.events import Answered, Asked, Event, Refused, Said
@@ -48,6 +48,7 @@ class Course:
     tape: Tape | None = None
     recall: Recall | None = None
     cards: dict[str, Card] = field(default_factory=dict)
+    asides: dict[str, Card] = field(default_factory=dict)
     denied: tuple[Denied, ...] = ()
     pending: list[Event] = field(default_factory=list)
     usage: Usage = NO_USAGE
@@ -63,6 +64,10 @@ class Course:
     under_way: int = 0
     busy_since: float = 0.0
     busy: float = 0.0
+
+    def card(self, worker: str) -> Card:
+        """The card of a worker that has passed the door's check."""
+        return self.cards.get(worker) or self.asides[worker]
 
     def begin_call(self, now: float) -> None:
         """An attempt starts; time with at least one under way is upstream time, the rest the gateway's own."""
@@ -169,12 +174,25 @@ class Door:
             out = next((each for each in course.denied if each.worker == bound.worker), None)
             if out is not None and out.too_long:
                 return Failure("too_long", f"{bound.worker}: {out.reason}")
+            if out is not None and out.unable and self._may_judge(course, bound):
+                return None
             why = f": {out.reason}" if out is not None else ""
             return Failure("denied", f"worker {bound.worker!r} is not among those this request may use{why}")
         ability = "text" if bound.want == "logprobs" else bound.want
         if ability not in card.abilities:
             return Failure("denied", f"worker {bound.worker!r} cannot do {ability}")
         return None
+
+    def _may_judge(self, course: Course, bound: Ask) -> bool:
+        """Whether a worker that lacks an ability for the answer can do all that this ask takes, which is not the answer.
+
+        So a text-only judge or verifier serves a request with tools, a schema or pictures, as long as it is shown none.
+        """
+        card = next((each for each in self._pool.cards() if each.id == bound.worker), None)
+        if card is None or bound.speaks or not needs_of(bound) <= card.abilities:
+            return False
+        course.asides[card.id] = card
+        return True
 
     def _refuse(
         self, course: Course, bound: Ask, at: str, error: Failure, sums: Sums = NOTHING_YET, attempts: int = 0
@@ -211,7 +229,7 @@ class Door:
         request = course.request
         allowed = ready.endpoints
         if request.require or request.exclude:
-            labels = course.cards[bound.worker].labels
+            labels = course.card(bound.worker).labels
             allowed = tuple(
                 e
                 for e in allowed
@@ -235,7 +253,7 @@ class Door:
         quote = self._pool.quote(bound)
         error = budget.refuse(quote, now)
         if error is not None and bound.max_tokens is None and quote.priced:
-            price = course.cards[bound.worker].price.output
+            price = course.card(bound.worker).price.output
             if (fits := budget.fitting(quote, price)) is not None:
                 bound = bound.capped(fits)
                 quote = self._pool.quote(bound)
@@ -245,7 +263,7 @@ class Door:
         if proposed.max_tokens is None and key is not None and key.metered and self._accounts is not None:
             left = self._accounts.left(key)
             if left is not None and left < quote.worst and quote.priced:
-                price = course.cards[bound.worker].price.output
+                price = course.card(bound.worker).price.output
                 if (fits := fitting(quote, price, left)) is not None:
                     bound = bound.capped(fits)
                     quote = self._pool.quote(bound)
@@ -332,7 +350,7 @@ class Door:
 
     async def _intend(self, attempt: "_Attempt") -> None:
         course, bound, place = attempt.course, attempt.bound, attempt.place
-        key, labels = course.key, course.cards[bound.worker].labels
+        key, labels = course.key, course.card(bound.worker).labels
         course.pending.append(
             Asked(
                 run=course.run,
@@ -374,7 +392,7 @@ class Door:
         """
         course, bound = attempt.course, attempt.bound
         started = time.perf_counter()
-        price = course.cards[bound.worker].price
+        price = course.card(bound.worker).price
         course.begin_call(started)
         outcome: Outcome | None = None
         try:
@@ -393,7 +411,7 @@ class Door:
     def _cancelled(self, attempt: "_Attempt", seconds: float) -> None:
         error = Failure("cancelled", "the caller left, or did not need it any more")
         outcome = Outcome(_SILENT, "", attempt.tally.usage, error)
-        cost = attempt.course.cards[attempt.bound.worker].price.of(outcome.usage)
+        cost = attempt.course.card(attempt.bound.worker).price.of(outcome.usage)
         self._release(attempt, cost)
         reply = Reply(worker=attempt.bound.worker, at=attempt.at, error=error, usage=outcome.usage, cost=cost)
         self._conclude(attempt, outcome, cost, seconds, reply, final=True)

@@ -5,9 +5,10 @@ Applied before a policy sees the pool, and again at the door.
 
 from collections.abc import Mapping
 
+from stretto.steps import Ask
 from stretto.types import Card, Denied, Key, Request
 
-__all__ = ["forbidden", "sieve", "with_key"]
+__all__ = ["forbidden", "needs_of", "sieve", "with_key"]
 
 _NOBODY: Mapping[str, str] = {}
 
@@ -42,17 +43,17 @@ def sieve(
 
     `crowded` are workers that it does not fit into, with the reason.
     """
-    needs = _needs(request)
+    needs = needs_of(request)
     open_to_all = not request.require and not request.exclude and not crowded
     if open_to_all and all(needs <= card.abilities for card in cards):
         return cards, ()
     eligible, denied = [], []
     for card in cards:
         reason = forbidden(card.labels, card.id, request.require, request.exclude)
-        if not reason and (lacking := needs - card.abilities):
-            reason = f"cannot do {', '.join(sorted(lacking))}"
         if reason:
             denied.append(Denied(card.id, reason))
+        elif lacking := needs - card.abilities:
+            denied.append(Denied(card.id, f"cannot do {', '.join(sorted(lacking))}", unable=True))
         elif short := crowded.get(card.id, ""):
             denied.append(Denied(card.id, short, too_long=True))
         else:
@@ -77,13 +78,14 @@ def with_key(
 _TEXT: frozenset[str] = frozenset({"text"})
 
 
-def _needs(request: Request) -> frozenset[str]:
-    needs: set[str] = {request.want}
-    if request.tools:
+def needs_of(asked: Request | Ask) -> frozenset[str]:
+    """The abilities that a request, or a bound ask, takes."""
+    needs: set[str] = {"text" if asked.want == "logprobs" else asked.want}
+    if asked.tools:
         needs.add("tools")
-    if request.response_format and request.response_format.get("type") not in (None, "text"):
+    if asked.response_format and asked.response_format.get("type") not in (None, "text"):
         needs.add("json")
-    for message in request.messages:
+    for message in asked.messages or ():
         if isinstance(message.content, tuple):
             for part in message.content:
                 if "image" in part.kind:

@@ -12,7 +12,8 @@ from stretto.policies.fallback import Fallback
 from stretto.policies.fuse import Fuse
 from stretto.policies.solo import Solo
 from stretto.pool.scripted import Scripted, ScriptedPool
-from stretto.types import Failure, Message, Request, TokenLogprob, ToolCall
+from stretto.steps import Ask
+from stretto.types import Answer, Card, Failure, Message, Part, Request, TokenLogprob, ToolCall
 
 TOOLS = ({"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}},)
 
@@ -26,8 +27,8 @@ def calls(arguments, name="look", **fields):
 class World:
     """An engine over scripted workers, with states."""
 
-    def __init__(self, **scripts):
-        self.pool = ScriptedPool(scripts)
+    def __init__(self, cards=None, **scripts):
+        self.pool = ScriptedPool(scripts, cards=cards)
         self.store = MemoryStore()
         self.engine = Engine(self.pool, self.store, states=MemoryStates())
 
@@ -73,6 +74,52 @@ def test_a_verifier_sees_the_call():
     assert "look" in question
     assert '"x": 1' in question or '"x":1' in question
     assert world.pool.asks[-1].tools == ()
+
+
+ABLE = frozenset({"text", "tools", "json", "vision"})
+
+
+def text_only(*able):
+    """Cards: `v` knows text alone, the others know all."""
+    return {"v": Card("v"), **{worker: Card(worker, abilities=ABLE) for worker in able}}
+
+
+def test_who_judges_needs_no_tools():
+    """A verifier that knows text alone serves a request with tools: it is shown words. Yet it may not answer, and says why."""
+    world = World(text_only("a", "b"), a=[calls("{}")], b=["never asked"], v=["yes", "no answer"])
+    run = world.run(cascade("verifier", verifier="v"))
+    assert (run.answer.worker, world.asked()) == ("a", ["a", "v"])
+    (opened,) = [e for e in world.store.events(run.id) if e.kind == "opened"]
+    assert [(d.worker, d.reason, d.unable) for d in opened.denied] == [("v", "cannot do tools", True)]
+    error = world.run(Solo("v")).answer.error
+    assert (error.kind, world.asked()) == ("denied", ["a", "v"])
+
+
+def test_who_is_shown_a_picture_must_see():
+    """A verifier that is handed the caller's picture needs the ability for it, whoever answers."""
+    picture = Part("image_url", data={"type": "image_url", "image_url": {"url": "https://example.com/a.png"}})
+    world = World(text_only("a"), a=["a cat"], v=["yes"])
+
+    class Shown:
+        """Hands the picture on."""
+
+        name = "shown"
+
+        def plan(self, request):
+            first = yield Ask("a", speaks=True)
+            judged = yield Ask("v", (Message("user", (picture,)),), role="verifier")
+            return Answer.of(first, judged.error.kind if judged.error else judged.text)
+
+    run = asyncio.run(world.engine.run(Shown(), Request(messages=(Message("user", (picture,)),))))
+    assert (run.answer.why, world.asked()) == ("denied", ["a"])
+
+
+def test_a_worker_that_its_labels_exclude_judges_nothing():
+    """Place and compliance hold for judges too, whatever they are able to do."""
+    cards = {**text_only("a", "b"), "v": Card("v", labels={"region": "us"})}
+    world = World(cards, a=[calls("{}")], b=[calls("{}")], v=["yes"])
+    world.run(cascade("verifier", verifier="v"), exclude={"region": ("us",)})
+    assert "v" not in world.asked()
 
 
 def test_confidence_in_a_call_needs_its_log_probabilities():
