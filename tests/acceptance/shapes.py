@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -77,10 +77,10 @@ def config(url: str) -> str:
     return "".join(workers) + POLICIES
 
 
-def _message(model: str) -> dict[str, Any]:
-    """The deltas of a model as one message."""
+def _message(deltas: list[dict[str, Any]]) -> dict[str, Any]:
+    """The deltas as one message."""
     message: dict[str, Any] = {"role": "assistant", "content": None}
-    for delta in DELTAS[model]:
+    for delta in deltas:
         for name, value in delta.items():
             message[name] = value if message.get(name) is None else message[name] + value
     return message
@@ -101,19 +101,22 @@ class _Answers(BaseHTTPRequestHandler):
             return self._embed(asked)
         if model == "broken":
             return self._whole(400, {"error": {"message": "no", "type": "invalid_request_error"}})
+        deltas = DELTAS[model]
+        if asked.get("response_format") and model not in FINISHES and self.server.fitting is not None:
+            deltas = [{"content": self.server.fitting(asked["response_format"])}]
         shown = {"content": [LOGPROB]} if asked.get("logprobs") else None
         finish = FINISHES.get(model, "stop")
         usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
         if not asked.get("stream"):
             if model == "cut":
                 return self._cut()
-            choice = {"index": 0, "message": _message(model), "finish_reason": finish, "logprobs": shown}
+            choice = {"index": 0, "message": _message(deltas), "finish_reason": finish, "logprobs": shown}
             return self._whole(200, {"id": "x", "model": model, "choices": [choice], "usage": usage})
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
-        for delta in DELTAS[model]:
+        for delta in deltas:
             self._event({"choices": [{"index": 0, "delta": delta, "finish_reason": None, "logprobs": shown}]})
             shown = None
         if model == "cut":
@@ -149,12 +152,16 @@ class _Answers(BaseHTTPRequestHandler):
 
 
 class Shapes(ThreadingHTTPServer):
-    """The upstream, on a thread from `with` to its end. `asked` are the bodies that came in."""
+    """The upstream, on a thread from `with` to its end. `asked` are the bodies that came in.
+
+    `fitting`, if given, writes the text of an answer that has to fit a response format.
+    """
 
     daemon_threads = True
 
-    def __init__(self) -> None:
+    def __init__(self, fitting: Callable[[Mapping[str, Any]], str] | None = None) -> None:
         super().__init__(("127.0.0.1", 0), _Answers)
+        self.fitting = fitting
         self.asked: list[dict[str, Any]] = []
 
     @property
