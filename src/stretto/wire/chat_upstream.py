@@ -22,6 +22,7 @@ from stretto.wire.chat_parts import (
     usage_of,
 )
 from stretto.wire.lengths import too_long
+from stretto.wire.reader import EventReader
 from stretto.wire.tools import portable
 
 __all__ = ["ChatReader", "failure_inside", "parse_failure", "parse_reply", "reader", "render_ask"]
@@ -260,7 +261,7 @@ def reader() -> "ChatReader":
     return ChatReader()
 
 
-class ChatReader:
+class ChatReader(EventReader):
     """Puts `chat.completion.chunk` events together.
 
     Its deltas are canonical, whatever the upstream's habits: tool calls are numbered from 0 in the order in which they first
@@ -276,20 +277,13 @@ class ChatReader:
         "_model",
         "_reasoning",
         "_refusal",
-        "_retryable",
         "_text",
-        "done",
-        "error",
-        "finished",
         "usage",
     )
 
     def __init__(self) -> None:
-        self.finished = False
-        self.done = False
-        self.error: Failure | None = None
+        super().__init__()
         self.usage: Usage | None = None
-        self._retryable = False
         self._finish = ""
         self._model = ""
         self._id = ""
@@ -300,23 +294,12 @@ class ChatReader:
         self._calls: list[_Call] = []
         self._indices: dict[int, _Call] = {}
 
-    def feed(self, data: bytes, into: list[Delta]) -> None:
-        """Take one event's data; add the deltas it brings to `into`. After `done`, and after an error, nothing is taken."""
-        if self.done:
-            return None
-        if data == b"[DONE]":
-            self.done = True
-            return None
-        try:
-            chunk = bounded_json(data)
-        except ValueError as error:
-            return self._stop("protocol", f"an event of the stream is {error}")
-        if type(chunk) is not dict:
-            return self._stop("protocol", "an event of the stream is not a JSON object")
+    def take(self, chunk: dict[str, Any], into: list[Delta]) -> None:
+        """See `EventReader.take`."""
         if chunk.get("error"):
             self.error, self._retryable = failure_inside(chunk["error"])
             self.done = True
-            return None
+            return
         if not self._model:
             model, id_ = chunk.get("model"), chunk.get("id")
             self._model = model if type(model) is str else ""
@@ -326,7 +309,6 @@ class ChatReader:
         choices = chunk.get("choices")
         if type(choices) is list and choices and type(choices[0]) is dict:
             self._take(choices[0], into)
-        return None
 
     def _take(self, choice: dict[str, Any], into: list[Delta]) -> None:
         raw, logprobs = choice.get("delta"), choice.get("logprobs")
@@ -418,9 +400,6 @@ class ChatReader:
 
     def _made_up_id(self, index: int) -> str:
         return "call_" + hashlib.blake2b(f"{self._id}/{index}".encode(), digest_size=12).hexdigest()
-
-    def _stop(self, kind: Any, text: str) -> None:
-        self.error, self._retryable, self.done = Failure(kind, text), True, True
 
     def result(self) -> Completion:
         """The answer as far as it came. Its `error` is set unless the stream said that the answer is complete."""

@@ -9,6 +9,7 @@ from stretto.types import Card, Delta, Failure, Message, TokenLogprob, Usage
 from stretto.wire.base import Completion, Question, Rendered, bounded_json
 from stretto.wire.chat_parts import logprobs_of, usage_of
 from stretto.wire.chat_upstream import failure_inside
+from stretto.wire.reader import EventReader
 
 __all__ = ["CompletionsReader", "parse_reply", "reader", "render_ask"]
 
@@ -90,50 +91,29 @@ def reader() -> "CompletionsReader":
     return CompletionsReader()
 
 
-class CompletionsReader:
+class CompletionsReader(EventReader):
     """Puts `text_completion` events together. A stream is complete only when it has said why it finished."""
 
     __slots__ = (
         "_finish",
         "_logprobs",
         "_model",
-        "_retryable",
         "_text",
-        "done",
-        "error",
-        "finished",
         "usage",
     )
 
     def __init__(self) -> None:
-        self.finished = False
-        self.done = False
-        self.error: Failure | None = None
+        super().__init__()
         self.usage: Usage | None = None
-        self._retryable = False
         self._finish = ""
         self._model = ""
         self._text: list[str] = []
         self._logprobs: list[TokenLogprob] = []
 
-    def feed(self, data: bytes, into: list[Delta]) -> None:
-        """Take one event's data; add the deltas it brings to `into`. After `done`, and after an error, nothing is taken."""
-        if self.done:
-            return
-        if data == b"[DONE]":
-            self.done = True
-            return
-        try:
-            raw = bounded_json(data)
-        except ValueError as error:
-            self._stop(f"an event of the stream is {error}")
-            return
-        self.take(raw, into)
-
     def take(self, raw: Any, into: list[Delta]) -> None:
         """Take one `text_completion` object."""
         if type(raw) is not dict:
-            self._stop("the answer is not a JSON object")
+            self._stop("protocol", "the answer is not a JSON object")
             return
         if raw.get("error"):
             self.error, self._retryable = failure_inside(raw["error"])
@@ -158,13 +138,10 @@ class CompletionsReader:
     def finish(self, reason: str) -> None:
         """The upstream says that the answer is complete, or that it failed."""
         if reason == "error":
-            self._stop("the upstream failed while it answered", "upstream_error")
+            self._stop("upstream_error", "the upstream failed while it answered")
             return
         known = {"length": "length", "max_tokens": "length", "content_filter": "content_filter"}
         self.finished, self._finish = True, known.get(reason, "stop")
-
-    def _stop(self, text: str, kind: Any = "protocol") -> None:
-        self.error, self._retryable, self.done = Failure(kind, text), True, True
 
     def result(self) -> Completion:
         """The answer as far as it came. Its `error` is set unless the stream said that the answer is complete."""

@@ -22,6 +22,7 @@ from stretto.wire.messages_parts import (
     render_conversation,
     usage_of,
 )
+from stretto.wire.reader import EventReader
 from stretto.wire.tools import portable
 
 __all__ = ["MessagesReader", "credentials", "parse_failure", "parse_reply", "reader", "render_ask"]
@@ -332,7 +333,7 @@ def reader() -> "MessagesReader":
     return MessagesReader()
 
 
-class MessagesReader:
+class MessagesReader(EventReader):
     """Puts Messages events together. Pings, and events that it does not know, are passed over.
 
     Its deltas are canonical: tool calls numbered from 0, each with its id and name once, and with `{}` for arguments that never
@@ -344,19 +345,12 @@ class MessagesReader:
         "_calls",
         "_model",
         "_reason",
-        "_retryable",
         "_sequence",
         "_usage",
-        "done",
-        "error",
-        "finished",
     )
 
     def __init__(self) -> None:
-        self.finished = False
-        self.done = False
-        self.error: Failure | None = None
-        self._retryable = False
+        super().__init__()
         self._model = ""
         self._usage: dict[str, Any] = {}
         self._reason: str | None = None
@@ -364,19 +358,8 @@ class MessagesReader:
         self._blocks: dict[int, _Block] = {}
         self._calls = 0
 
-    def feed(self, data: bytes, into: list[Delta]) -> None:
-        """Take one event's data; add the deltas it brings to `into`. After `done`, and after an error, nothing is taken."""
-        if self.done:
-            return None
-        if data == b"[DONE]":
-            self.done = True
-            return None
-        try:
-            event = bounded_json(data)
-        except ValueError as error:
-            return self._stop("protocol", f"an event of the stream is {error}")
-        if type(event) is not dict:
-            return self._stop("protocol", "an event of the stream is not a JSON object")
+    def take(self, event: dict[str, Any], into: list[Delta]) -> None:
+        """See `EventReader.take`."""
         match event.get("type"):
             case "content_block_delta":
                 self._delta(event, into)
@@ -393,7 +376,6 @@ class MessagesReader:
             case _ if event.get("error"):
                 self.error, self._retryable = _inside(event["error"])
                 self.done = True
-        return None
 
     def _head(self, message: Any) -> None:
         if type(message) is dict:
@@ -483,9 +465,6 @@ class MessagesReader:
             parts = tuple(part for part in message.content if part.kind != "text")
             if parts:
                 into.append(Delta(parts=parts))
-
-    def _stop(self, kind: FailureKind, text: str) -> None:
-        self.error, self._retryable, self.done = Failure(kind, text), True, True
 
     def result(self) -> Completion:
         """The answer as far as it came. Its `error` is set unless the stream said that the answer is complete."""

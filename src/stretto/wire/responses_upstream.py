@@ -15,6 +15,7 @@ from stretto.types import Card, Delta, Failure, Message, Part, Thought, TokenLog
 from stretto.wire.base import Completion, Question, Rendered, bounded_json
 from stretto.wire.chat_parts import arguments_of, finish_reason, logprobs_of
 from stretto.wire.chat_upstream import failure_inside, parse_failure
+from stretto.wire.reader import EventReader
 from stretto.wire.responses_fields import render_format, render_tools, usage_of
 from stretto.wire.responses_items import ITEM, OWN, Turn, render_items
 from stretto.wire.responses_object import SEALS
@@ -378,7 +379,7 @@ def reader() -> "ResponsesReader":
     return ResponsesReader()
 
 
-class ResponsesReader:
+class ResponsesReader(EventReader):
     """Puts a stream of Responses events together. Items are found by `output_index`, else by id, else the last one is meant."""
 
     __slots__ = (
@@ -388,19 +389,12 @@ class ResponsesReader:
         "_finish",
         "_items",
         "_model",
-        "_retryable",
-        "done",
-        "error",
-        "finished",
         "usage",
     )
 
     def __init__(self) -> None:
-        self.finished = False
-        self.done = False
-        self.error: Failure | None = None
+        super().__init__()
         self.usage: Usage | None = None
-        self._retryable = False
         self._finish = ""
         self._model = ""
         self._items: list[_Item] = []
@@ -408,19 +402,8 @@ class ResponsesReader:
         self._by_id: dict[str, _Item] = {}
         self._calls = 0
 
-    def feed(self, data: bytes, into: list[Delta]) -> None:
-        """Take one event's data; add the deltas it brings to `into`. After `done`, and after an error, nothing is taken."""
-        if self.done:
-            return None
-        if data == b"[DONE]":
-            self.done = True
-            return None
-        try:
-            event = bounded_json(data)
-        except ValueError as error:
-            return self._stop("protocol", f"an event of the stream is {error}")
-        if type(event) is not dict:
-            return self._stop("protocol", "an event of the stream is not a JSON object")
+    def take(self, event: dict[str, Any], into: list[Delta]) -> None:
+        """See `EventReader.take`."""
         kind = _text(event, "type")
         if kind == "response.output_text.delta":
             self._text(event, into)
@@ -428,10 +411,9 @@ class ResponsesReader:
             self.error, self._retryable = failure_inside(event.get("error") or event)
             self.done = True
         elif kind.startswith("response."):
-            self._take(kind.removeprefix("response."), event, into)
-        return None
+            self._told(kind.removeprefix("response."), event, into)
 
-    def _take(self, kind: str, event: dict[str, Any], into: list[Delta]) -> None:
+    def _told(self, kind: str, event: dict[str, Any], into: list[Delta]) -> None:
         if kind in ("completed", "incomplete", "failed", "cancelled"):
             response = event.get("response")
             self._end(kind, response if type(response) is dict else {}, into)
@@ -546,9 +528,6 @@ class ResponsesReader:
         if missing:
             into.append(Delta(tool_calls=tuple(missing)))
         self.finished, self._finish = True, _finish_of({"status": kind, **response})
-
-    def _stop(self, kind: Any, text: str) -> None:
-        self.error, self._retryable, self.done = Failure(kind, text), True, True
 
     def result(self) -> Completion:
         """The answer as far as it came. Its `error` is set unless the stream said that the answer is complete."""
