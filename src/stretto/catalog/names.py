@@ -1,0 +1,181 @@
+"""Every name of a deployment and its policy, built once."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from stretto.catalog.deciding import evidence, route, sequential
+from stretto.catalog.panels import cascade, fuse, fusion
+from stretto.catalog.scope import Learned, Scope
+from stretto.catalog.usual import talkers
+from stretto.config import POLICY_KEYS, PolicySettings, Settings, near
+from stretto.errors import ConfigError, UnknownModel
+from stretto.gateway.wish import ALIASES, Wish
+from stretto.policies.fallback import Fallback
+from stretto.policies.route import Uniform
+from stretto.policies.solo import Solo
+from stretto.steps import Policy
+from stretto.types import Card
+
+__all__ = ["BUILT_IN", "ENTRY_POINTS", "Build", "Catalog"]
+
+BUILT_IN: Final = ("stretto", "stretto-ultra", "route", "cascade", "fuse", "fallback", *ALIASES)
+"""Names on the wire that always mean something."""
+
+ENTRY_POINTS: Final = "stretto.policies"
+"""The group of entry points in which other packages offer policy types."""
+
+Build = Callable[[Mapping[str, Any], Callable[[str], Policy]], Policy]
+"""What such an entry point holds. Raises `ValueError` with what is wrong with the options."""
+
+
+_NOTHING: Final = Learned()
+
+
+class Catalog:
+    """All names of a deployment. Everything is built at once, so that mistakes are known at the start.
+
+    Raises `ConfigError` for a policy or rule that names what does not exist, or itself.
+    """
+
+    def __init__(self, cards: Sequence[Card], settings: Settings, learned: Learned = _NOTHING) -> None:
+        self._policies: dict[str, Policy] = {}
+        self._builder = builder = _Builder(tuple(cards), settings, learned)
+        for name in (*(card.id for card in cards), *BUILT_IN, *settings.policies):
+            self._policies[name] = builder.policy(name)
+        self._models = (
+            *cards,
+            *(_card(name, self._policies[name], builder.scope) for name in builder.scope.names),
+        )
+
+    def resolve(self, name: str) -> Policy:
+        """The policy that a name on the wire stands for, the same object every time. Raises `UnknownModel`."""
+        found = self._policies.get(name)
+        if found is None:
+            hint = near(name, self._policies) or "."
+            raise UnknownModel(
+                f'There is no model "{name}"{hint} GET /v1/models lists workers and policies, `stretto pool list` the workers.',
+                param="model",
+            )
+        return found
+
+    def fusion(self, wish: Wish, name: str) -> Policy | None:
+        """The policy of a wish for fusion in a request to `name`; `None` where that is a worker that is called like an alias.
+
+        Raises `RequestError` for a preset that does not exist.
+        """
+        if name in ALIASES and isinstance(self._policies[name], Solo):
+            return None
+        return fusion(self._builder.scope, wish)
+
+    def models(self) -> Sequence[Card]:
+        """Every name as a card: the workers, then the policies, which carry the label `kind = "policy"`."""
+        return self._models
+
+
+class _Builder:
+    """Builds each policy once, on demand, so that they may refer to each other in any order but not in a circle."""
+
+    def __init__(self, cards: tuple[Card, ...], settings: Settings, learned: Learned) -> None:
+        workers = frozenset(card.id for card in cards)
+        names = tuple(dict.fromkeys(name for name in (*BUILT_IN, *settings.policies) if name not in workers))
+        self.scope = Scope(cards, settings, learned, workers, names, self.policy)
+        self._built: dict[str, Policy] = {}
+        self._under_way: list[str] = []
+
+    def policy(self, name: str, where: str = "") -> Policy:
+        """The policy of a name; `where` is the place in the configuration that uses it."""
+        if name in self._built:
+            return self._built[name]
+        if name in self._under_way:
+            circle = " -> ".join([*self._under_way[self._under_way.index(name) :], name])
+            raise ConfigError(f"{where}: policies refer to each other in a circle: {circle}")
+        self.scope.known((name,), where)
+        self._under_way.append(name)
+        self._built[name] = self._build(name)
+        self._under_way.pop()
+        return self._built[name]
+
+    def _build(self, name: str) -> Policy:
+        scope = self.scope
+        if name in scope.workers:
+            return Solo(name)
+        if (own := scope.settings.policies.get(name)) is not None:
+            return self._own(own)
+        match name:
+            case "route":
+                return route(scope, PolicySettings(name, "route"))
+            case "cascade":
+                return cascade(scope, PolicySettings(name, "cascade"))
+            case "fallback":
+                return Fallback(tuple(card.id for card in talkers(scope.cards)))
+            case "stretto":
+                if (found := evidence(scope)) is not None:
+                    return found
+                return self.policy("route" if scope.learned.table is not None else "cascade")
+            case "stretto-ultra":
+                return self.policy("fuse")
+        if name in ALIASES:
+            preset, asks = ALIASES[name]
+            return fusion(scope, Wish(preset=preset, asks=asks))
+        return fuse(scope, PolicySettings(name, "fuse"))
+
+    def _own(self, own: PolicySettings) -> Policy:
+        scope = self.scope
+        match own.type:
+            case "solo":
+                return Solo(scope.one(own, "worker"))
+            case "route":
+                return route(scope, own)
+            case "cascade":
+                return cascade(scope, own)
+            case "fuse":
+                return fuse(scope, own)
+            case "fallback":
+                return Fallback(scope.some(own, "workers"))
+            case "sequential":
+                return sequential(scope, own)
+            case "random":
+                return Uniform(scope.some(own, "among") if "among" in own.options else ())
+        return self._third_party(own)
+
+    def _third_party(self, own: PolicySettings) -> Policy:
+        from importlib import metadata  # late: it loads the e-mail parser
+
+        found = {point.name: point for point in metadata.entry_points(group=ENTRY_POINTS)}
+        if own.type not in found:
+            known = (*POLICY_KEYS, *found)
+            raise ConfigError(
+                f'{own.where}.type: there is no policy type "{own.type}"{near(own.type, known) or "."} '
+                f"There are: {', '.join(known)}"
+            )
+        build: Build = found[own.type].load()
+        try:
+            return build(own.options, lambda name: self.policy(name, own.where))
+        except ValueError as error:
+            raise ConfigError(f"{own.where}: {error}") from error
+
+
+def _card(name: str, policy: Policy, scope: Scope) -> Card:
+    own = scope.settings.policies.get(name)
+    kind = own.type if own else type(policy).__name__.lower()
+    return Card(
+        name,
+        labels={"kind": "policy", "type": kind},
+        abilities=frozenset().union(*(card.abilities for card in scope.cards)),
+        description=_ABOUT.get(name, "") if own is None else f"the owner's own, of type {kind}",
+        priced=False,
+    )
+
+
+_ABOUT: Final[Mapping[str, str]] = {
+    "stretto": "rules, then the first `sequential` policy; without one: `route` if a table was learned, else `cascade`",
+    "stretto-ultra": "for now: `fuse`",
+    "route": "rules first, then what was learned per kind of task, then the default or the cheapest worker",
+    "cascade": "cheap first, a check, then dearer",
+    "fuse": "several workers side by side, and a vote",
+    "stretto/fusion": "a panel, an analyst that compares, and a writer",
+    "stretto/fusion-flash": "the same with cheap workers",
+    "openrouter/fusion": "one worker that may call a panel, as OpenRouter's name has it",
+    "openrouter/fusion-flash": "the same with cheap workers",
+    "fallback": "one worker after the other until one answers",
+}
