@@ -2,15 +2,14 @@
 
 import hashlib
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from stretto import __version__, artifacts, sparring
-from stretto.artifacts import Artifact
-from stretto.catalog import Catalog, Learned
+from stretto import __version__, sparring
+from stretto.catalog import Catalog, equipped
 from stretto.config import Settings, WorkerSettings, loopback
 from stretto.engine.run import Engine
 from stretto.errors import ConfigError
@@ -24,15 +23,13 @@ from stretto.ledger.process import process_id
 from stretto.ledger.read import Reader
 from stretto.ledger.sqlite import connect, index_path, migrate
 from stretto.ledger.states import SqliteStates
-from stretto.policies.cascade import THRESHOLDS_SCHEMA
-from stretto.policies.route import TABLE_SCHEMA
 from stretto.pool.discover import Found, discover, http_probe
 from stretto.pool.http import HttpClient
 from stretto.pool.local import LlamaRuntime
 from stretto.pool.worker import Place, Worker, WorkerPool, describe
 from stretto.sparring.pool import PoolEntry
 
-__all__ = ["World", "check_access", "find_workers", "learned", "needs_key", "open_world"]
+__all__ = ["World", "check_access", "find_workers", "needs_key", "open_world"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,32 +129,13 @@ async def find_workers(settings: Settings, environ: Mapping[str, str] | None = N
     return Found(workers, lines)
 
 
-def learned(data: Path, workers: Iterable[str]) -> Learned:
-    """What was learned about these workers: in the data folder's `artifacts`, else what ships with the sparring models.
-
-    The shipped ones serve a pool of sparring models only: they know nothing of others, so others would never be chosen.
-    """
-    shipped = Path(sparring.__file__).parent / "artifacts"
-    known = {entry.id for entry in sparring.entries()} if (shipped / "route-table.json").exists() else set()
-    use_shipped = set(workers) <= known
-
-    def find(name: str, schema: str) -> Artifact | None:
-        for folder, usable in ((data / "artifacts", True), (shipped, use_shipped)):
-            if usable and (folder / name).exists():
-                return artifacts.read(folder / name, schema)
-        return None
-
-    return Learned(find("route-table.json", TABLE_SCHEMA), find("thresholds.json", THRESHOLDS_SCHEMA))
-
-
-def _writers(pool: WorkerPool) -> list[str]:
-    """The workers that write text: an embedder beside them changes nothing of what was learned."""
-    return [card.id for card in pool.cards() if "text" in card.abilities]
-
-
 @asynccontextmanager
-async def open_world(settings: Settings, found: Found | None = None) -> AsyncIterator[World]:
+async def open_world(
+    settings: Settings, found: Found | None = None, *, artefacts: Path | None = None
+) -> AsyncIterator[World]:
     """The world of this process, for as long as the context lasts. `found` spares looking for workers again.
+
+    `artefacts`: a folder of learned ones that go before those of the data folder.
 
     Raises `ConfigError` and `LedgerError`, before anything is served.
     """
@@ -170,8 +148,9 @@ async def open_world(settings: Settings, found: Found | None = None) -> AsyncIte
         stack.push_async_callback(transport.close)
         local = LlamaRuntime(data)
         stack.push_async_callback(local.close)
-        pool = WorkerPool(found.workers, transport, local=local)
-        catalog = Catalog(pool.cards(), settings, learned(data, _writers(pool)))
+        workers, known = equipped(settings, found.workers, artefacts)
+        pool = WorkerPool(workers, transport, local=local)
+        catalog = Catalog(pool.cards(), settings, known)
         store = JournalStore(
             data,
             process=process,

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from stretto import artifacts
-from stretto.app import check_access, find_workers, learned, needs_key, open_world
+from stretto.app import check_access, find_workers, needs_key, open_world
 from stretto.artifacts import Artifact
+from stretto.catalog import learned
 from stretto.config import Settings, parse
 from stretto.errors import ConfigError
 from stretto.ledger.keys import Keys

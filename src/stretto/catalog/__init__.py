@@ -20,7 +20,7 @@ A `[policy.NAME]` of the same name replaces a built-in one. Other packages offer
 `stretto.policies`: a callable that takes the options of the table and a function from names to policies.
 """
 
+from stretto.catalog.learned import Learned, equipped, learned
 from stretto.catalog.names import BUILT_IN, ENTRY_POINTS, Build, Catalog
-from stretto.catalog.scope import Learned
 
-__all__ = ["BUILT_IN", "ENTRY_POINTS", "Build", "Catalog", "Learned"]
+__all__ = ["BUILT_IN", "ENTRY_POINTS", "Build", "Catalog", "Learned", "equipped", "learned"]

@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from stretto.catalog.deciding import evidence, route, sequential
+from stretto.catalog.learned import Learned
 from stretto.catalog.panels import cascade, fuse, fusion
-from stretto.catalog.scope import Learned, Scope
+from stretto.catalog.scope import Scope
 from stretto.catalog.usual import talkers
 from stretto.config import POLICY_KEYS, PolicySettings, Settings, near
 from stretto.errors import ConfigError, UnknownModel

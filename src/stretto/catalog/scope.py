@@ -6,20 +6,13 @@ from pathlib import Path
 
 from stretto import artifacts
 from stretto.artifacts import Artifact
+from stretto.catalog.learned import Learned
 from stretto.config import PolicySettings, Settings, near
 from stretto.errors import ConfigError
 from stretto.steps import Policy
 from stretto.types import Card
 
-__all__ = ["Learned", "Scope"]
-
-
-@dataclass(frozen=True, slots=True)
-class Learned:
-    """What was learned about this pool beforehand: the table that `route` reads, the thresholds that `cascade` reads."""
-
-    table: Artifact | None = None
-    thresholds: Artifact | None = None
+__all__ = ["Scope"]
 
 
 @dataclass(frozen=True, slots=True)

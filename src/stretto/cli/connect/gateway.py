@@ -61,8 +61,8 @@ class Gateway:
 
 def configured(config: Path | None, data: Path | None, key: str | None) -> Gateway:
     """The gateway as the configuration has it; it need not run. Raises `ConfigError`."""
-    from stretto.app import find_workers, learned, needs_key
-    from stretto.catalog import Catalog
+    from stretto.app import find_workers, needs_key
+    from stretto.catalog import Catalog, equipped
     from stretto.ledger.keys import Keys
     from stretto.ledger.sqlite import index_path
 
@@ -72,8 +72,8 @@ def configured(config: Path | None, data: Path | None, key: str | None) -> Gatew
         raise ConfigError(
             "server.port is 0, any free port: name the address that `stretto serve` prints with --url"
         )
-    cards = [worker.card for worker in asyncio.run(find_workers(settings)).workers]
-    names = Catalog(cards, settings, learned(settings.data, (card.id for card in cards))).models()
+    workers, known = equipped(settings, asyncio.run(find_workers(settings)).workers)
+    names = Catalog([worker.card for worker in workers], settings, known).models()
     if key is None:
         key = ""
         if index_path(settings.data).exists():
