@@ -20,6 +20,7 @@ def route(scope: Scope, own: PolicySettings) -> Policy:
         table=None if table is None else Table(table),
         default=scope.one(own, "default") if "default" in own.options else "",
         among=scope.some(own, "among") if "among" in own.options else (),
+        explore=own.options.get("explore", 0.0),
     )
 
 
@@ -32,16 +33,12 @@ def sequential(scope: Scope, own: PolicySettings) -> Policy:
     found = scope.artifact(own, "artifact", EVIDENCE_SCHEMA)
     try:
         evidence = Evidence(found)
-    except ImportError:
-        raise ConfigError(
-            f"{own.where}: a sequential policy needs numpy: pip install 'stretto[evidence]'"
-        ) from None
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(
             f"{own.where}.artifact: is not what `stretto train evidence` writes: {error!r}"
         ) from None
     scope.known(evidence.workers, f"{own.where}.artifact", policies=False)
-    return Sequential(evidence, own.options.get("price"))
+    return Sequential(evidence, own.options.get("price"), own.options.get("explore", 0.0))
 
 
 def evidence(scope: Scope) -> Policy | None:

@@ -1,70 +1,52 @@
 """`stretto eval`: on recorded outcomes, tasks of one's own, reasoning-gym, or the sparring problems; and `eval audit`."""
 
-import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Final
 
 import click
 from click.core import ParameterSource
 
-from stretto.cli.evaluate import evaluate as sparring_command
-from stretto.cli.options import settings_of, usd_option
-from stretto.cli.progress import progress
+from stretto.cli.comparing import Wanted, evaluated
+from stretto.cli.options import folder_options, json_option, usd_option
 from stretto.cli.terminal import dump, short, table
-from stretto.errors import ConfigError
-
-if TYPE_CHECKING:
-    from stretto.evaluation.comparison import Comparison
-    from stretto.evaluation.graders import Grader
-    from stretto.evaluation.runner import Asking, Contender, Log, Result
-    from stretto.evaluation.tasks import Item
-    from stretto.policies.sequential import Sequential
-    from stretto.steps import Policy
 
 __all__ = ["evaluation"]
 
-_SHARED = ("count", "seed", "policies", "out", "concurrency", "as_json", "config", "data")
-"""Options of the sparring evaluation that every other one has too."""
+_FITS: Final[Mapping[str, tuple[str, ...]]] = {
+    "workers": ("recorded", "tasks", "families"),
+    "artefact": ("recorded", "tasks", "families", "sparring"),
+    "grader": ("tasks",),
+    "samples": ("tasks", "families", "sparring"),
+    "sets": ("sparring",),
+    "pool": ("sparring",),
+    "url": ("sparring",),
+    "key": ("sparring",),
+}
+"""What each option that is not for everything is for."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """What was asked for on the command line."""
-
-    source: str
-    path: Path | None
-    families: tuple[str, ...]
-    n: int | None
-    policies: tuple[str, ...]
-    workers: tuple[str, ...]
-    artefact: Path | None
-    samples: int
-    grader: str
-    out: Path
-    concurrency: int
-    asking: "Asking"
-    config: Path | None
-    data: Path | None
-
-
-class _Eval(click.Group):
-    """A command with options of its own and one command below it. It also takes the sparring evaluation's options."""
-
-    def __init__(self, *args: Any, **named: Any) -> None:
-        super().__init__(*args, **named)
-        names = {p.name for p in self.params}
-        self.params = [*self.params, *(p for p in sparring_command.params if p.name not in names)]
+_LOCAL: Final = (
+    "pool",
+    "artefact",
+    "samples",
+    "dial",
+    "temperature",
+    "max_tokens",
+    "limit_usd",
+    "config",
+    "data",
+)
+"""What does not go with a gateway that answers: it has its own pool and settings."""
 
 
 @click.group(
     "eval",
-    cls=_Eval,
     invoke_without_command=True,
     epilog="\b\nExamples:\n  stretto eval --tasks mine.jsonl --policy stretto,route\n"
     "  stretto eval --recorded outcomes/ --policy sequential@0.2,sequential@0.8 --artefact evidence.json\n"
-    "  stretto eval --sparring\n  stretto eval audit evaluation\n",
+    "  stretto eval --sparring -n 200 --set mix\n  stretto eval --sparring --policy trinity,conductor --artefact trained/\n"
+    "  stretto eval --sparring --pool dominated\n  stretto eval --sparring --url http://127.0.0.1:8700/v1\n"
+    "  stretto eval audit evaluation\n",
 )
 @click.option("--sparring", is_flag=True, help="On the held-out sparring problems.")
 @click.option(
@@ -76,11 +58,25 @@ class _Eval(click.Group):
 @click.option(
     "--gym", "families", multiple=True, metavar="FAMILY", help="On fresh problems of a reasoning-gym family."
 )
+@click.option(
+    "-n",
+    "--n",
+    "count",
+    type=click.IntRange(2),
+    help="Items; of sparring problems 600, of a gym family 50, else all.",
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Of the problems and of every draw.")
+@click.option(
+    "--policy",
+    "policies",
+    multiple=True,
+    help="A policy to compare, NAME or NAME@DIAL; several, or with commas.",
+)
 @click.option("--worker", "workers", multiple=True, help="Only these workers; default all.")
 @click.option(
     "--artefact",
     type=click.Path(path_type=Path),
-    help="What was learned (train evidence): the policy `sequential`.",
+    help="What was learned: a file (of `train evidence`: the policy `sequential`), or a folder of artefacts.",
 )
 @click.option("--grader", default="exact", show_default=True, help="Grades tasks that name no grader.")
 @click.option(
@@ -96,6 +92,31 @@ class _Eval(click.Group):
 @click.option("--temperature", type=click.FloatRange(0, 2), help="Default: each model's own.")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Bounds every answer.")
 @usd_option("--limit-usd", "Ceiling in USD for the whole evaluation.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("evaluation"),
+    show_default=True,
+    help="Where the report and every answer go.",
+)
+@click.option("--concurrency", type=click.IntRange(1, 64), default=4, show_default=True)
+@click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    default=("simple",),
+    show_default=True,
+    help="Sparring problems: simple, handovers, composite, triples, pairs, wordings, mix; several take turns.",
+)
+@click.option(
+    "--pool", "pool", help="Some sparring workers and families only: `dominated`, or a file in TOML."
+)
+@click.option(
+    "--url", help="Let a running gateway answer the sparring problems, such as http://127.0.0.1:8700/v1."
+)
+@click.option("--key", envvar="STRETTO_KEY", default="", help="The key for --url (environment STRETTO_KEY).")
+@json_option
+@folder_options
 @click.pass_context
 def evaluation(ctx: click.Context, /, **options: Any) -> None:
     """Compare workers, policies and controls on the same items: quality, money and calls, with paired intervals and a verdict.
@@ -109,23 +130,44 @@ def evaluation(ctx: click.Context, /, **options: Any) -> None:
     if len(sources) != 1:
         raise click.UsageError("say on what to evaluate: one of --tasks, --recorded, --gym, --sparring")
     (source,) = sources
-    theirs = {str(p.name) for p in sparring_command.params}
-    foreign = set(options) - theirs if source == "sparring" else theirs - set(_SHARED)
-    for name in foreign - {source}:
+    flag = "gym" if source == "families" else source
+    _refuse(ctx, [name for name, fits in _FITS.items() if source not in fits], f"--{flag}")
+    if options["url"]:
+        _refuse(ctx, _LOCAL, "--url")
+    wanted = _wanted(source, options)
+    if not options["url"]:
+        evaluated(wanted, options["as_json"])
+        return
+    from stretto.cli.remote_sparring import evaluated_remotely
+
+    evaluated_remotely(
+        options["url"],
+        options["key"],
+        wanted.policies or ("route", "cascade", "fuse"),
+        wanted.sets,
+        wanted.n or 600,
+        wanted.asking.seed,
+        wanted.out,
+        wanted.concurrency,
+        options["as_json"],
+    )
+
+
+def _refuse(ctx: click.Context, names: Iterable[str], what: str) -> None:
+    """Raises `UsageError` if one of these options was given on the command line."""
+    for name in names:
         if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             flag = next(max(p.opts, key=len) for p in ctx.command.get_params(ctx) if p.name == name)
-            raise click.UsageError(f"{flag} does not go with --{'gym' if source == 'families' else source}")
-    if source == "sparring":
-        ctx.invoke(sparring_command, **{name: options[name] for name in theirs})
-        return
-    counted = ctx.get_parameter_source("count") is ParameterSource.COMMANDLINE
-    _evaluate(_wanted(source, options, options["count"] if counted else None), options["as_json"])
+            raise click.UsageError(f"{flag} does not go with {what}")
 
 
-def _wanted(source: str, options: Mapping[str, Any], n: int | None) -> _Wanted:
+def _wanted(source: str, options: Mapping[str, Any]) -> Wanted:
     from stretto.evaluation.runner import Asking
+    from stretto.evaluation.sets import sets_named
 
     temperature = options["temperature"]
+    if temperature is None and source == "sparring":
+        temperature = 0.0  # the shipped figures are of greedy answers
     asking = Asking(
         seed=options["seed"],
         dial=options["dial"],
@@ -133,11 +175,11 @@ def _wanted(source: str, options: Mapping[str, Any], n: int | None) -> _Wanted:
         max_tokens=options["max_tokens"],
         usd=options["limit_usd"],
     )
-    return _Wanted(
+    return Wanted(
         source,
-        options[source] if source != "families" else None,
+        options[source] if source in ("recorded", "tasks") else None,
         options["families"],
-        n,
+        options["count"],
         tuple(name for given in options["policies"] for name in given.split(",")),
         tuple(name for given in options["workers"] for name in given.split(",")),
         options["artefact"],
@@ -148,192 +190,8 @@ def _wanted(source: str, options: Mapping[str, Any], n: int | None) -> _Wanted:
         asking,
         options["config"],
         options["data"],
-    )
-
-
-def _evaluate(wanted: _Wanted, as_json: bool) -> None:
-    from stretto.evaluation.runner import Log
-
-    log = Log(wanted.out / "results.jsonl")
-    try:
-        run = _recorded if wanted.source == "recorded" else _live
-        comparison, names = asyncio.run(run(wanted, log))
-    finally:
-        log.close()
-    if as_json:
-        dump(
-            {
-                "verdict": comparison.verdict,
-                "n": comparison.n,
-                "best": comparison.best,
-                "out": str(wanted.out),
-            }
-        )
-        return
-    _show(comparison)
-    click.echo(f"\n{comparison.verdict}\n\n{wanted.out}: {', '.join(names)}")
-
-
-async def _recorded(wanted: _Wanted, log: "Log") -> "tuple[Comparison, list[str]]":
-    from stretto.catalog import Catalog
-    from stretto.config import Settings
-    from stretto.engine.run import Engine
-    from stretto.evaluation import tables
-    from stretto.evaluation.comparison import compare, recorded_columns
-    from stretto.evaluation.recorded import RecordedPool
-    from stretto.evaluation.runner import play
-    from stretto.evaluation.tasks import recorded_items
-    from stretto.ledger.memory import MemoryStore
-
-    assert wanted.path is not None
-    whole = tables.read(wanted.path)
-    known = whole.only(workers=wanted.workers or whole.covering(), complete=True)
-    left = [w for w in whole.workers if w not in known.workers]
-    notes = [
-        "Answers, scores and costs are the recorded ones; nothing was asked. A call that asks something else than an item (of a "
-        "judge, of a verifier) is on no record and fails.",
-    ]
-    if len(known.items) < len(whole.items) or (left and not wanted.workers):
-        lost = len(whole.items) - len(known.items)
-        notes.append(
-            f"Left out, since not everything is recorded: {lost} items, workers: {', '.join(left) or 'none'}."
-        )
-    if not known.items or len(known.workers) < 2:
-        raise ConfigError(f"{wanted.path}: no two workers were recorded on the same items")
-    items = recorded_items(known)
-    dev = [i for i in items if i.split != "train"]
-    if not dev or len(dev) == len(items):  # no split that could serve: cross-fitted
-        items = dev = [replace(i, split="") for i in items]
-    if wanted.n is not None:
-        dev = dev[: wanted.n]
-        kept = {i.id for i in dev}
-        items = [i for i in items if i.split == "train" or i.id in kept]
-        ids = {i.id for i in items}
-        known = known.only(lambda item: item.id in ids)
-    pool, store = RecordedPool(known), MemoryStore()
-    engine = Engine(pool, store)
-    catalog = Catalog(pool.cards(), Settings())
-    names = wanted.policies or (("sequential",) if wanted.artefact else ("cascade", "fuse"))
-    contenders = _contenders(names, catalog.resolve, wanted)
-    with progress(len(dev) * len(contenders), "evaluating") as tick:
-        found = await play(
-            engine,
-            store,
-            pool.cards(),
-            dev,
-            contenders,
-            log,
-            wanted.asking,
-            concurrency=wanted.concurrency,
-            tick=tick,
-        )
-    comparison = compare(items, recorded_columns(known), found, seed=wanted.asking.seed, notes=notes)
-    return comparison, _save(wanted, comparison, items, found, f"{known.name}, recorded")
-
-
-async def _live(wanted: _Wanted, log: "Log") -> "tuple[Comparison, list[str]]":
-    from stretto.app import open_world
-    from stretto.evaluation.comparison import columns_of, compare
-    from stretto.evaluation.graders import judge
-    from stretto.evaluation.runner import Contender, play
-    from stretto.evaluation.tasks import own_items, reasoning_gym_items
-    from stretto.policies.solo import Solo
-
-    async with open_world(settings_of(wanted.config, wanted.data)) as world:
-
-        def judged(worker: str, question: str) -> "Grader":
-            world.catalog.resolve(worker)
-            return judge(world.engine, worker, lambda answer: question)
-
-        if wanted.path is not None:
-            items = own_items(wanted.path, default=wanted.grader, judge=judged)[: wanted.n]
-        else:
-            items = reasoning_gym_items(wanted.families, wanted.n or 50, wanted.asking.seed)
-        cards = [card for card in world.pool.cards() if "text" in card.abilities]
-        workers = wanted.workers or tuple(card.id for card in cards)
-        solos = [Contender(name, world.catalog.resolve(name), "worker") for name in workers]
-        contenders = _contenders(wanted.policies or ("stretto",), world.catalog.resolve, wanted)
-        more = (wanted.samples - 1) * len(items)
-
-        async def ask(several: "Sequence[Contender]") -> "dict[str, list[Result]]":
-            return await play(
-                world.engine,
-                world.store,
-                world.pool.cards(),
-                items,
-                several,
-                log,
-                wanted.asking,
-                concurrency=wanted.concurrency,
-                tick=tick,
-            )
-
-        with progress(len(items) * len(solos + contenders) + more, "evaluating") as tick:
-            alone = await ask(solos)
-            best = max(alone, key=lambda name: sum(r.score for r in alone[name]))
-            again = [Contender(f"{best}#{k}", Solo(best), "worker", k) for k in range(2, wanted.samples + 1)]
-            alone |= await ask(again)
-            found = await ask(contenders)
-        comparison = compare(items, columns_of(items, alone), found, seed=wanted.asking.seed)
-    title = wanted.path.name if wanted.path else f"reasoning-gym: {', '.join(wanted.families)}"
-    return comparison, _save(wanted, comparison, items, alone | found, title)
-
-
-def _contenders(names: "Sequence[str]", resolve: Any, wanted: _Wanted) -> "list[Contender]":
-    """Policies by name; `NAME@DIAL` sets the dial of one."""
-    from stretto.evaluation.runner import Contender
-
-    learned = _learned(wanted.artefact) if wanted.artefact else None
-    found = []
-    for name in dict.fromkeys(names):
-        base, at, dial = name.partition("@")
-        try:
-            turned = float(dial) if at else None
-        except ValueError:
-            turned = -1.0
-        if turned is not None and not 0 <= turned <= 1:
-            raise ConfigError(f'--policy {name}: what follows "@" is the dial, a number from 0 to 1')
-        policy: Policy = learned if learned is not None and base == "sequential" else resolve(base)
-        found.append(Contender(name, policy, dial=turned))
-    return found
-
-
-def _learned(file: Path) -> "Sequential":
-    from stretto import artifacts
-    from stretto.policies.sequential import EVIDENCE_SCHEMA, Evidence, Sequential
-
-    return Sequential(Evidence(artifacts.read(file, EVIDENCE_SCHEMA)))
-
-
-def _save(
-    wanted: _Wanted,
-    comparison: "Comparison",
-    items: "Sequence[Item]",
-    results: "Mapping[str, Sequence[Result]]",
-    title: str,
-) -> list[str]:
-    from stretto import __version__
-    from stretto.evaluation.report import save
-
-    made = {"stretto": __version__, "seed": wanted.asking.seed, "dial": wanted.asking.dial}
-    if wanted.artefact is not None:
-        made["artefact"] = wanted.artefact.name
-    return save(wanted.out, comparison, items, results, title=title, provenance=made)
-
-
-def _show(comparison: "Comparison") -> None:
-    rows = []
-    for r in sorted(comparison.rows, key=lambda r: ("policy", "control", "bound", "worker").index(r.kind)):
-        d = r.compared.difference
-        gap = f"{100 * d.value:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}]"
-        cost = "-" if r.compared.cost != r.compared.cost else f"x{r.compared.cost:.2f}"
-        rows.append(
-            (r.name, r.kind, f"{100 * r.compared.score:.1f}", gap, cost, f"{r.compared.calls:.1f}", r.verdict)
-        )
-    columns = ("", "kind", "score", "to best single", "cost", "calls", "verdict")
-    table(columns, rows, right=("score", "cost", "calls"))
-    click.echo(
-        f"\n{comparison.n} items; best single worker {comparison.best}, chosen on {comparison.chosen_on}."
+        sets_named(options["sets"]),
+        options["pool"],
     )
 
 

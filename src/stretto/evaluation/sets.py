@@ -12,9 +12,13 @@ from typing import Final
 
 from stretto import sparring
 from stretto.errors import ConfigError
+from stretto.evaluation.graders import Grade, Grader
+from stretto.evaluation.tasks import Item
+from stretto.sparring.graders import grade
 from stretto.sparring.problems import FAMILIES, Problem, Split, composites, handovers, problems
+from stretto.types import Answer, Message
 
-__all__ = ["SETS", "SubPool", "problem_set", "sets_named", "sub_pool"]
+__all__ = ["SETS", "SubPool", "problem_set", "sets_named", "sparring_items", "sub_pool"]
 
 _Make = Callable[[Sequence[str], Split, int, int], list[Problem]]
 
@@ -70,6 +74,40 @@ def problem_set(
         for name, share in zip(names, shares, strict=True)
     ]
     return [made[index % len(names)][index // len(names)] for index in range(n)]
+
+
+def sparring_items(
+    sets: Sequence[str], n: int, seed: int, families: Sequence[str] = FAMILIES, *, choosing: int = 200
+) -> list[Item]:
+    """The same as items of an evaluation: `n` held-out problems to report (`dev`), and before them `choosing` calibration
+    problems on which the best single worker is chosen (`train`). The task of an item is its set, or, where only simple problems
+    are asked, its family.
+    """
+    made = [("train", p) for p in problem_set(sets, "calibration", choosing, seed, families)]
+    made += [("dev", p) for p in problem_set(sets, "test", n, seed, families)]
+    by_family = list(sets) == ["simple"]
+    return [
+        Item(
+            f"{split}/{problem.id}",
+            (Message("user", problem.prompt),),
+            _graded(problem),
+            "sparring",
+            problem.answer,
+            problem.family if by_family else problem.id.partition("/")[0],
+            split,
+        )
+        for split, problem in made
+    ]
+
+
+def _graded(problem: Problem) -> Grader:
+    async def check(answer: Answer, reference: str) -> Grade:
+        if answer.error is not None:
+            return Grade(0.0, f"no answer: {answer.error.kind}")
+        score = grade(problem, answer.text)
+        return Grade(score, "equal to the right answer" if score else f"not {reference}")
+
+    return check
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,287 @@
+"""What `stretto eval` runs: the recorded, the own, reasoning-gym's and the sparring items, through the one engine."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stretto.cli.options import settings_of
+from stretto.cli.progress import progress
+from stretto.cli.terminal import dump, table
+from stretto.errors import ConfigError
+
+if TYPE_CHECKING:
+    from stretto.app import World
+    from stretto.evaluation.comparison import Comparison
+    from stretto.evaluation.graders import Grader
+    from stretto.evaluation.runner import Asking, Contender, Log, Result
+    from stretto.evaluation.sets import SubPool
+    from stretto.evaluation.tasks import Item
+    from stretto.policies.sequential import Sequential
+    from stretto.pool.discover import Found
+    from stretto.steps import Policy
+
+__all__ = ["Wanted", "evaluated"]
+
+_CHOOSING = 200
+"""Calibration problems on which the best single sparring worker is chosen; fewer where fewer are asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What was asked for on the command line. `sets` and `pool` are of the sparring problems."""
+
+    source: str
+    path: Path | None
+    families: tuple[str, ...]
+    n: int | None
+    policies: tuple[str, ...]
+    workers: tuple[str, ...]
+    artefact: Path | None
+    samples: int
+    grader: str
+    out: Path
+    concurrency: int
+    asking: "Asking"
+    config: Path | None
+    data: Path | None
+    sets: tuple[str, ...] = ()
+    pool: str | None = None
+
+
+def evaluated(wanted: Wanted, as_json: bool) -> None:
+    """Evaluate, save, and show what came of it."""
+    from stretto.evaluation.runner import Log
+
+    log = Log(wanted.out / "results.jsonl")
+    try:
+        run = _recorded if wanted.source == "recorded" else _live
+        comparison, names = asyncio.run(run(wanted, log))
+    finally:
+        log.close()
+    if as_json:
+        dump(
+            {
+                "verdict": comparison.verdict,
+                "n": comparison.n,
+                "best": comparison.best,
+                "out": str(wanted.out),
+            }
+        )
+        return
+    _show(comparison)
+    click.echo(f"\n{comparison.verdict}\n\n{wanted.out}: {', '.join(names)}")
+
+
+async def _recorded(wanted: Wanted, log: "Log") -> "tuple[Comparison, list[str]]":
+    from stretto.catalog import Catalog
+    from stretto.config import Settings
+    from stretto.engine.run import Engine
+    from stretto.evaluation import tables
+    from stretto.evaluation.comparison import compare, recorded_columns
+    from stretto.evaluation.recorded import RecordedPool
+    from stretto.evaluation.runner import play
+    from stretto.evaluation.tasks import recorded_items
+    from stretto.ledger.memory import MemoryStore
+
+    assert wanted.path is not None
+    whole = tables.read(wanted.path)
+    known = whole.only(workers=wanted.workers or whole.covering(), complete=True)
+    left = [w for w in whole.workers if w not in known.workers]
+    notes = [
+        "Answers, scores and costs are the recorded ones; nothing was asked. A call that asks something else than an item (of a "
+        "judge, of a verifier) is on no record and fails.",
+    ]
+    if len(known.items) < len(whole.items) or (left and not wanted.workers):
+        lost = len(whole.items) - len(known.items)
+        notes.append(
+            f"Left out, since not everything is recorded: {lost} items, workers: {', '.join(left) or 'none'}."
+        )
+    if not known.items or len(known.workers) < 2:
+        raise ConfigError(f"{wanted.path}: no two workers were recorded on the same items")
+    items = recorded_items(known)
+    dev = [i for i in items if i.split != "train"]
+    if not dev or len(dev) == len(items):  # no split that could serve: cross-fitted
+        items = dev = [replace(i, split="") for i in items]
+    if wanted.n is not None:
+        dev = dev[: wanted.n]
+        kept = {i.id for i in dev}
+        items = [i for i in items if i.split == "train" or i.id in kept]
+        ids = {i.id for i in items}
+        known = known.only(lambda item: item.id in ids)
+    pool, store = RecordedPool(known), MemoryStore()
+    engine = Engine(pool, store)
+    catalog = Catalog(pool.cards(), Settings())
+    names = wanted.policies or (("sequential",) if wanted.artefact else ("cascade", "fuse"))
+    contenders = _contenders(names, catalog.resolve, wanted)
+    with progress(len(dev) * len(contenders), "evaluating") as tick:
+        found = await play(
+            engine,
+            store,
+            pool.cards(),
+            dev,
+            contenders,
+            log,
+            wanted.asking,
+            concurrency=wanted.concurrency,
+            tick=tick,
+        )
+    comparison = compare(items, recorded_columns(known), found, seed=wanted.asking.seed, notes=notes)
+    return comparison, _save(wanted, comparison, items, found, f"{known.name}, recorded")
+
+
+async def _live(wanted: Wanted, log: "Log") -> "tuple[Comparison, list[str]]":
+    from stretto.app import find_workers, open_world
+    from stretto.evaluation.comparison import columns_of, compare
+    from stretto.evaluation.runner import Contender, play
+    from stretto.evaluation.sets import sub_pool
+    from stretto.policies.solo import Solo
+
+    settings = settings_of(wanted.config, wanted.data)
+    workers = await find_workers(settings)
+    part = sub_pool(wanted.pool) if wanted.pool else None
+    if part is not None:
+        workers = _only(workers, part)
+    async with open_world(settings, workers, artefacts=_folder(wanted)) as world:
+        items, title = _items(wanted, world, part)
+        names = wanted.workers or _alone(wanted, world)
+        solos = [Contender(name, world.catalog.resolve(name), "worker") for name in names]
+        usual = ("route", "cascade", "fuse") if wanted.source == "sparring" else ("stretto",)
+        contenders = _contenders(wanted.policies or usual, world.catalog.resolve, wanted)
+        dev = [item for item in items if item.split != "train"]
+
+        async def ask(several: "Sequence[Contender]", those: "Sequence[Item]") -> "dict[str, list[Result]]":
+            return await play(
+                world.engine,
+                world.store,
+                world.pool.cards(),
+                those,
+                several,
+                log,
+                wanted.asking,
+                concurrency=wanted.concurrency,
+                tick=tick,
+            )
+
+        asks = len(items) * (len(solos) + wanted.samples - 1) + len(dev) * len(contenders)
+        with progress(asks, "evaluating") as tick:
+            alone = await ask(solos, items)
+            best = max(alone, key=lambda name: sum(r.score for r in alone[name]))
+            again = [Contender(f"{best}#{k}", Solo(best), "worker", k) for k in range(2, wanted.samples + 1)]
+            alone |= await ask(again, items)
+            found = await ask(contenders, dev)
+        comparison = compare(items, columns_of(items, alone), found, seed=wanted.asking.seed)
+    return comparison, _save(wanted, comparison, items, alone | found, title)
+
+
+def _items(wanted: Wanted, world: "World", part: "SubPool | None") -> "tuple[list[Item], str]":
+    """What is asked, and the title of the report."""
+    from stretto.evaluation.graders import judge
+    from stretto.evaluation.sets import sparring_items
+    from stretto.evaluation.tasks import own_items, reasoning_gym_items
+    from stretto.sparring import FAMILIES
+
+    def judged(worker: str, question: str) -> "Grader":
+        world.catalog.resolve(worker)
+        return judge(world.engine, worker, lambda answer: question)
+
+    if wanted.source == "sparring":
+        n = wanted.n or 600
+        families = part.families if part else FAMILIES
+        items = sparring_items(wanted.sets, n, wanted.asking.seed, families, choosing=min(n, _CHOOSING))
+        pool = f" on the pool {part.name}" if part else ""
+        return items, f"{n} held-out sparring problems ({', '.join(wanted.sets)}){pool}"
+    if wanted.path is not None:
+        return own_items(wanted.path, default=wanted.grader, judge=judged)[: wanted.n], wanted.path.name
+    items = reasoning_gym_items(wanted.families, wanted.n or 50, wanted.asking.seed)
+    return items, f"reasoning-gym: {', '.join(wanted.families)}"
+
+
+def _alone(wanted: Wanted, world: "World") -> tuple[str, ...]:
+    """The workers that are compared alone: whoever writes text; of the sparring models, those that solve problems."""
+    cards = [card for card in world.pool.cards() if "text" in card.abilities]
+    if wanted.source != "sparring":
+        return tuple(card.id for card in cards if card.labels.get("role", "solver") == "solver")
+    from stretto.sparring import entries
+
+    there = {card.id for card in cards}
+    solvers = tuple(e.id for e in entries() if e.role == "solver" and e.id in there)
+    if not solvers:
+        raise ConfigError("this pool has no sparring model; set `sparring = true` under [pool]")
+    return solvers
+
+
+def _only(found: "Found", pool: "SubPool") -> "Found":
+    """The workers that a named pool is made of."""
+    workers = tuple(worker for worker in found.workers if worker.id in pool.workers)
+    if len(workers) < len(pool.workers):
+        raise ConfigError(
+            f'the pool "{pool.name}" needs {", ".join(pool.workers)}; set `sparring = true` under [pool]'
+        )
+    return replace(found, workers=workers)
+
+
+def _folder(wanted: Wanted) -> Path | None:
+    """The folder of artefacts that was named, if it is one."""
+    return wanted.artefact if wanted.artefact is not None and wanted.artefact.is_dir() else None
+
+
+def _contenders(names: "Sequence[str]", resolve: Any, wanted: Wanted) -> "list[Contender]":
+    """Policies by name; `NAME@DIAL` sets the dial of one."""
+    from stretto.evaluation.runner import Contender
+
+    learned = _learned(wanted.artefact) if wanted.artefact and not wanted.artefact.is_dir() else None
+    found = []
+    for name in dict.fromkeys(names):
+        base, at, dial = name.partition("@")
+        try:
+            turned = float(dial) if at else None
+        except ValueError:
+            turned = -1.0
+        if turned is not None and not 0 <= turned <= 1:
+            raise ConfigError(f'--policy {name}: what follows "@" is the dial, a number from 0 to 1')
+        policy: Policy = learned if learned is not None and base == "sequential" else resolve(base)
+        found.append(Contender(name, policy, dial=turned))
+    return found
+
+
+def _learned(file: Path) -> "Sequential":
+    from stretto import artifacts
+    from stretto.policies.sequential import EVIDENCE_SCHEMA, Evidence, Sequential
+
+    return Sequential(Evidence(artifacts.read(file, EVIDENCE_SCHEMA)))
+
+
+def _save(
+    wanted: Wanted,
+    comparison: "Comparison",
+    items: "Sequence[Item]",
+    results: "Mapping[str, Sequence[Result]]",
+    title: str,
+) -> list[str]:
+    from stretto import __version__
+    from stretto.evaluation.report import save
+
+    made = {"stretto": __version__, "seed": wanted.asking.seed, "dial": wanted.asking.dial}
+    if wanted.artefact is not None:
+        made["artefact"] = wanted.artefact.name
+    return save(wanted.out, comparison, items, results, title=title, provenance=made)
+
+
+def _show(comparison: "Comparison") -> None:
+    rows = []
+    for r in sorted(comparison.rows, key=lambda r: ("policy", "control", "bound", "worker").index(r.kind)):
+        d = r.compared.difference
+        gap = f"{100 * d.value:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}]"
+        cost = "-" if r.compared.cost != r.compared.cost else f"x{r.compared.cost:.2f}"
+        rows.append(
+            (r.name, r.kind, f"{100 * r.compared.score:.1f}", gap, cost, f"{r.compared.calls:.1f}", r.verdict)
+        )
+    columns = ("", "kind", "score", "to best single", "cost", "calls", "verdict")
+    table(columns, rows, right=("score", "cost", "calls"))
+    click.echo(
+        f"\n{comparison.n} items; best single worker {comparison.best}, chosen on {comparison.chosen_on}."
+    )
