@@ -98,7 +98,7 @@ _WHEN: Final[Mapping[str, Check]] = {
 
 POLICY_KEYS: Final[Mapping[str, Mapping[str, Check]]] = {
     "solo": {"worker": a_name},
-    "route": {"among": some_texts, "default": a_name, "table": a_text},
+    "route": {"among": some_texts, "default": a_name, "table": a_text, "explore": a_number(0, 0.5)},
     "cascade": {
         "rungs": some_texts,
         "check": one_of("confidence", "agreement", "verifier"),
@@ -124,7 +124,7 @@ POLICY_KEYS: Final[Mapping[str, Mapping[str, Check]]] = {
         "temperature": a_number(0, 2),
         "wordings": one_of("standard", "compact"),
     },
-    "sequential": {"artifact": a_text, "price": a_number(0, 1)},
+    "sequential": {"artifact": a_text, "price": a_number(0, 1), "explore": a_number(0, 0.5)},
     "fallback": {"workers": some_texts},
     "random": {"among": some_texts},
 }

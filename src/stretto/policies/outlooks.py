@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from stretto.steps import Outlook, Quote, Span
 
-__all__ = ["beside", "maybe", "of_ask", "then"]
+__all__ = ["beside", "maybe", "of_ask", "one_of", "then"]
 
 
 def of_ask(quote: Quote, longest: Quote | None = None) -> Outlook:
@@ -48,3 +48,21 @@ def maybe(part: Outlook, chance: float) -> Outlook:
         return Span(0, chance * span.expected, span.most)
 
     return Outlook(scaled(part.calls), scaled(part.usd), scaled(part.seconds))
+
+
+def one_of(parts: Iterable[tuple[float, Outlook]]) -> Outlook:
+    """One of these, each with its chance: at least the least of them, at most the most. Nothing where there are none."""
+    drawn = list(parts)
+    if not drawn:
+        return Outlook()
+
+    def mixed(spans: list[Span]) -> Span:
+        expected = sum(chance * span.expected for (chance, _), span in zip(drawn, spans, strict=True))
+        return Span(min(s.least for s in spans), expected, max(s.most for s in spans))
+
+    outlooks = [part for _, part in drawn]
+    return Outlook(
+        mixed([o.calls for o in outlooks]),
+        mixed([o.usd for o in outlooks]),
+        mixed([o.seconds for o in outlooks]),
+    )

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from stretto.artifacts import Artifact
-from stretto.policies.outlooks import of_ask
+from stretto.policies.exploring import draw, odds
+from stretto.policies.outlooks import of_ask, one_of
 from stretto.policies.solo import Solo
-from stretto.steps import Ask, Choice, Note, Option, Outlook, Plan, Policy, Quotes, Span
+from stretto.steps import Ask, Choice, Note, Option, Outlook, Plan, Policy, Quotes
 from stretto.types import Answer, Card, Failure, Request
 
 __all__ = [
@@ -162,14 +163,16 @@ class Route:
     """Rules first, in order; then the table, under the request's dial; then `default`, or the cheapest worker there is.
 
     A prompt that is like no task of the table goes to `default`, else to the broadest worker under the dial, and the reason
-    says so. `among` limits the table's choice (empty: everyone in the pool who writes text).
+    says so. `among` limits the table's choice (empty: everyone in the pool who writes text). With chance `explore` another of
+    these is asked instead; never where a rule holds.
     """
 
-    CODE: ClassVar[str] = "2"
+    CODE: ClassVar[str] = "3"
     rules: tuple[Rule, ...] = ()
     table: Table | None = None
     default: str = ""
     among: tuple[str, ...] = ()
+    explore: float = 0.0
 
     def plan(self, request: Request) -> Plan:
         """One recorded choice, then the chosen policy's plan, or a tail ask to the chosen worker."""
@@ -185,8 +188,27 @@ class Route:
                     "denied", f"none of {', '.join(self.among) or 'the pool'} may be used for this request"
                 )
             )
+        if self.explore:
+            choice = self._drawn(request, choice)
         yield Note(choice)
         return Ask(choice.picked, speaks=True, reason=choice.reason)
+
+    def _worths(self, request: Request, choice: Choice) -> dict[str, float]:
+        """What may be explored, with its worth; 0 where nothing is known, which leaves it the half that goes by lot."""
+        may = {card.id for card in _among(request, self.among)}
+        return {o.name: o.estimates.get("worth", 0.0) for o in choice.options if o.name in may}
+
+    def _drawn(self, request: Request, choice: Choice) -> Choice:
+        """The choice after the lot, with every option's chance."""
+        lot = draw(request, choice.picked, self._worths(request, choice), self.explore)
+        options = []
+        for option in choice.options:
+            chance = {"probability": lot.chances[option.name]} if option.name in lot.chances else {}
+            passed = option.rejected or ("not drawn" if option.name in lot.chances else "")
+            numbers = {**option.estimates, **chance}
+            options.append(Option(option.name, numbers, "" if option.name == lot.picked else passed))
+        reason = "exploring" if lot.explored else choice.reason
+        return Choice(lot.picked, tuple(options), lot.chances[lot.picked], reason, choice.by)
 
     def _ruled(self, request: Request, passed: list[Option]) -> tuple[Rule, str] | None:
         """The first rule that holds and can be followed, and why; adds to `passed` those that hold and cannot."""
@@ -242,11 +264,16 @@ class Route:
         return Choice(picked.id, (*passed, Option(picked.id), *others), reason=reason, by="default")
 
     def outlook(self, request: Request, quotes: Quotes) -> Outlook:
-        """The chosen worker's, since the choice is free."""
+        """The chosen worker's, since the choice is free; with `explore`, of whoever may be drawn."""
         if (ruled := self._ruled(request, [])) is not None:
             return ruled[0].policy.outlook(request, quotes)
         choice = self._choose(request, [])
-        return of_ask(quotes(Ask(choice.picked, speaks=True))) if choice else Outlook()
+        if choice is None:
+            return Outlook()
+        if not self.explore:
+            return of_ask(quotes(Ask(choice.picked, speaks=True)))
+        found = odds(request, choice.picked, self._worths(request, choice), self.explore)
+        return one_of((chance, of_ask(quotes(Ask(name, speaks=True)))) for name, chance in found.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,20 +304,7 @@ class Uniform:
     def outlook(self, request: Request, quotes: Quotes) -> Outlook:
         """The average of the workers."""
         asks = [of_ask(quotes(Ask(c.id, speaks=True))) for c in self._cards(request)]
-        if not asks:
-            return Outlook()
-        share = 1 / len(asks)
-
-        def mean(spans: list[Span]) -> Span:
-            return Span(
-                min(s.least for s in spans),
-                share * sum(s.expected for s in spans),
-                max(s.most for s in spans),
-            )
-
-        return Outlook(
-            mean([a.calls for a in asks]), mean([a.usd for a in asks]), mean([a.seconds for a in asks])
-        )
+        return one_of((1 / len(asks), ask) for ask in asks)
 
 
 def _among(request: Request, named: tuple[str, ...]) -> list[Card]:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Final
 from stretto.artifacts import Artifact, unpacked
 from stretto.policies.answers import classes, said
 from stretto.policies.beliefs import Beliefs, Posterior, view, views
+from stretto.policies.exploring import Lot, draw
 from stretto.policies.features import TextFeatures
 from stretto.policies.outlooks import of_ask
 from stretto.steps import Ask, Choice, Note, Option, Outlook, Plan, Quotes, Span, put
@@ -120,12 +121,14 @@ class Sequential:
 
     The dial picks the price: 1 the lowest that was learned (the best answers), 0 the highest (the cheapest). With `price`
     (accuracy, of 1, that a call of the best single worker is worth) it is always the nearest learned one. A worker that fails is
-    no evidence and is not asked again. What a limit refuses ends the asking.
+    no evidence and is not asked again. What a limit refuses ends the asking. With chance `explore` the first to be asked is
+    another than the one that is worth most.
     """
 
-    CODE: ClassVar[str] = "1"
+    CODE: ClassVar[str] = "2"
     evidence: Evidence
     price: float | None = None
+    explore: float = 0.0
 
     def plan(self, request: Request) -> Plan:
         """A recorded choice before every ask, with the worth of each option, and one for stopping."""
@@ -149,8 +152,16 @@ class Sequential:
             picked = max([-1, *open_] if replies else open_, key=lambda k: float(worths[k + 1]), default=-1)
             if picked < 0:
                 break
-            yield Note(self._choice(picked, open_, worths, believed, logits, replies))
-            reply = yield from put(Ask(known.workers[picked], speaks=True, reason=self._why(believed)))
+            lot = (
+                self._lot(request, picked, open_, worths)
+                if self.explore and not replies and last is None
+                else None
+            )
+            if lot is not None:
+                picked = known.workers.index(lot.picked)
+            why = "exploring" if lot is not None and lot.explored else self._why(believed)
+            yield Note(self._choice(picked, open_, worths, believed, logits, why, lot))
+            reply = yield from put(Ask(known.workers[picked], speaks=True, reason=why))
             if reply.error is not None:
                 last = reply
                 usable.remove(picked)
@@ -194,6 +205,11 @@ class Sequential:
     def _why(self, believed: Beliefs | None) -> str:
         return "the first to ask" if believed is None else f"only {float(believed.first[0]):.2f} sure so far"
 
+    def _lot(self, request: Request, best: int, open_: Sequence[int], worths: Any) -> Lot:
+        """Who is asked first, by lot."""
+        workers = self.evidence.workers
+        return draw(request, workers[best], {workers[k]: float(worths[k + 1]) for k in open_}, self.explore)
+
     def _choice(
         self,
         picked: int,
@@ -201,26 +217,25 @@ class Sequential:
         worths: Any,
         believed: Beliefs | None,
         logits: Any,
-        replies: Any,
+        why: str,
+        lot: Lot | None,
     ) -> Choice:
         import math
 
         workers = self.evidence.workers
-        options = [
-            Option(
-                workers[k],
-                {
-                    "success": round(1 / (1 + math.exp(-float(logits[0, k]))), 4),
-                    "worth": round(float(worths[k + 1]), 4),
-                },
-                "" if k == picked else "worth less",
-            )
-            for k in open_
-        ]
+        options = []
+        for k in open_:
+            success = 1 / (1 + math.exp(-float(logits[0, k])))
+            numbers = {"success": round(success, 4), "worth": round(float(worths[k + 1]), 4)}
+            if lot is not None:
+                numbers["probability"] = lot.chances.get(workers[k], 0.0)
+            passed = "not drawn" if lot is not None and lot.explored else "worth less"
+            options.append(Option(workers[k], numbers, "" if k == picked else passed))
         if believed is not None:
             sure = {"sure": round(float(believed.first[0]), 4), "worth": round(float(worths[0]), 4)}
             options.append(Option(_STOP, sure, "worth less"))
-        return Choice(workers[picked], tuple(options), reason=self._why(believed), by=self.evidence.name)
+        chance = 1.0 if lot is None else lot.chances[lot.picked]
+        return Choice(workers[picked], tuple(options), chance, why, self.evidence.name)
 
     def _stopping(self, speaker: int, open_: Sequence[int], worths: Any, chance: float, why: str) -> Choice:
         workers = self.evidence.workers

@@ -155,3 +155,21 @@ def test_the_outlook_spans_one_call_to_the_whole_shortlist() -> None:
     assert outlook.calls.least <= outlook.calls.expected <= 2
     assert outlook.calls.most == 6
     assert POLICY.outlook(asked("add", "other"), lambda ask: Quote(1, 1, 1, 1)).calls.most == 0
+
+
+def test_exploring_draws_the_first_to_ask_and_nothing_else() -> None:
+    """The first ask is another's in about 4 of 10 plans, with its true chance on record; what follows goes by worth."""
+    policy = Sequential(POLICY.evidence, explore=0.4)
+    first = []
+    for seed in range(300):
+        request = asked("add the numbers total 7 red", *TABLE.workers, seed=seed, dial=1.0)
+        steps, _ = by_hand(policy.plan(request), lambda step: said("A", step.worker))  # type: ignore[union-attr]
+        choices = [step.choice for step in steps if isinstance(step, Note)]
+        numbers = {o.name: o.estimates["probability"] for o in choices[0].options}
+        assert sum(numbers.values()) == pytest.approx(1)
+        assert choices[0].probability == numbers[choices[0].picked]
+        assert all(choice.probability == 1.0 for choice in choices[1:])
+        first.append((choices[0].picked, choices[0].reason))
+    best = max(numbers, key=numbers.__getitem__)
+    assert sum(picked != best for picked, _ in first) / 300 == pytest.approx(0.4, abs=0.1)
+    assert all((why == "exploring") is (picked != best) for picked, why in first)
