@@ -27,7 +27,7 @@ from stretto.pool.http import (
     run_out,
 )
 from stretto.pool.limits import Gate
-from stretto.pool.native import prompt_ids, state_body, suited
+from stretto.pool.native import as_chat, prompt_ids, purpose_of, raw_text, state_body, suited
 from stretto.steps import Ask, Emit, Endpoint, Outcome, Tally
 from stretto.types import Card, Delta, Failure, FailureKind, Thought, Usage
 from stretto.wire import embeddings, form_for
@@ -54,12 +54,16 @@ class LocalModels(Protocol):
     """Where local files are served (`pool.local.LlamaRuntime`)."""
 
     async def socket_for(
-        self, path: Path, *, purpose: Literal["text", "embedding"] = "text", deadline: float | None = None
+        self,
+        path: Path,
+        *,
+        purpose: Literal["text", "embedding", "mean"] = "text",
+        deadline: float | None = None,
     ) -> str:
         """The Unix socket that serves the file. Raises `LocalModelError`, or `TimeoutError` at `deadline`."""
         ...
 
-    def forget(self, path: Path, *, purpose: Literal["text", "embedding"] = "text") -> None:
+    def forget(self, path: Path, *, purpose: Literal["text", "embedding", "mean"] = "text") -> None:
         """The socket refused a connection: look again at the next call."""
         ...
 
@@ -289,7 +293,9 @@ class _Try:
         if ask.want == "state":
             if lane.gguf is None:
                 raise ValueError("hidden states can be had of local models only")
-            ask = replace(ask, want="text")
+            raw, ask = raw_text(ask), as_chat(ask)
+            if raw is not None:
+                return raw
         if lane.counts and ask.want != "embedding":
             ask = suited(ask, lane.card.max_output if lane.gguf is not None else None)
         return self.form.render_ask(
@@ -310,7 +316,8 @@ class _Try:
     ) -> Rendered:
         """The request that brings the state of a chat request. Raises `ValueError`, `TransportError`."""
         ids = await self._ids(transport, origin, chat, deadline)
-        return Rendered("/embeddings", state_body(ids), chat.dropped)
+        pooling = self.ask.params.get("pooling", "penultimate")
+        return Rendered("/embeddings", state_body(ids, pooling), chat.dropped)
 
     async def _ids(
         self, transport: Transport, origin: Origin, chat: Rendered, deadline: float | None
@@ -320,7 +327,7 @@ class _Try:
         def send(path: bytes, body: bytes) -> Awaitable[HttpResponse]:
             return self._send(transport, self._call(origin, root + path, body, deadline))
 
-        return await prompt_ids(send, chat.body)
+        return await prompt_ids(send, chat)
 
     async def count(self, transport: Transport, deadline: float) -> int | None:
         """The tokens that go in, by the endpoint's own tokeniser; `None` when it does not tell until the deadline."""
@@ -368,8 +375,8 @@ class _Try:
             return Failure("timeout", f"{lane.endpoint.name}: the model was not loaded before the deadline")
 
     @property
-    def _purpose(self) -> Literal["text", "embedding"]:
-        return "embedding" if self.ask.want in ("embedding", "state") else "text"
+    def _purpose(self) -> Literal["text", "embedding", "mean"]:
+        return purpose_of(self.ask)
 
     # --- the answer ---
 

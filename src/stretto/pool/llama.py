@@ -132,11 +132,14 @@ def start_server(order: Order, info: GgufInfo, address: str) -> object:
     p.fit_params = p.ui = False
     p.warmup = True  # so that a file over which llama.cpp dies kills it now, while we know the culprit
     p.cache_ram_mib = 0  # each slot keeps its own prefix; the default reserves up to 8 GiB for more
-    if order.purpose == "embedding":
+    if order.purpose != "text":
         p.embedding = True
         p.n_batch = p.n_ubatch = max(512, min(context, 2048))  # an embedded text must fit in one batch
-        if info.pooling is None:
-            p.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_LAST
+        pooling = xllamacpp.llama_pooling_type
+        if order.purpose == "mean":
+            p.pooling_type = pooling.LLAMA_POOLING_TYPE_MEAN
+        elif info.pooling is None:
+            p.pooling_type = pooling.LLAMA_POOLING_TYPE_LAST
     try:
         return xllamacpp.Server(p)
     except RuntimeError as error:
@@ -169,7 +172,7 @@ class Models:
         if known is not None and known.identity == identity:
             return known.public()
         info = read_gguf_header(order.path)
-        if order.purpose != "embedding" and not info.causal:
+        if order.purpose == "text" and not info.causal:
             raise LocalModelError(
                 f"{order.path} is an embedding model ({info.architecture}); it cannot write text"
             )

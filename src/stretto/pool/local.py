@@ -33,7 +33,9 @@ from stretto.pool.gguf import FileIdentity, GgufInfo, file_identity, read_gguf_h
 
 __all__ = ["LlamaRuntime", "LocalModel", "LocalStatus", "Purpose"]
 
-Purpose = Literal["text", "embedding"]
+Purpose = Literal["text", "embedding", "mean"]
+"""What a model is loaded for, on a server of its own: to write, to embed as its file says (else by the last token), or for
+the mean of its states."""
 
 SOCKET_PATH_BYTES: Final = 103
 """Longest path of a Unix socket on every system we run on (Linux takes 107, macOS 103)."""
@@ -103,7 +105,7 @@ class LlamaRuntime:
         """The Unix socket on which llama.cpp serves this file over HTTP, loading it first if need be.
 
         It takes `POST /v1/chat/completions`, `/v1/completions`, `/tokenize`, `/apply-template`, and with purpose `embedding`
-        (a server of its own) `/v1/embeddings` and `/embeddings`. One system call when the model is up. A file that was
+        or `mean` (servers of their own) `/v1/embeddings` and `/embeddings`. One system call when the model is up. A file that was
         replaced is loaded anew. Raises LocalModelError when the file or the engine cannot be used, TimeoutError when it was
         not ready at `deadline` (event loop time); the load then goes on for whoever asks next.
         """
