@@ -10,6 +10,7 @@ from stretto.catalog import BUILT_IN, Catalog, Learned
 from stretto.config import Settings, parse
 from stretto.errors import ConfigError, RequestError, UnknownModel
 from stretto.gateway.wish import Wish
+from stretto.policies.auto import Auto
 from stretto.policies.cascade import Cascade
 from stretto.policies.fallback import Fallback
 from stretto.policies.fuse import Fuse
@@ -17,6 +18,7 @@ from stretto.policies.fusion import Fusion
 from stretto.policies.judging import COMPACT, STANDARD
 from stretto.policies.route import Route, Uniform
 from stretto.policies.solo import Solo
+from stretto.policies.unlearned import Unlearned
 from stretto.types import Card, Price
 
 SURE = frozenset({"text", "logprobs"})
@@ -71,12 +73,17 @@ def test_a_name_gives_the_same_object_every_time() -> None:
 
 
 def test_the_headline_models_are_what_they_are_documented_as() -> None:
-    """`stretto` is the cascade until a table is learned, then the route; `stretto-ultra` is the panel."""
+    """`stretto` is a prior and checks until something is learned, then the table; `stretto-ultra` is the panel."""
     names = catalog()
-    assert names.resolve("stretto") is names.resolve("cascade")
+    auto = names.resolve("stretto")
+    assert isinstance(auto, Auto)
+    assert [(way.name, way.policy) for way in auto.ways] == [
+        ("unlearned", Unlearned(("cheap", "middling", "dear"), "dear"))
+    ]
     assert names.resolve("stretto-ultra") is names.resolve("fuse")
-    taught = catalog(learned=Learned(table=TABLE))
-    assert taught.resolve("stretto") is taught.resolve("route")
+    taught = catalog(learned=Learned(table=TABLE)).resolve("stretto")
+    assert isinstance(taught, Auto)
+    assert [(way.name, type(way.policy)) for way in taught.ways] == [("route", Route)]
 
 
 def test_a_cascade_climbs_from_cheap_to_dear_by_what_its_workers_can_show() -> None:

@@ -8,7 +8,7 @@ Built in, for whatever pool there is:
 | `cascade` | workers from cheap to dear, their own confidence between: the useful ones by the table, else up to three |
 | `fuse` | up to four workers side by side (by the table, who together know most) and a vote weighed by confidence |
 | `fallback` | every worker in the order of the configuration, the next one when one fails |
-| `stretto` | the rules, then the configuration's first `sequential`; else `route` where a table was learned, else `cascade` |
+| `stretto` | the rules, then evidence: the first `sequential`, else what was learned of the pool; else a prior and checks |
 | `stretto-ultra` | for now the same as `fuse` |
 | `stretto/fusion`, `openrouter/fusion`, ... | a panel, an analyst and a writer, in OpenRouter Fusion's forms (`gateway.fusion`) |
 

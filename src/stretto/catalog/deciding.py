@@ -1,13 +1,15 @@
 """Builds the policies that decide whom to ask: route, sequential, the owner's rules, and `stretto` over them."""
 
 from stretto.catalog.scope import Scope
+from stretto.catalog.usual import RUNGS, beside, usual, wordings
 from stretto.config import PolicySettings, RuleSettings
 from stretto.errors import ConfigError
-from stretto.policies.auto import Auto
+from stretto.policies.auto import Auto, Way
 from stretto.policies.route import TABLE_SCHEMA, Route, Rule, Table, When
+from stretto.policies.unlearned import Unlearned
 from stretto.steps import Policy
 
-__all__ = ["evidence", "route", "rule", "sequential"]
+__all__ = ["route", "rule", "sequential", "stretto"]
 
 
 def route(scope: Scope, own: PolicySettings) -> Policy:
@@ -41,13 +43,28 @@ def sequential(scope: Scope, own: PolicySettings) -> Policy:
     return Sequential(evidence, own.options.get("price"), own.options.get("explore", 0.0))
 
 
-def evidence(scope: Scope) -> Policy | None:
-    """What `stretto` is where the configuration has a `sequential` policy, the first one of it."""
-    name = next((n for n, own in scope.settings.policies.items() if own.type == "sequential"), None)
-    if name is None:
-        return None
-    rules = tuple(rule(scope, own) for own in scope.settings.rules)
-    return Auto(rules, name, scope.policy(name, ""))
+def stretto(scope: Scope) -> Policy:
+    """The rules; then evidence, where it fits: the configuration's first `sequential`, else what was learned about this
+    pool; else a route table, which knows what to do with strange prompts, too; else the prior.
+    """
+    from stretto.policies.sequential import Evidence, Sequential
+
+    ways: list[Way] = []
+    name = next((n for n, own in scope.settings.policies.items() if own.type == "sequential"), "")
+    found: Policy | None = scope.policy(name, "") if name else None
+    if found is None and scope.learned.evidence is not None:
+        name, found = "sequential", Sequential(Evidence(scope.learned.evidence))
+    if isinstance(found, Sequential) and scope.workers & set(found.evidence.workers):
+        ways.append(Way(name, found, f"by {found.evidence.name}", True, found.evidence.workers))
+    if scope.learned.table is not None:
+        known = Table(scope.learned.table)
+        ways.append(Way("route", Route(table=known), f"by the {known.name}"))
+    else:
+        ids = tuple(card.id for card in usual(scope.cards, RUNGS))
+        verifier = beside(scope.cards, "checker") or (ids[-1] if len(ids) > 1 else "")
+        prior = Unlearned(ids, verifier, wordings=wordings(scope.cards, None, verifier))
+        ways.append(Way("unlearned", prior, "by a prior, and checks"))
+    return Auto(tuple(rule(scope, own) for own in scope.settings.rules), tuple(ways))
 
 
 def rule(scope: Scope, own: RuleSettings) -> Rule:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from stretto.catalog.deciding import evidence, route, sequential
+from stretto.catalog.deciding import route, sequential, stretto
 from stretto.catalog.learned import Learned
 from stretto.catalog.panels import cascade, fuse, fusion
 from stretto.catalog.scope import Scope
@@ -110,9 +110,7 @@ class _Builder:
             case "fallback":
                 return Fallback(tuple(card.id for card in talkers(scope.cards)))
             case "stretto":
-                if (found := evidence(scope)) is not None:
-                    return found
-                return self.policy("route" if scope.learned.table is not None else "cascade")
+                return stretto(scope)
             case "stretto-ultra":
                 return self.policy("fuse")
         if name in ALIASES:
@@ -169,7 +167,7 @@ def _card(name: str, policy: Policy, scope: Scope) -> Card:
 
 
 _ABOUT: Final[Mapping[str, str]] = {
-    "stretto": "rules, then the first `sequential` policy; without one: `route` if a table was learned, else `cascade`",
+    "stretto": "rules, then the evidence that was learned about this pool, else a prior and checks",
     "stretto-ultra": "for now: `fuse`",
     "route": "rules first, then what was learned per kind of task, then the default or the cheapest worker",
     "cascade": "cheap first, a check, then dearer",

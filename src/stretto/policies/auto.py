@@ -1,27 +1,68 @@
-"""Auto: the owner's rules, then evidence bought answer by answer. What `stretto` stands for where evidence was learned."""
+"""Auto, what `stretto` stands for: the owner's rules, then learned evidence where it fits the request, else a prior and checks.
+
+The ladder is answer, verify, escalate. Each step of it is a recorded choice: which way is taken, whom it asks first, and after
+every answer whether that was enough.
+"""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from stretto.policies.route import Rule
+from stretto.policies.situation import Situation, situation
 from stretto.policies.solo import Solo
 from stretto.steps import Choice, Note, Option, Outlook, Plan, Policy, Quotes
 from stretto.types import Request
 
-__all__ = ["Auto"]
+__all__ = ["Auto", "Knows", "Way"]
+
+
+class Knows(Protocol):
+    """What tells whether a prompt is of a kind that something was learned from."""
+
+    def strange(self, prompt: str) -> str:
+        """Why it is like none of those, or ""."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to answer, under a name. `about` says what it rests on; `learned`: on evidence about the workers' answers.
+
+    Learned evidence serves where its workers may be used and the request is of a kind that it has seen: `workers` are those it
+    knows, `tools` tells whether it saw requests with tools, `knows` whether a prompt is like those it saw.
+    """
+
+    name: str
+    policy: Policy
+    about: str
+    learned: bool = False
+    workers: tuple[str, ...] = ()
+    tools: bool = False
+    knows: Knows | None = None
+
+    def unfit(self, request: Request, seen: Situation) -> str:
+        """Why this way cannot be taken for a request, or ""."""
+        if not self.learned:
+            return ""
+        if seen.form == "calls" and not self.tools:
+            return "it was learned from requests without tools"
+        if seen.images:
+            return "it was learned from text, and the request shows images"
+        if self.workers and not any(request.card(name) is not None for name in self.workers):
+            return f"none of {', '.join(self.workers)} may be used for this request"
+        return self.knows.strange(request.prompt) if self.knows is not None else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Auto:
-    """The first rule that holds decides; where none does, `otherwise`, known as `use`, does."""
+    """The first rule that holds decides; else the first of `ways` that fits the request. The last one always fits."""
 
-    CODE: ClassVar[str] = "1"
+    CODE: ClassVar[str] = "2"
     rules: tuple[Rule, ...]
-    use: str
-    otherwise: Policy
+    ways: tuple[Way, ...]
 
     def plan(self, request: Request) -> Plan:
-        """A recorded choice of the rule or of `use`, with the rules that hold and cannot be followed, then its plan."""
+        """A recorded choice of the rule or the way, with those that were passed over, then its plan."""
         policy, choice = self._choose(request)
         yield Note(choice)
         return (yield from policy.plan(request))
@@ -34,11 +75,20 @@ class Auto:
                 out = f"rule {number} holds, but {rule.policy.worker} is not eligible"
                 passed.append(Option(rule.use, rejected=out))
             elif why:
-                options = (*passed, Option(rule.use), Option(self.use, rejected="a rule holds"))
+                others = (Option(way.name, rejected="a rule holds") for way in self.ways)
+                options = (*passed, Option(rule.use), *others)
                 return rule.policy, Choice(rule.use, options, reason=f"rule {number}: {why}", by="rules")
-        reason = "no rule holds" if self.rules else "there are no rules"
-        return self.otherwise, Choice(self.use, (*passed, Option(self.use)), reason=reason, by="rules")
+        seen = situation(request)
+        for place, way in enumerate(self.ways):
+            why = way.unfit(request, seen) if place + 1 < len(self.ways) else ""
+            if why:
+                passed.append(Option(way.name, rejected=why))
+                continue
+            rest = (Option(w.name, rejected=f"{way.name} serves") for w in self.ways[place + 1 :])
+            reason = way.about if not passed else f"{way.about}; {passed[-1].name}: {passed[-1].rejected}"
+            return way.policy, Choice(way.name, (*passed, Option(way.name), *rest), reason=reason, by="auto")
+        raise ValueError("auto needs a way")
 
     def outlook(self, request: Request, quotes: Quotes) -> Outlook:
-        """That of the rule's policy or of `otherwise`, since the choice is free."""
+        """That of the rule's policy or of the way, since the choice is free."""
         return self._choose(request)[0].outlook(request, quotes)
