@@ -88,7 +88,8 @@ class Ask:
     does, and may add `tools` or set the `tool_choice`; other steps carry their own `params` alone. `seed="step"` derives the
     sampling seed from the request's seed and the step's address, so that resamples of one model differ and still replay.
     `otherwise` is the answer to give when this, as a plan's last ask, brings none (refused by a limit, or failed before anything
-    was shown); `more` goes to the caller with its own, as `Answer.more`. `reason` says why this worker, for the receipt.
+    was shown), or whom to ask then instead (not after a refusal by a limit: then the answer at the end of the chain counts).
+    `more` goes to the caller with its own, as `Answer.more`. `reason` says why this worker, for the receipt.
     """
 
     worker: str
@@ -100,7 +101,7 @@ class Ask:
     max_tokens: int | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
     seed: int | Literal["step"] | None = None
-    otherwise: Answer | None = None
+    otherwise: "Answer | Ask | None" = None
     tools: tuple[Mapping[str, Any], ...] = ()
     tool_choice: Any = None
     response_format: Mapping[str, Any] | None = None
@@ -172,7 +173,8 @@ class Option:
 class Choice:
     """A decision, as it is recorded: what there was, what was picked with which probability, why, and by what knowledge.
 
-    `by` names the source: a rule, or an artefact with its hash.
+    `by` names the source: a rule, or an artefact with its hash. `texts`: what of it a caller or a model has written, by name; it
+    is kept with the texts of the run, apart from the rest of the record.
     """
 
     picked: str
@@ -180,6 +182,7 @@ class Choice:
     probability: float = 1.0
     reason: str = ""
     by: str = ""
+    texts: Mapping[str, str] | None = None
 
 
 @record

@@ -145,6 +145,10 @@ def _choice(choice: Mapping[str, Any], under: "Tree") -> None:
     for option in choice["options"]:
         if option["rejected"]:
             node.add(_line(("✗ ", "dim"), option["name"], (f"  {option['rejected']}", "dim")))
+        elif option["name"] != choice["picked"]:
+            node.add(_line(("· ", "dim"), option["name"]))
+    for name, text in choice.get("texts", {}).items():
+        node.add(_line((f"{name}: ", "dim"), short(text, 400)))
 
 
 def _attempt(attempt: Mapping[str, Any], under: "Tree") -> None:

@@ -144,6 +144,7 @@ class Drive:
         course, failed = self._course, answer.error
         if failed is None or failed.kind != "misfit" or self._ended(answer.at):
             return answer
+        number = max(number, int(answer.at)) if answer.at.isdigit() else number  # whom a last ask gave way to
         wrong = course.misfits.get(answer.at) or next(reversed(course.misfits.values()))
         ask = repair(course.request, wrong)
         what = f"ask {wrong.worker} to repair it"
@@ -172,10 +173,16 @@ class Drive:
             reply = self._door.refused(course, last, at, refused)
         else:
             reply = await (self._live(last, at) if outermost else self._ask(last, at, None))
-        if reply.error is None or last.otherwise is None or (outermost and course.streamed):
-            return Answer.of(reply, last.reason if reply.error is None else "", last.more)
-        why = f"{last.worker} as {last.role} gave no answer ({reply.error.kind}: {reply.error.message})"
-        return replace(last.otherwise, why="; ".join(w for w in (last.otherwise.why, why) if w))
+        failed, other = reply.error, last.otherwise
+        shown = outermost and course.streamed
+        if failed and isinstance(other, Ask) and not shown and failed.kind not in ("limit", "misfit"):
+            return await self._tail(other, _after(at), depth, None)
+        while isinstance(other, Ask):
+            other = other.otherwise
+        if failed is None or other is None or shown:
+            return Answer.of(reply, last.reason if failed is None else "", last.more)
+        why = f"{last.worker} as {last.role} gave no answer ({failed.kind}: {failed.message})"
+        return replace(other, why="; ".join(w for w in (other.why, why) if w))
 
     def _too_wide(self, count: int) -> Failure | None:
         most = self._course.request.limits.fanout
@@ -259,6 +266,7 @@ class Drive:
                     reason=choice.reason,
                     by=choice.by,
                     options=tuple((o.name, o.estimates, o.rejected) for o in choice.options),
+                    content=choice.texts,
                 )
             )
 
@@ -331,6 +339,12 @@ class Returned:
 
     def __init__(self, value: Answer | Ask) -> None:
         self.value = value
+
+
+def _after(at: str) -> str:
+    """The address after this one in the same plan."""
+    branch, slash, number = at.rpartition("/")
+    return f"{branch}{slash}{int(number) + 1}"
 
 
 def _limit(reply: Reply) -> Failure | None:

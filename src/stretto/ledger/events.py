@@ -86,7 +86,7 @@ class Opened:
 
 @record(kw_only=True)
 class Chose:
-    """A plan chose: `options` are (name, estimates, why rejected)."""
+    """A plan chose: `options` are (name, estimates, why rejected). `content`: texts that belong to the choice, by name."""
 
     kind: ClassVar[str] = "chose"
     run: str
@@ -97,6 +97,7 @@ class Chose:
     reason: str = ""
     by: str = ""
     options: tuple[tuple[str, Mapping[str, float], str], ...] = ()
+    content: Mapping[str, str] | None = None
 
 
 @record(kw_only=True)

@@ -162,7 +162,7 @@ def receipt(events: Iterable[Event], *, live: bool = True, include_content: bool
         "calls": finished.calls if finished else len(attempts),
         "consistent": consistent,
         "attempts": attempts,
-        "choices": [_choice(choice) for choice in story.chose],
+        "choices": [_choice(choice, include_content) for choice in story.chose],
         "refused": [_refusal(refused) for refused in story.refused],
         "joined": [
             {"at": joined.at, "arrived": list(joined.arrived), "dropped": list(joined.dropped)}
@@ -313,7 +313,8 @@ def _said(story: _Story, finished: Finished | None) -> Any:
     return None
 
 
-def _choice(chose: Chose) -> dict[str, Any]:
+def _choice(chose: Chose, include_content: bool) -> dict[str, Any]:
+    texts = {"texts": dict(chose.content)} if include_content and chose.content else {}
     return {
         "at": chose.at,
         "picked": chose.picked,
@@ -324,6 +325,7 @@ def _choice(chose: Chose) -> dict[str, Any]:
             {"name": name, "estimates": dict(estimates), "rejected": rejected}
             for name, estimates, rejected in chose.options
         ],
+        **texts,
     }
 
 

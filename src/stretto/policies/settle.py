@@ -17,8 +17,20 @@ def settle(plan: Plan) -> Generator[Step, Any, Answer]:
         return last
     reply = yield from put(last)
     if reply.error is not None and last.otherwise is not None:
-        return last.otherwise
+        other: Answer | Ask | None = last.otherwise
+        if isinstance(other, Ask) and reply.error.kind not in ("limit", "misfit"):
+            return (yield from settle(_only(other)))
+        while isinstance(other, Ask):
+            other = other.otherwise
+        if other is not None:
+            return other
     return Answer.of(reply, last.reason, last.more)
+
+
+def _only(last: Ask) -> Plan:
+    """A plan that is one last ask."""
+    return last
+    yield  # a generator without steps
 
 
 def with_otherwise(last: Answer | Ask, best: Answer | None, why: str) -> Answer | Ask:
