@@ -29,6 +29,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "train": ("stretto.cli.train:train", "Learn a policy from recorded outcomes: evidence."),
     "sparring": (
+    "merge": ("stretto.cli.merge:merge", "Merge models of one shape into one, by evolution of their shares."),
         "stretto.cli.sparring:sparring",
         "The small models that ship with Stretto: list, problems, train, calibrate.",
     ),
