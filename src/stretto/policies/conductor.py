@@ -1,0 +1,375 @@
+"""Conductor: a planner writes a workflow for the request, and the workflow is carried out; its last reply is the answer.
+
+After the Conductor (Nielsen et al. 2026) and Fugu-Ultra: any worker may plan, trained or not. The workflow is checked data
+(`policies.workflow`); whatever goes wrong with it is recorded, and the best single worker answers in its place.
+"""
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Final
+
+from stretto.artifacts import Artifact
+from stretto.policies.carrying import Around, Carrying, sees, single
+from stretto.policies.forms import FORMS, TAGGED, Forms, Seen, put_to
+from stretto.policies.outlooks import maybe, of_ask, one_of, then
+from stretto.policies.panel import because
+from stretto.policies.planning import PROMPTED, Planning, response_format, shortlist
+from stretto.policies.route import Table, blend
+from stretto.policies.settle import settle
+from stretto.policies.workflow import ITSELF, STEPS, Allowed, Fault, Workflow, parse
+from stretto.steps import Ask, Choice, Note, Option, Outlook, Plan, Policy, Quotes, Step, Want, put
+from stretto.types import Answer, Card, Failure, Left, Limits, Message, Request
+
+__all__ = ["CONDUCTOR_SCHEMA", "Conductor"]
+
+CONDUCTOR_SCHEMA: Final = "stretto.conductor/1"
+
+_LEAST_OUTPUT: Final = 64
+"""Output tokens that a step must at least be able to pay for."""
+
+
+@dataclass(frozen=True, slots=True)
+class _NoPlan:
+    """Why there is no workflow."""
+
+    why: str
+    error: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Conductor:
+    """`planner` writes a workflow of at most `steps` steps over some workers, which is then carried out.
+
+    `workers`: who may do steps. A trained `planning` knows them by their places in it, and leaves out who may not be used;
+    another is told of at most `options` of them (empty: of everybody who writes text), chosen by `table` or price. `forms`
+    words the steps. Steps that see nothing of each other run side by side; the last one speaks to the caller, holds its tools
+    and streams.
+
+    `depth` (never above the request's): so often may the planner look at the answer and write another workflow, or
+    return it; with `itself` a step may also be the planner's own, a workflow one level down. A text that is no workflow is sent
+    back once where `repair` is set. Without a workflow `otherwise` answers, or else the best single worker by the table
+    or by price. A step that fails is given to the next best worker, and left out if that fails too.
+
+    `name` is what recorded choices call the planner's knowledge; `typical`: steps that a workflow usually has.
+    """
+
+    CODE: ClassVar[str] = "1"
+    planner: str
+    workers: tuple[str, ...] = ()
+    planning: Planning = PROMPTED
+    forms: Forms = TAGGED
+    steps: int = STEPS
+    depth: int = 0
+    itself: bool = False
+    repair: bool = True
+    otherwise: Policy | None = None
+    table: Table | None = None
+    options: int = 4
+    plan_tokens: int = 2048
+    step_tokens: int | None = 4096
+    temperature: float = 0.2
+    want: Want = "text"
+    typical: float = 2.0
+    name: str = ""
+
+    @classmethod
+    def trained(cls, artifact: Artifact, planner: str = "", **settings: Any) -> "Conductor":
+        """From what `stretto train conductor` wrote; `planner` is the id of the worker that it brings along, where that differs.
+
+        `settings` go before the artefact's. Raises `ValueError` for another schema.
+        """
+        if artifact.schema != CONDUCTOR_SCHEMA:
+            raise ValueError(
+                f"a conductor needs an artefact of schema {CONDUCTOR_SCHEMA}, not {artifact.schema}"
+            )
+        data = artifact.data
+        name = f"conductor {artifact.hash}"
+        found: dict[str, Any] = {
+            "workers": tuple(data["workers"]),
+            "planning": Planning.trained(data, name),
+            "forms": FORMS[data["forms"]],
+            "steps": data.get("steps", STEPS),
+            "depth": data.get("depth", 0),
+            "plan_tokens": data.get("tokens", 256),
+            "temperature": 0.0,
+            "typical": data.get("typical", 2.0),
+            "name": name,
+        }
+        return cls(planner or data.get("planner", "planner"), **{**found, **settings})
+
+    # --- the plan ---
+
+    def plan(self, request: Request) -> Plan:
+        """Plan, carry out, and perhaps look at the answer and plan again."""
+        return (yield from self._conduct(request, self._levels(request), 0))
+
+    def _levels(self, request: Request) -> int:
+        return max(0, min(self.depth, request.limits.depth))
+
+    def _conduct(self, request: Request, levels: int, forks: int) -> Plan:
+        """`levels`: of recursion that are left; `forks`: of the run that are around this plan."""
+        numbers, choice = self._numbered(request)
+        if choice is not None:
+            yield Note(choice)
+        if not numbers:
+            among = ", ".join(self.workers) or "the pool"
+            return Answer(error=Failure("denied", f"none of {among} may be used for this request"))
+        if (why := _too_tight(request.limits)) is not None:
+            return (yield from self._alone(request, why))
+        best: Answer | None = None
+        before: tuple[Seen, ...] = ()
+        for left in range(levels, -1, -1):
+            found = yield from self._planned(request, numbers, left, best)
+            if isinstance(found, _NoPlan):
+                if best is not None:
+                    return because(best, f"the answer of the last workflow stands: {found.why}")
+                if found.error is not None and found.error.kind == "limit":
+                    return Answer(error=found.error)
+                return (yield from self._alone(request, found.why))
+            if best is not None and not found.steps:
+                return because(best, f"{self.planner} returned the answer of the last workflow as it is")
+            carried = self._carrying(request, found, Around(left, forks, before, best)).plan()
+            if left == 0:
+                return (yield from carried)
+            answer = yield from settle(carried)
+            if answer.error is not None:
+                return (
+                    answer
+                    if best is None
+                    else because(best, f"the next workflow failed ({answer.error.kind})")
+                )
+            best = answer
+            before = (Seen(1, found.steps[-1].subtask, answer.text),)
+        raise AssertionError("the last level returns")
+
+    def _numbered(self, request: Request) -> tuple[dict[int, str], Choice | None]:
+        """Who may do steps, by the numbers that the planner knows them by; and the choice of these few, if there was one."""
+        if not self.planning.cards:
+            places = enumerate(self.workers)
+            return {n: worker for n, worker in places if request.card(worker) is not None}, None
+        listed = shortlist(request, self._candidates(request), self.table, self.options)
+        return dict(enumerate(listed.workers)), listed.choice
+
+    def _candidates(self, request: Request) -> list[Card]:
+        if self.workers:
+            return [card for w in self.workers if (card := request.card(w)) is not None]
+        return [
+            c for c in request.pool if "text" in c.abilities and c.labels.get("role", "solver") == "solver"
+        ]
+
+    # --- planning ---
+
+    def _planned(
+        self, request: Request, numbers: dict[int, str], left: int, best: Answer | None
+    ) -> Generator[Step, Any, Workflow | _NoPlan]:
+        """A checked workflow, recorded as a choice; or why there is none."""
+        allowed = self._allowed(request, numbers, left, best)
+        ask = self._asking(request, allowed, best)
+        reply = yield from put(ask)
+        found: Workflow | Fault | None = parse(reply.text, allowed) if reply.error is None else None
+        if isinstance(found, Fault) and self.repair and _calls(reply.left) > 1:
+            yield Note(self._faulty(found, "ask once more"))
+            ask = replace(
+                ask,
+                messages=self.planning.repaired(ask.messages or (), reply.text, found),
+                params={"temperature": 0.0 if self.planning.repair else self.planning.warm},
+                reason=f"its text was no workflow: {found.message}",
+            )
+            reply = yield from put(ask)
+            found = parse(reply.text, allowed) if reply.error is None else None
+        if reply.error is not None:
+            return _NoPlan(f"{self.planner} gave no plan ({reply.error.kind})", reply.error)
+        if not isinstance(found, Workflow):
+            assert found is not None
+            yield Note(self._faulty(found, "go on without a workflow"))
+            return _NoPlan(f"what {self.planner} wrote is no workflow ({found.kind}: {found.message})")
+        yield Note(self._chosen(found, numbers))
+        if (why := self._beyond(request, found, reply.left)) is not None:
+            return _NoPlan(why)
+        return found
+
+    def _allowed(self, request: Request, numbers: dict[int, str], left: int, best: Answer | None) -> Allowed:
+        workers = dict(numbers)
+        if self.itself and left > 0:
+            workers[max(workers, default=-1) + 1] = ITSELF
+        return Allowed(
+            workers,
+            count=len(self.workers) if not self.planning.cards else len(workers),
+            most=self.steps,
+            returns=best is not None,
+            subtask_chars=self.forms.subtask_chars,
+            names={worker.casefold(): n for n, worker in workers.items()} if self.planning.cards else {},
+        )
+
+    def _asking(self, request: Request, allowed: Allowed, best: Answer | None) -> Ask:
+        card = request.card(self.planner)
+        as_json = bool(self.planning.json) and card is not None and bool(card.abilities & {"json", "grammar"})
+        cards = {c.id: c for c in request.pool} | {ITSELF: _SELF}
+        models = self.planning.models(allowed.workers, cards)
+        messages = self.planning.messages(
+            self.planning.question(request),
+            models,
+            self.steps,
+            reply=None if best is None else self.forms.shown(best.text),
+            as_json=as_json,
+        )
+        return Ask(
+            self.planner,
+            messages,
+            role="planner",
+            reason="writes the workflow"
+            if best is None
+            else "looks at the answer: return it, or another workflow",
+            max_tokens=self.plan_tokens,
+            params={"temperature": 0.0},
+            seed="step",
+            response_format=response_format(allowed) if as_json else None,
+        )
+
+    def _chosen(self, workflow: Workflow, numbers: Mapping[int, str]) -> Choice:
+        """The whole workflow as it is recorded: who does what, and who sees whom. The sub-tasks are kept apart, as texts."""
+        count = len(workflow.steps)
+        needed = workflow.needed()
+        options = tuple(
+            Option(
+                f"step {n + 1}: {step.worker}{sees(workflow, n)}",
+                {"step": n + 1},
+                "" if n in needed else "not asked: nobody on the way to the answer sees it",
+            )
+            for n, step in enumerate(workflow.steps)
+        )
+        picked = (
+            f"a workflow of {count} step{'' if count == 1 else 's'}"
+            if count
+            else "return the answer as it is"
+        )
+        return Choice(
+            picked,
+            options,
+            reason=f"written by {self.planner} over {', '.join(numbers.values())}",
+            by=self.name or self.planning.version,
+            texts={f"step {n + 1}": step.subtask for n, step in enumerate(workflow.steps)} or None,
+        )
+
+    def _faulty(self, fault: Fault, then_: str) -> Choice:
+        rejected = Option("the text of the planner", rejected=f"{fault.kind}: {fault.message}")
+        return Choice(
+            then_, (Option(then_), rejected), reason="the planner's text is no workflow", by="workflow"
+        )
+
+    def _beyond(self, request: Request, workflow: Workflow, left: Left) -> str | None:
+        """Why what is left of the limits cannot pay for this workflow; `None` if it may."""
+        steps = [workflow.steps[place] for place in workflow.needed()]
+        calls = sum(2 if step.worker == ITSELF else 1 for step in steps)
+        if left.calls is not None and calls > left.calls:
+            return f"the workflow takes {calls} calls, {left.calls} are left"
+        if left.usd is not None:
+            size = sum(len(message.text) for message in request.messages) // 4
+            prices = [card.price for s in steps if (card := request.card(s.worker)) is not None]
+            if sum(size * p.input + _LEAST_OUTPUT * p.output for p in prices) > left.usd:
+                return "the workflow costs more money than is left"
+        return None
+
+    # --- without a workflow ---
+
+    def _alone(self, request: Request, why: str) -> Plan:
+        """No workflow: `otherwise` answers, or the best single worker does."""
+        if self.otherwise is not None:
+            name = type(self.otherwise).__name__.lower()
+            yield Note(
+                Choice(name, (Option("a workflow", rejected=why), Option(name)), reason=why, by="conductor")
+            )
+            return (yield from self.otherwise.plan(request))
+        ranked = self._ranked(request)
+        options = (Option("a workflow", rejected=why), *(Option(card.id) for card in ranked))
+        yield Note(Choice(ranked[0].id, options, reason=why, by="conductor"))
+        return single(ranked[0].id, self.want, f"answers alone: {why}")
+
+    def _ranked(self, request: Request) -> list[Card]:
+        """Who may do steps, the best first: by the table, else the dearest first."""
+        cards = self._candidates(request)
+        if self.table is not None:
+            guess = self.table.guess(request.prompt)
+            right = self.table.breadth() if guess.strange else self.table.estimates(guess.task)
+            return sorted(cards, key=lambda card: (-right.get(card.id, 0.0), blend(card)))
+        return sorted(cards, key=lambda card: -blend(card))
+
+    def _carrying(self, request: Request, workflow: Workflow, around: Around) -> Carrying:
+        return Carrying(
+            request,
+            workflow,
+            around,
+            self.forms,
+            tuple(card.id for card in self._ranked(request)),
+            self._conduct,
+            self.step_tokens,
+            self.temperature,
+            self.want,
+        )
+
+    # --- what it would take ---
+
+    def outlook(self, request: Request, quotes: Quotes) -> Outlook:
+        """A plan and its steps, as often as the depth allows; at most every step at the worst price, each failing once."""
+        numbers, _ = self._numbered(request)
+        if not numbers:
+            return Outlook()
+        alone = self._outlook_alone(request, quotes)
+        if _too_tight(request.limits) is not None:
+            return alone
+        found = self._outlook_of(request, numbers, self._levels(request), quotes)
+        return then(found, maybe(alone, 0.05))
+
+    def _outlook_alone(self, request: Request, quotes: Quotes) -> Outlook:
+        if self.otherwise is not None:
+            return self.otherwise.outlook(request, quotes)
+        return of_ask(quotes(single(self._ranked(request)[0].id, self.want, "")))
+
+    def _outlook_of(self, request: Request, numbers: dict[int, str], levels: int, quotes: Quotes) -> Outlook:
+        allowed = self._allowed(request, numbers, levels, None)
+        longest = Answer(Message("assistant", _LONG * (self.forms.reply_chars + 1)))
+        ask = self._asking(request, allowed, None)
+        planning = of_ask(quotes(ask))
+        if self.repair:
+            sent = self.planning.repaired(ask.messages or (), _LONG * 8000, Fault("missing", _LONG * 200))
+            planning = then(planning, maybe(of_ask(quotes(ask), quotes(replace(ask, messages=sent))), 0.1))
+        task = _LONG * self.forms.subtask_chars
+        seen = [Seen(n, task, longest.text) for n in range(1, self.steps + 1)]
+        short, long = (
+            self.forms.working(request.prompt, given, subtask, last=True)
+            for given, subtask in (((), ""), (seen, task))
+        )
+        each: list[Outlook] = []
+        for worker in numbers.values():
+            asks = [Ask(worker, put_to(request, text, tools=True), speaks=True) for text in (short, long)]
+            inner = [replace(ask, speaks=False, max_tokens=self.step_tokens) for ask in asks]
+            spoken, worked = (of_ask(*(quotes(ask) for ask in pair)) for pair in (asks, inner))
+            each.append(one_of([(0.5, spoken), (0.5, worked)]))
+        step = one_of([(1 / len(each), part) for part in each])
+        if self.itself and levels > 0:
+            step = one_of([(0.9, step), (0.1, self._outlook_of(request, numbers, levels - 1, quotes))])
+        first, rest = then(step, maybe(step, 0.02)), max(0, self.steps - 1)
+        share = min(1.0, max(0.0, (self.typical - 1) / rest)) if rest else 0.0
+        once = then(planning, first, *[maybe(first, share)] * rest)
+        if levels == 0:
+            return once
+        again = self._asking(request, allowed, longest)
+        looked = maybe(of_ask(quotes(ask), quotes(again)), 1.0)
+        return then(once, *[then(looked, maybe(once, 0.3))] * levels)
+
+
+_SELF: Final = Card(ITSELF, description="You yourself: the subtask gets a workflow of its own", priced=False)
+
+_LONG: Final = "\N{GRINNING FACE}"
+"""A character that is as long as any in tokens: what a worst case is reckoned with."""
+
+
+def _calls(left: Left) -> float:
+    return float("inf") if left.calls is None else left.calls
+
+
+def _too_tight(limits: Limits) -> str | None:
+    """Why the limits leave no room for a planner and a step."""
+    if limits.calls is not None and limits.calls < 2:
+        return f"a workflow takes at least 2 calls, {limits.calls} allowed"
+    return None
