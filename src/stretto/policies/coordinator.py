@@ -58,8 +58,8 @@ class Observation:
     end: str = ""
     lower: bool = False
     spaced: tuple[tuple[str, str], ...] = ()
-    question_chars: int = 8000
-    reply_chars: int = 2000
+    question_chars: int = 3000
+    reply_chars: int = 600
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> "Observation":
@@ -95,16 +95,18 @@ class Coordinator:
 
     `workers` in the order of the logits; `head` (`head_matrix`); optionally `mean`, `whiten` and `bias` (`whitened`), `pooling`,
     `backbone` (a worker's id), `observation` (`Observation`), `able` {role: workers who may play it}, `best` (workers from the
-    best single one on), `calls` (of a run, on average), and how the episodes went that it was trained on (`trinity.Rules.of`).
+    best single one on), `calls` (of a run, on average), and how the episodes went that it was trained on (`episode.Rules.of`).
+
+    `backbone`: the worker whose states are read, where it goes by another id than in the artefact. Raises `ValueError`.
     """
 
-    def __init__(self, artifact: Artifact) -> None:
+    def __init__(self, artifact: Artifact, backbone: str = "") -> None:
         if artifact.schema != TRINITY_SCHEMA:
             raise ValueError(f"trinity needs an artefact of schema {TRINITY_SCHEMA}, not {artifact.schema}")
         self.data = data = artifact.data
         self.name = f"trinity {artifact.hash}"
         self.workers: tuple[str, ...] = tuple(data["workers"])
-        self.backbone: str = data.get("backbone", BACKBONE)
+        self.backbone: str = backbone or data.get("backbone", BACKBONE)
         self.pooling: Pooling = data.get("pooling", "penultimate")
         self.observes = Observation.of(data.get("observation", {}))
         self.best: tuple[str, ...] = tuple(data.get("best", self.workers))
@@ -121,7 +123,7 @@ class Coordinator:
         self.width = self._width()
 
     def __repr__(self) -> str:
-        return self.name
+        return f"{self.name} on {self.backbone}"
 
     def _width(self) -> int:
         """How long a state has to be."""

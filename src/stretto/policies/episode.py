@@ -210,7 +210,7 @@ def _verified(rules: Rules, episode: Episode, turn: Turn) -> Episode:
     if accepts:
         return replace(episode, ended="accepted")
     critic = rules.forms.suggestion and rules.verifier == "verdict"
-    return replace(episode, hint=turn.said if critic else "")
+    return replace(episode, hint=turn.said[: rules.forms.subtask_chars] if critic else "")
 
 
 def _seen(rules: Rules, episode: Episode) -> tuple[Seen, ...]:
@@ -226,7 +226,7 @@ def _seen(rules: Rules, episode: Episode) -> tuple[Seen, ...]:
 def observed(observation: Observation, rules: Rules, episode: Episode) -> str:
     """What the coordinator's backbone reads of an episode. A long question loses its beginning, a long reply its end."""
     if observation.tells == "forms":
-        return observation.framed(_in_forms(rules, episode))
+        return observation.framed(_in_forms(rules, episode)[-observation.question_chars :])
     most, question = observation.reply_chars, episode.question[-observation.question_chars :]
     pieces, often = [question], [0, 0, 0]
     for turn in episode.turns:
