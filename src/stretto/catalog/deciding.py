@@ -40,7 +40,9 @@ def sequential(scope: Scope, own: PolicySettings) -> Policy:
             f"{own.where}.artifact: is not what `stretto train evidence` writes: {error!r}"
         ) from None
     scope.known(evidence.workers, f"{own.where}.artifact", policies=False)
-    return Sequential(evidence, own.options.get("price"), own.options.get("explore", 0.0))
+    return Sequential(
+        evidence, own.options.get("price"), own.options.get("explore", 0.0), own.options.get("rounds", 1)
+    )
 
 
 def stretto(scope: Scope) -> Policy:

@@ -4,7 +4,7 @@ A folder holds `items` and `outcomes`, perhaps `samples` and `texts`, each as `.
 
 | file | one row per | columns (in brackets: may be absent or null) |
 |---|---|---|
-| items | prompt | `item_id`, `prompt`, [`dataset`], [`task`], [`reference`], [`split`: `train` or `dev`], [`tools`: JSON] |
+| items | prompt | `item_id`, `prompt`, [`dataset`], [`task`], [`reference`], [`split`: `train`/`dev`/`test`], [`tools`: JSON] |
 | outcomes | item and worker | `item_id`, `model`, `score` 0..1, [`cost_usd`], [`answer`], [`latency_s`], |
 |  |  | [`prompt_tokens`], [`completion_tokens`] |
 | samples | completion | `item_id`, `model`, `sample`, `score`, [`answer`], [`completion_tokens`] |
@@ -147,8 +147,8 @@ def _items(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[Item]:
             raise ConfigError(f"{where}: item_id {id!r} is there twice")
         seen.add(id)
         split = row.get("split") or "train"
-        if split not in ("train", "dev"):
-            raise ConfigError(f"{where}: split is {split!r}; it must be train or dev")
+        if split not in ("train", "dev", "test"):
+            raise ConfigError(f"{where}: split is {split!r}; it must be train, dev or test")
         reference, tools = row.get("reference"), row.get("tools")
         items.append(
             Item(

@@ -14,9 +14,10 @@ from stretto.evaluation.tables import Item, Table
 from stretto.learning.features import data_of as text_data
 from stretto.learning.features import fit_features
 from stretto.learning.lattice import Lattice, Solved, Walk, solve, walk
-from stretto.learning.posterior import data_of as posterior_data
-from stretto.learning.posterior import fit_posterior
+from stretto.learning.posterior import fit_posterior, rows_of
+from stretto.learning.rounds import Rounds, solve_rounds, walk_rounds
 from stretto.learning.success import Logistic, Means, cross_fitted, folds, log_odds
+from stretto.learning.trees import available
 from stretto.policies.answers import classes, comparable, value_of
 from stretto.policies.beliefs import Posterior
 from stretto.policies.features import TextFeatures
@@ -28,33 +29,52 @@ __all__ = [
     "Matrix",
     "Prompts",
     "artefact",
+    "cross_rounds",
     "cross_walk",
     "is_exclusive",
     "learn",
     "matrix",
+    "nats",
     "shortlist",
     "summary",
     "values",
 ]
 
-PRICES = (0.0005, 0.01, 0.03, 0.05, 0.08, 0.1, 0.13, 0.18, 0.25, 0.4)
-"""Usual prices: how much accuracy one call of the best single worker is worth."""
+PRICES = (
+    *(0.0005, 0.003, 0.006, 0.01, 0.02, 0.03, 0.04, 0.05, 0.065, 0.08, 0.1),
+    *(0.115, 0.13, 0.15, 0.18, 0.21, 0.25, 0.32, 0.4, 0.6, 1.0),
+)
+"""Usual prices: how much accuracy one call of the best single worker is worth. The dial goes along them, in steps of .05."""
+
+PENALTIES = (0.003, 0.01, 0.03)
+"""Strengths of the worker-success regression that are tried, cross-fitted (`success.Logistic.c`)."""
+
+LONGEST = 4.0
+"""A reply counts as at most so many deviations longer or shorter than the worker's usual ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """A table as arrays, items first: answer classes (-1: none), scores, costs in USD."""
+    """A table as arrays, items first: answer classes (-1: none), scores, costs in USD, log of 1 + tokens (nan: not known)."""
 
     workers: tuple[str, ...]
     items: tuple[Item, ...]
     classes: Any
     scores: Any
     costs: Any
+    tokens: Any
 
     def at(self, which: Any) -> "Matrix":
         """Some of the items (a mask)."""
         items = tuple(i for i, keep in zip(self.items, which, strict=True) if keep)
-        return Matrix(self.workers, items, self.classes[which], self.scores[which], self.costs[which])
+        return Matrix(
+            self.workers,
+            items,
+            self.classes[which],
+            self.scores[which],
+            self.costs[which],
+            self.tokens[which],
+        )
 
     def of(self, workers: Sequence[int]) -> "Matrix":
         """Some of the workers, in this order; the classes are numbered anew among them."""
@@ -65,6 +85,7 @@ class Matrix:
             _renumbered(self.classes[:, w]),
             self.scores[:, w],
             self.costs[:, w],
+            self.tokens[:, w],
         )
 
 
@@ -77,7 +98,7 @@ def _renumbered(numbers: Any) -> Any:
 def matrix(table: Table, workers: Sequence[str]) -> Matrix:
     """The items that all of these workers answered. An unknown cost counts as nothing, so price the workers first."""
     table = table.only(workers=workers, complete=True)
-    numbers, scores, costs = [], [], []
+    numbers, scores, costs, tokens = [], [], [], []
     for item in table.items:
         said = [table.said(item.id, w) for w in workers]
         values = []
@@ -87,10 +108,12 @@ def matrix(table: Table, workers: Sequence[str]) -> Matrix:
         numbers.append(classes(values))
         scores.append([one.score if one else 0.0 for one in said])
         costs.append([(one.cost if one else None) or 0.0 for one in said])
-    return Matrix(tuple(workers), table.items, np.array(numbers), np.array(scores), np.array(costs))
+        tokens.append([np.log1p(one.output) if one and one.output else np.nan for one in said])
+    arrays = (np.array(numbers), np.array(scores), np.array(costs), np.array(tokens))
+    return Matrix(tuple(workers), table.items, *arrays)
 
 
-def is_exclusive(data: Matrix, most: float = 0.01) -> bool:
+def is_exclusive(data: Matrix, most: float = 0.02) -> bool:
     """Whether two different answers are hardly ever both right."""
     both = 0
     for numbers, scores in zip(data.classes, data.scores, strict=True):
@@ -202,7 +225,11 @@ def _simulated(numbers: Any, scores: Any, costs: Any, odds: Any, order: list[int
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """Everything that was learned, and the lattices to measure it on: `train` cross-fitted, `dev` unseen (if there is any)."""
+    """Everything that was learned, and the lattices to measure it on: `train` cross-fitted, `dev` unseen (if there is any).
+
+    `usual` holds mean and deviation of each worker's log reply length. `rich`: which regressors the values have. `told` says what
+    was chosen between, with the cross-fitted figures that decided.
+    """
 
     workers: tuple[str, ...]
     pool: tuple[str, ...]
@@ -211,20 +238,73 @@ class Learned:
     prompts: Prompts
     success: Logistic | Means
     posterior: Posterior
+    usual: Any
+    rich: bool
     train: Lattice
     dev: Lattice | None
     fold: Any
     router: tuple[Any, Any]
+    told: Mapping[str, Any]
+
+
+def nats(chance: Any, right: Any) -> float:
+    """Mean log-loss."""
+    p = np.clip(chance, 1e-6, 1 - 1e-6)
+    return float(-(right * np.log(p) + (1 - right) * np.log(1 - p)).mean())
+
+
+def lengths(data: Matrix, usual: Any) -> Any:
+    """How much longer each reply is than the worker's usual ones, in deviations; 0 where it is not known."""
+    mean, deviation = usual
+    return np.nan_to_num(np.clip((data.tokens - mean) / deviation, -LONGEST, LONGEST))
+
+
+def _usual(data: Matrix) -> Any:
+    known = ~np.isnan(data.tokens)
+    count = np.maximum(known.sum(0), 1)
+    mean = np.where(known, data.tokens, 0.0).sum(0) / count
+    spread = np.sqrt((np.where(known, data.tokens - mean, 0.0) ** 2).sum(0) / count)
+    return np.stack([mean, np.where(spread > 1e-3, spread, 1.0)])
+
+
+def _success(x: Any, train: Matrix, fold: Any, text: bool, told: dict[str, Any]) -> tuple[Any, Any]:
+    """The cross-fitted chances of all workers, and the estimator of the penalty that foretells best."""
+    if not text:
+        return cross_fitted(Means, x, train.scores, fold), Means().fit(x, train.scores)
+    tried = {c: cross_fitted(lambda c=c: Logistic(c), x, train.scores, fold) for c in PENALTIES}
+    losses = {c: nats(chance, train.scores) for c, chance in tried.items()}
+    best = min(PENALTIES, key=lambda c: losses[c])
+    told["success nats"] = {str(c): round(loss, 4) for c, loss in losses.items()}
+    return tried[best], Logistic(best).fit(x, train.scores)
+
+
+def _posteriors(
+    few: Matrix, logits: Any, long: Any, fold: Any, identity: bool, exclusive: bool, told: dict[str, Any]
+) -> tuple[list[Posterior], Posterior]:
+    """One posterior a fold that has not seen it, and one of all, in the form that foretells best (cross-fitted)."""
+    parts = few.classes, logits, few.scores, long
+    kind = {"identity": identity, "exclusive": exclusive}
+    found: dict[bool, list[Posterior]] = {}
+    losses: dict[bool, float] = {}
+    for trees in (False, True) if available() else (False,):
+        found[trees] = [fit_posterior(*(a[fold != f] for a in parts), trees=trees, **kind) for f in range(5)]
+        total = []
+        for f, fit in enumerate(found[trees]):
+            x, y = rows_of(*(a[fold == f] for a in parts), identity=identity, rounds=3, seed=9)
+            total.append(nats(1 / (1 + np.exp(-np.clip(fit.form.log_odds(x), -30, 30))), y))
+        losses[trees] = float(np.mean(total))
+    best = min(losses, key=lambda trees: losses[trees])
+    told["posterior nats"] = {("trees" if t else "linear"): round(loss, 4) for t, loss in losses.items()}
+    return found[best], fit_posterior(*parts, trees=best, **kind)
 
 
 def learn(
     data: Matrix,
     *,
-    size: int = 7,
+    size: int = 8,
     identity: bool = True,
     text: bool = True,
     dimensions: int = 128,
-    c: float = 0.01,
     exclusive: bool | None = None,
     names: Sequence[str] = (),
     say: Callable[[str], None] = lambda text: None,
@@ -235,17 +315,14 @@ def learn(
     """
     is_train = np.array([i.split == "train" for i in data.items])
     train, dev = data.at(is_train), data.at(~is_train)
+    told: dict[str, Any] = {}
     best = int(train.scores.mean(0).argmax())
+    unit = float(train.costs[:, best].mean())
     prompts = Prompts.learned(train.items, dimensions) if text else Prompts(None)
     x, x_dev = prompts.matrix(train.items), prompts.matrix(dev.items) if len(dev.items) else np.zeros((0, 1))
     say("features")
-
-    def make() -> Logistic | Means:
-        return Logistic(c) if text else Means()
-
     fold = folds(len(train.items))
-    chance = cross_fitted(make, x, train.scores, fold)
-    success = make().fit(x, train.scores)
+    chance, success = _success(x, train, fold, text, told)
     chance_dev = success.predict(x_dev) if len(x_dev) else np.zeros((0, len(data.workers)))
     say("success")
     chosen = (
@@ -253,80 +330,102 @@ def learn(
     )
     say("shortlist " + ", ".join(data.workers[k] for k in chosen))
     few, few_dev = train.of(chosen), dev.of(chosen)
+    usual = _usual(few)
     logits, logits_dev = log_odds(chance[:, chosen]), log_odds(chance_dev[:, chosen])
-    sure = is_exclusive(train) if exclusive is None else exclusive
-    fits = [
-        fit_posterior(few.classes[at], logits[at], few.scores[at], identity=identity, exclusive=sure)
-        for at in (fold != f for f in range(5))
-    ]
-    posterior = fit_posterior(few.classes, logits, few.scores, identity=identity, exclusive=sure)
+    sure = is_exclusive(few) if exclusive is None else exclusive
+    long = lengths(few, usual)
+    fits, posterior = _posteriors(few, logits, long, fold, identity, sure, told)
     say("posterior")
-    lattice = Lattice.of(fits, fold, few.classes, logits, few.scores, few.costs)
+    lattice = Lattice.of(fits, fold, few.classes, logits, few.scores, few.costs, long)
     lattice_dev = None
     if len(dev.items):
         none = np.zeros(len(dev.items), dtype=int)
-        lattice_dev = Lattice.of(
-            [posterior], none, few_dev.classes, logits_dev, few_dev.scores, few_dev.costs
-        )
+        said = few_dev.classes, logits_dev, few_dev.scores, few_dev.costs, lengths(few_dev, usual)
+        lattice_dev = Lattice.of([posterior], none, *said)
     say("lattice")
+    per = [u / unit if unit else 0.0 for u in PRICES]
+    worths = {rich: float(cross_walk(lattice, per, rich=rich).worth(per).mean()) for rich in (False, True)}
+    told["value"] = {("rich" if rich else "plain"): round(100 * w, 3) for rich, w in worths.items()}
+    say("values")
     return Learned(
         few.workers,
         data.workers,
         best,
-        float(train.costs[:, best].mean()),
+        unit,
         prompts,
         success,
         posterior,
+        usual,
+        worths[True] > worths[False],
         lattice,
         lattice_dev,
         fold,
         (chance, chance_dev),
+        told,
     )
 
 
-def cross_walk(lattice: Lattice, price: float, *, rich: bool = False, seed: int = 0) -> Walk:
-    """What the policy brings on items that its values were not learned on: two halves, each walked by the other's values."""
+def _crossed(lattice: Lattice, count: int, walked: Callable[[Lattice, Lattice], Walk], seed: int) -> Walk:
+    """Two halves, each walked by what was solved on the other."""
     half = folds(len(lattice.logits), 2, seed)
-    out = [np.zeros(len(half)) for _ in range(3)]
+    score, cost, calls = (np.zeros((count, len(half))) for _ in range(3))
     for number in (0, 1):
         at = half == number
-        solved = solve(lattice.only(~at), price, rich=rich)
-        for whole, part in zip(out, _parts(walk(solved, lattice.only(at))), strict=True):
-            whole[at] = part
-    return Walk(*out)
+        part = walked(lattice.only(~at), lattice.only(at))
+        score[:, at], cost[:, at], calls[:, at] = part.score, part.cost, part.calls
+    return Walk(score, cost, calls)
 
 
-def _parts(found: Walk) -> tuple[Any, Any, Any]:
-    return found.score, found.cost, found.calls
+def cross_walk(lattice: Lattice, prices: Sequence[float], *, rich: bool = False, seed: int = 0) -> Walk:
+    """What the policy brings on items that its values were not learned on."""
+    return _crossed(lattice, len(prices), lambda a, b: walk(solve(a, prices, rich=rich), b), seed)
 
 
-def values(learned: Learned, u: float, *, rich: bool = False) -> Solved:
-    """The values of stopping and asking at `u` (points of accuracy, of 1, that a call of the best single is worth)."""
-    return solve(learned.train, u / learned.unit, rich=rich)
+def cross_rounds(lattice: Lattice, prices: Sequence[float], *, rich: bool = False, seed: int = 0) -> Walk:
+    """The same in two rounds."""
+    return _crossed(
+        lattice,
+        len(prices),
+        lambda a, b: walk_rounds(solve_rounds(a, prices, rich=rich), b, rich=rich),
+        seed,
+    )
+
+
+def values(learned: Learned, us: Sequence[float] = PRICES) -> Solved:
+    """The values of stopping and asking at each of `us` (points of accuracy, of 1, that a call of the best single is worth)."""
+    return solve(learned.train, [u / learned.unit if learned.unit else 0.0 for u in us], rich=learned.rich)
+
+
+def _rounds_data(rounds: Rounds) -> dict[str, Any]:
+    weights = packed(rounds.weights.astype(np.float32))
+    return {"first": rounds.first, "added": list(rounds.added), "weights": weights}
 
 
 def artefact(
     learned: Learned,
     provenance: Mapping[str, Any],
     *,
-    rich: bool = False,
     last_line: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> Artifact:
     """What `policies.sequential` reads, solved for every price of `PRICES`. `provenance` says from what it was learned."""
+    solved = values(learned)
+    say("prices")
+    rounds = solve_rounds(learned.train, solved.prices, rich=learned.rich)
+    say("two rounds")
+    calls = cross_walk(learned.train, solved.prices, rich=learned.rich).calls.mean(1)
+    subsets = sorted(mask for mask in solved.weights if mask)
     prices = []
-    for u in PRICES:
-        say(f"price {u}")
-        solved = values(learned, u, rich=rich)
-        calls = cross_walk(learned.train, u / learned.unit, rich=rich).calls.mean()
-        stacked = np.stack([solved.weights[mask] for mask in sorted(solved.weights) if mask])
+    for place, u in enumerate(PRICES):
+        stacked = np.stack([solved.weights[mask][place] for mask in subsets])
         nothing = np.zeros((1, *stacked.shape[1:]))
         prices.append(
             {
                 "u": u,
-                "calls": round(float(calls), 3),
-                "start": packed(solved.weights[0].astype(np.float32)),
+                "calls": round(float(calls[place]), 3),
+                "start": packed(solved.weights[0][place].astype(np.float32)),
                 "values": packed(np.concatenate([nothing, stacked]).astype(np.float32)),
+                "rounds": _rounds_data(rounds[place]),
             }
         )
     success = learned.success
@@ -335,8 +434,9 @@ def artefact(
     data: dict[str, Any] = {
         "workers": list(learned.workers),
         "success": packed(weights[:, chosen].astype(np.float32)),
-        "posterior": posterior_data(learned.posterior),
-        "rich": rich,
+        "posterior": learned.posterior.data,
+        "usual": packed(learned.usual),
+        "rich": learned.rich,
         "last_line": last_line,
         "prices": prices,
     }
@@ -344,15 +444,16 @@ def artefact(
         data["text"] = text_data(learned.prompts.text)
         if learned.prompts.centres is not None:
             data["centres"] = packed(learned.prompts.centres.astype(np.float32))
-    return Artifact(EVIDENCE_SCHEMA, dict(provenance), data)
+    return Artifact(EVIDENCE_SCHEMA, dict(provenance) | {"chosen": dict(learned.told)}, data)
 
 
 def summary(learned: Learned, data: Matrix) -> list[tuple[str, float, float, float]]:
     """Best single worker, then each price: name, mean score, mean USD, mean calls of the train items, cross-fitted."""
     scores = data.at(np.array([i.split == "train" for i in data.items])).scores[:, learned.best]
     rows = [(f"best single {learned.pool[learned.best]}", float(scores.mean()), learned.unit, 1.0)]
-    for u in PRICES:
-        went = cross_walk(learned.train, u / learned.unit)
-        score, cost, calls = (float(part.mean()) for part in _parts(went))
-        rows.append((f"price {u}", score, cost, calls))
+    per = [u / learned.unit if learned.unit else 0.0 for u in PRICES]
+    for u, went in zip(PRICES, cross_walk(learned.train, per, rich=learned.rich), strict=True):
+        rows.append(
+            (f"price {u}", float(went.score.mean()), float(went.cost.mean()), float(went.calls.mean()))
+        )
     return rows

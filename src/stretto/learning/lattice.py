@@ -1,9 +1,10 @@
 """When to stop and whom to ask next: regressed values over all subsets of a shortlist, solved from the full set down.
 
 The subset of workers asked so far is a bit mask. With K <= 10 workers there are at most 1,024 of them (EVIDENCE.md section 2,
-stage 3).
+stage 3). Many prices are solved side by side: what is seen of a subset is the same for all.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +12,10 @@ import numpy as np
 
 from stretto.policies.beliefs import Beliefs, Posterior, view, views
 
-__all__ = ["Lattice", "Solved", "Walk", "solve", "walk"]
+__all__ = ["NEVER", "Lattice", "Solved", "Walk", "ridge", "solve", "walk"]
 
 
-_NEVER = -1e6
+NEVER = -1e6
 """The value of what cannot be done: to stop with nothing, to ask the same worker again."""
 
 
@@ -29,18 +30,29 @@ class Lattice:
     costs: Any
 
     @classmethod
-    def of(cls, posteriors: Any, fold: Any, classes: Any, logits: Any, scores: Any, costs: Any) -> "Lattice":
+    def of(
+        cls,
+        posteriors: Sequence[Posterior],
+        fold: Any,
+        classes: Any,
+        logits: Any,
+        scores: Any,
+        costs: Any,
+        lengths: Any = None,
+    ) -> "Lattice":
         """`posteriors[f]` judges the items of fold f, which it has not seen. The empty subset stops with nothing: score 0."""
         items, workers = classes.shape
         first = np.zeros((1 << workers, items), dtype=np.float32)
         second, score = np.zeros_like(first), np.zeros_like(first)
-        for mask in range(1, 1 << workers):
-            bits = np.array([mask >> k & 1 for k in range(workers)], dtype=bool)
-            for number, posterior in enumerate(posteriors):
-                at = fold == number
-                believed = _after(posterior, classes[at], logits[at], bits)
+        for number, posterior in enumerate(posteriors):
+            at = np.flatnonzero(fold == number)
+            said = classes[at], logits[at]
+            long = None if lengths is None else lengths[at]
+            for mask in range(1, 1 << workers):
+                asked = np.broadcast_to([bool(mask >> k & 1) for k in range(workers)], (len(at), workers))
+                believed = Beliefs.after(posterior, *said, asked, long)
                 first[mask, at], second[mask, at] = believed.first, believed.second
-                score[mask, at] = scores[at, :][np.arange(int(at.sum())), believed.speaker]
+                score[mask, at] = scores[at, believed.speaker]
         return cls(first, second, score, logits, costs)
 
     def only(self, at: Any) -> "Lattice":
@@ -49,6 +61,20 @@ class Lattice:
             self.first[:, at], self.second[:, at], self.score[:, at], self.logits[at], self.costs[at]
         )
 
+    def among(self, workers: Sequence[int]) -> "Lattice":
+        """The same when nobody but these workers may be asked."""
+        masks = [
+            sum(1 << w for k, w in enumerate(workers) if mask >> k & 1) for mask in range(1 << len(workers))
+        ]
+        return Lattice(
+            self.first[masks], self.second[masks], self.score[masks], self.logits, self.costs[:, workers]
+        )
+
+    @property
+    def workers(self) -> int:
+        """How many there are to ask."""
+        return int(self.costs.shape[1])
+
     def seen(self, mask: int, rich: bool) -> Any:
         """The regressors of a subset, a row an item."""
         if mask == 0:
@@ -56,82 +82,104 @@ class Lattice:
         return view(self.first[mask], self.second[mask], self.logits, rich=rich)
 
 
-def _after(posterior: Posterior, classes: Any, logits: Any, bits: Any) -> Beliefs:
-    asked = np.broadcast_to(bits, classes.shape)
-    return Beliefs.after(posterior, classes, logits, asked)
-
-
 @dataclass(frozen=True, slots=True)
 class Solved:
-    """Of every subset the weights of its values: column 0 is stopping, column 1 + k is asking worker k."""
+    """Of every subset and price the weights of its values: column 0 is stopping, column 1 + k is asking worker k.
+
+    `weights[mask]` has the shape (prices, regressors, 1 + workers).
+    """
 
     weights: dict[int, Any]
     rich: bool
-    price: float
-
-    def choices(self, lattice: Lattice, mask: int) -> Any:
-        """What is chosen for each item: 0 to stop, 1 + k to ask worker k."""
-        return (lattice.seen(mask, self.rich) @ self.weights[mask]).argmax(1)
+    prices: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """What following the choices brings from a subset on, an item each: score, money, calls."""
+    """What following the choices brings, a row a price and a column an item: score, money, calls."""
 
     score: Any
     cost: Any
     calls: Any
 
+    def __len__(self) -> int:
+        return len(self.score)
 
-def _walk(solved: Solved, lattice: Lattice, mask: int, later: dict[int, Walk]) -> Walk:
-    workers = lattice.logits.shape[1]
-    choice = solved.choices(lattice, mask)
-    score = lattice.score[mask].astype(np.float64).copy()
-    cost, calls = np.zeros_like(score), np.zeros_like(score)
-    for k in range(workers):
-        at = choice == k + 1
-        if at.any():
-            then = later[mask | 1 << k]
-            score[at], calls[at] = then.score[at], then.calls[at] + 1
-            cost[at] = then.cost[at] + lattice.costs[at, k]
-    return Walk(score, cost, calls)
+    def __iter__(self) -> "Iterator[Walk]":
+        return map(Walk, self.score, self.cost, self.calls)
+
+    def worth(self, prices: Sequence[float]) -> Any:
+        """The mean of score less price times cost, a price each."""
+        return self.score.mean(1) - np.asarray(prices) * self.cost.mean(1)
 
 
 def _downwards(workers: int) -> list[int]:
     return sorted(range(1 << workers), key=lambda m: -m.bit_count())
 
 
-def solve(lattice: Lattice, price: float, *, rich: bool = False, ridge: float = 5.0) -> Solved:
-    """The values at a price: how much score one dollar is worth. Realised returns are handed down, not fitted ones.
+def _step(lattice: Lattice, x: Any, weights: Any, mask: int, later: dict[int, Walk]) -> Walk:
+    """From a subset on: the choice of each item at each price, and what it brings."""
+    prices, regressors, _ = weights.shape
+    worth = x @ weights.transpose(1, 0, 2).reshape(regressors, -1)
+    choice = worth.reshape(len(x), prices, -1).argmax(2).T
+    score = np.broadcast_to(lattice.score[mask], choice.shape)
+    cost, calls = np.zeros(choice.shape), np.zeros(choice.shape)
+    for k in range(lattice.workers):
+        at = choice == k + 1
+        if at.any():
+            then = later[mask | 1 << k]
+            score = np.where(at, then.score, score)
+            cost = np.where(at, then.cost + lattice.costs[:, k], cost)
+            calls = np.where(at, then.calls + 1, calls)
+    return Walk(score, cost, calls)
+
+
+def _forget(later: dict[int, Walk], mask: int) -> None:
+    """Only the next larger subsets are ever looked at again."""
+    for known in [m for m in later if m.bit_count() > mask.bit_count() + 1]:
+        del later[known]
+
+
+def ridge(x: Any, targets: Any, strength: float = 5.0) -> Any:
+    """Weights of the regression of `targets` on `x`; the constant, column 0, is free."""
+    gram = x.T @ x + strength * np.eye(x.shape[1])
+    gram[0, 0] -= strength
+    return np.linalg.solve(gram, x.T @ targets)
+
+
+def solve(lattice: Lattice, prices: Sequence[float], *, rich: bool = False) -> Solved:
+    """The values at prices: how much score one dollar is worth. Realised returns are handed down, not fitted ones.
 
     Stopping is regressed on half the chance and half the score, which varies less on small sets. It is never chosen
     before anybody was asked.
     """
-    workers = lattice.logits.shape[1]
-    solved = Solved({}, rich, price)
+    workers = lattice.workers
+    solved = Solved({}, rich, tuple(prices))
+    paid = np.asarray(prices)[:, None]
     later: dict[int, Walk] = {}
     for mask in _downwards(workers):
         x = lattice.seen(mask, rich).astype(np.float64)
-        targets = np.zeros((len(x), workers + 1))
-        targets[:, 0] = 0.5 * lattice.first[mask] + 0.5 * lattice.score[mask]
+        targets = np.zeros((len(x), len(prices), workers + 1))
+        targets[:, :, 0] = (0.5 * lattice.first[mask] + 0.5 * lattice.score[mask])[:, None]
         for k in range(workers):
             if not mask >> k & 1:
                 then = later[mask | 1 << k]
-                targets[:, k + 1] = then.score - price * (then.cost + lattice.costs[:, k])
-        gram = x.T @ x + ridge * np.eye(x.shape[1])
-        gram[0, 0] -= ridge  # the constant is free
-        weights = np.linalg.solve(gram, x.T @ targets)
+                targets[:, :, k + 1] = (then.score - paid * (then.cost + lattice.costs[:, k])).T
+        weights = ridge(x, targets.reshape(len(x), -1)).reshape(-1, len(prices), workers + 1)
+        weights = np.ascontiguousarray(weights.transpose(1, 0, 2))
         barred = [0] if mask == 0 else [k + 1 for k in range(workers) if mask >> k & 1]
-        weights[:, barred] = 0.0
-        weights[0, barred] = _NEVER
+        weights[:, :, barred] = 0.0
+        weights[:, 0, barred] = NEVER
         solved.weights[mask] = weights
-        later[mask] = _walk(solved, lattice, mask, later)
+        later[mask] = _step(lattice, x, weights, mask, later)
+        _forget(later, mask)
     return solved
 
 
 def walk(solved: Solved, lattice: Lattice) -> Walk:
     """Follow the choices from the start, on items that need not be those they were learned on."""
     later: dict[int, Walk] = {}
-    for mask in _downwards(lattice.logits.shape[1]):
-        later[mask] = _walk(solved, lattice, mask, later)
+    for mask in _downwards(lattice.workers):
+        later[mask] = _step(lattice, lattice.seen(mask, solved.rich), solved.weights[mask], mask, later)
+        _forget(later, mask)
     return later[0]

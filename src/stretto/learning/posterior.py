@@ -4,52 +4,68 @@ from typing import Any
 
 import numpy as np
 
-from stretto.artifacts import packed
-from stretto.policies.beliefs import Posterior, candidates
+from stretto.learning.trees import available, fit_trees
+from stretto.policies.beliefs import EXCHANGEABLE, Linear, Posterior, candidates
 
-__all__ = ["data_of", "fit_posterior", "logistic", "said_best"]
-
-
-def said_best(classes: Any, logits: Any, asked: Any, scores: Any) -> Any:
-    """The score of each candidate (items, candidates): that of its best supporter's reply, which is what would be returned."""
-    workers = classes.shape[1]
-    supports = (classes[:, None, :] == np.arange(workers)[None, :, None]) & asked[:, None, :]
-    speaker = np.where(supports, logits[:, None, :], -np.inf).argmax(2)
-    return np.take_along_axis(scores, speaker, axis=1)
+__all__ = ["fit_posterior", "logistic", "rows_of", "said_best"]
 
 
-def fit_posterior(
+def said_best(classes: Any, logits: Any, asked: Any, scores: Any, item: Any, number: Any) -> Any:
+    """The score of each candidate: that of its best supporter's reply, which is what would be returned."""
+    supports = (classes[item] == number[:, None]) & asked[item]
+    speaker = np.where(supports, logits[item], -np.inf).argmax(1)
+    return scores[item, speaker]
+
+
+def rows_of(
     classes: Any,
     logits: Any,
     scores: Any,
+    lengths: Any = None,
     *,
     identity: bool = True,
-    exclusive: bool = True,
     rounds: int = 5,
-    shrink: float = 20.0,
-    shrink_identity: float = 60.0,
     seed: int = 0,
-) -> Posterior:
-    """Fit on the full set of workers and on `rounds` random sets an item, sizes uniform. Identity terms shrink more."""
+) -> tuple[Any, Any]:
+    """Features and targets: the full set of workers of every item, and `rounds` random sets, their sizes uniform."""
     rng = np.random.default_rng(seed)
     items, workers = classes.shape
     rows, targets = [], []
     for round_ in range(rounds + 1):
         size = rng.integers(1, workers + 1, items) if round_ else np.full(items, workers)
         asked = rng.random((items, workers)).argsort(1) < size[:, None]
-        features, valid = candidates(classes, logits, asked, identity=identity)
-        rows.append(features[valid])
-        targets.append(said_best(classes, logits, asked, scores)[valid])
-    x, y = np.concatenate(rows), np.concatenate(targets)
+        features, item, number = candidates(classes, logits, asked, lengths, identity=identity)
+        rows.append(features)
+        targets.append(said_best(classes, logits, asked, scores, item, number))
+    return np.concatenate(rows), np.concatenate(targets)
+
+
+def fit_posterior(
+    classes: Any,
+    logits: Any,
+    scores: Any,
+    lengths: Any = None,
+    *,
+    identity: bool = True,
+    exclusive: bool = True,
+    trees: bool | None = None,
+    seed: int = 0,
+) -> Posterior:
+    """Boosted trees, or with `trees` false (or without LightGBM) a logistic regression whose identity terms shrink more."""
+    x, y = rows_of(classes, logits, scores, lengths, identity=identity, seed=seed)
+    if available() if trees is None else trees:
+        return Posterior(
+            fit_trees(x, y, least=100 if len(classes) >= 1500 else 60, seed=seed), identity, exclusive
+        )
     mean, deviation = x.mean(0), x.std(0)
     mean[0], deviation[0] = 0.0, 1.0
     deviation = np.where(deviation > 1e-6, deviation, 1.0)
-    penalty = np.full(x.shape[1], shrink)
+    penalty = np.full(x.shape[1], 20.0)
     penalty[0] = 1e-3
-    if identity:
-        penalty[-workers:] = shrink_identity
-    weights = logistic((x - mean) / deviation, y, penalty)
-    return Posterior(weights, mean, deviation, exclusive)
+    penalty[EXCHANGEABLE:] = 60.0
+    return Posterior(
+        Linear(logistic((x - mean) / deviation, y, penalty), mean, deviation), identity, exclusive
+    )
 
 
 def logistic(x: Any, y: Any, penalty: Any, steps: int = 12) -> Any:
@@ -64,13 +80,3 @@ def logistic(x: Any, y: Any, penalty: Any, steps: int = 12) -> Any:
         if np.abs(step).max() < 1e-5:
             break
     return w
-
-
-def data_of(posterior: Posterior) -> dict[str, Any]:
-    """The posterior as an artefact's data."""
-    return {
-        "weights": packed(posterior.weights),
-        "mean": packed(posterior.mean),
-        "deviation": packed(posterior.deviation),
-        "exclusive": posterior.exclusive,
-    }

@@ -17,7 +17,13 @@ from stretto.types import Message
 
 __all__ = ["classes", "comparable", "said", "value_of", "value_of_message"]
 
-_MONEY: Final = re.compile(r"^[$€£]?\s*([-+]?[\d,]*\.?\d+(?:[eE][-+]?\d+)?)\s*[%$€£]?$")
+_MONEY: Final = re.compile(r"^[$€£]?\s*([-+]?\s?[\d,]*\.?\d+(?:[eE][-+]?\d+)?)\.?\s*[%$€£]?$")
+_MEASURE: Final = re.compile(
+    r"^[$€£]?\s*([-+]?[\d,]*\.?\d+)\s*\$?\s*"
+    r"(?:°\s?[CFK]?|(?!(?:pi|sqrt|root|times|and|or|to|mod)\b)[A-Za-z]{2,}(?:\s[A-Za-z]+){0,3})\.?$"
+)
+_LATEX: Final = re.compile(r"\\(?:text|mathrm|mathbf|boxed)\s*\{([^{}]*)\}")
+_LATEX_FRACTION: Final = re.compile(r"\\[dt]?frac\s*\{(-?\d+)\}\s*\{(\d+)\}")
 _FRACTION: Final = re.compile(r"^([-+]?\d+)\s*/\s*(\d+)$")
 _LETTER: Final = re.compile(r"^\(?([A-Za-z])\)?[.:)]?$")
 _PROGRAM: Final = re.compile(r"```|^\s*(?:def|class|import|from|#include|function)\b", re.MULTILINE)
@@ -26,31 +32,53 @@ _LONG: Final = 400
 
 
 def value_of(text: str | None) -> str:
-    """The value of an answer as text; equal values are the same answer."""
+    """The value of an answer as text; equal values are the same answer. A number is one without its unit: "9 days" is 9."""
     text = (text or "").strip()
     if not text:
         return ""
+    if "\\" in text or text[0] == "$":
+        text = _plain(text)
     if found := _LETTER.match(text):
         return found[1].upper()
     if found := _FRACTION.match(text):
         return f"{int(found[1]) / int(found[2]):.6g}" if int(found[2]) else text
-    if found := _MONEY.match(text.replace(" ", "")):
+    if found := _MONEY.match(text) or _MEASURE.match(text):
         try:
-            return f"{float(found[1].replace(',', '')):.6g}"
+            return f"{float(found[1].replace(',', '').replace(' ', '')):.6g}"
         except ValueError:
             pass
     if len(text) <= 20_000 and (text[0] in "[({<`'\"-0123456789TFNtfn" or "(" in text[:80]):
         parsed = _parsed(_WRAPPING.sub("", text).strip())
         if parsed is not None:
             return parsed
-    return re.sub(r"[\s\"'`]+", "", text).casefold()
+    return _bare(text)
+
+
+def _bare(text: str) -> str:
+    """A text for comparison: without blanks, quotes, and marks at its end, in one case; one letter is a choice."""
+    bare = re.sub(r"[\s\"'`]+", "", text).rstrip(".!").casefold()
+    return bare.upper() if len(bare) == 1 and bare.isalpha() else bare
+
+
+def _plain(text: str) -> str:
+    """LaTeX around a number or a word taken away."""
+    text = _LATEX_FRACTION.sub(r"\1/\2", _LATEX.sub(r"\1", text.replace("\\_", "_")))
+    return (
+        text.strip("$ ")
+        .removeprefix("\\(")
+        .removesuffix("\\)")
+        .replace("\\$", "")
+        .replace("\\%", "%")
+        .strip()
+        or text
+    )
 
 
 def _parsed(text: str) -> str | None:
     """A JSON or Python literal printed again, or calls in a canonical form; `None` if it is neither."""
     try:
         value = json.loads(text)
-        return _json_calls(value) or _literal(value)
+        return _bare(value) if isinstance(value, str) else _json_calls(value) or _literal(value)
     except (ValueError, RecursionError):
         pass
     try:
@@ -60,7 +88,8 @@ def _parsed(text: str) -> str | None:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     try:
-        return _literal(ast.literal_eval(tree))
+        value = ast.literal_eval(tree)
+        return _bare(value) if isinstance(value, str) else _literal(value)
     except (ValueError, TypeError, RecursionError):
         pass
     elements = tree.elts if isinstance(tree, ast.List | ast.Tuple) else [tree]
@@ -82,7 +111,7 @@ def _json_calls(value: Any) -> str:
         given = json.loads(given) if isinstance(given, str) and given.startswith("{") else given
         if not isinstance(given, dict):
             return ""
-        found.append(f"{name.casefold()}({','.join(sorted(f'{k}={_literal(v)}' for k, v in given.items()))})")
+        found.append(f"{_name(name)}({','.join(sorted(f'{k}={_literal(v)}' for k, v in given.items()))})")
     return " ".join(sorted(found))
 
 
@@ -103,7 +132,12 @@ def _literal(value: Any) -> str:
 def _call(call: ast.Call) -> str:
     given = [_argument(a) for a in call.args]
     named = sorted(f"{k.arg}={_argument(k.value)}" for k in call.keywords)
-    return f"{ast.unparse(call.func).casefold().removeprefix('functions.')}({','.join([*given, *named])})"
+    return f"{_name(ast.unparse(call.func))}({','.join([*given, *named])})"
+
+
+def _name(name: str) -> str:
+    """A function's name: upstreams that allow no dots write underscores in their place."""
+    return name.casefold().removeprefix("functions.").replace(".", "_")
 
 
 def _argument(node: ast.expr) -> str:

@@ -1,112 +1,151 @@
 """What replies are evidence of: features of each candidate answer, and the calibrated chance that it is right.
 
 The same arithmetic serves one request and learns from many: every array has the items first. Numpy only, imported late. The
-method and its measured worth: EVIDENCE.md section 2. The form that serves is a logistic regression on these features.
+method and its measured worth: EVIDENCE.md section 2. Boosted trees on these features serve; where LightGBM was not there to learn
+them, a logistic regression.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from stretto.artifacts import unpacked
+from stretto.artifacts import packed, unpacked
+from stretto.policies.trees import Trees
 
-__all__ = ["EXCHANGEABLE", "Beliefs", "Posterior", "candidates", "view", "views"]
+__all__ = ["EXCHANGEABLE", "Beliefs", "Linear", "Posterior", "candidates", "view", "views"]
 
-EXCHANGEABLE: Final = 21
-"""So many features know nothing of who supports an answer, only how good the supporters are."""
+EXCHANGEABLE: Final = 23
+"""So many features know nothing of who supports an answer, only how good the supporters are and how long their replies."""
 
 
-def candidates(classes: Any, logits: Any, asked: Any, *, identity: bool = False) -> tuple[Any, Any]:
-    """Features (items, candidates, features) of every answer given by those asked, and which of these candidates there are.
+def candidates(
+    classes: Any, logits: Any, asked: Any, lengths: Any = None, *, identity: bool = False
+) -> tuple[Any, Any, Any]:
+    """A row of features for every answer given by those asked; and of each row the item, and the number of the answer.
 
     `classes` (items, workers): which answer each worker gave, -1 for none; `logits`: the log-odds that each is right, before
-    anything was said; `asked`: whose replies are there. With `identity` one more feature a worker says on which side it is.
+    anything was said; `asked`: whose replies are there; `lengths`: how much longer a reply is than the worker's usual ones, in
+    deviations. With `identity` one more feature a worker says on which side it is.
     """
     import numpy as np
 
     items, workers = classes.shape
-    numbers = np.arange(workers)
-    supports = (classes[:, None, :] == numbers[None, :, None]) & asked[:, None, :]
-    valid = supports.any(2)
-    spoke = asked & (classes >= 0)
-    opposes = spoke[:, None, :] & ~supports
-    size = np.maximum(asked.sum(1), 1)[:, None].astype(np.float64)
-    pro, contra = supports.sum(2), opposes.sum(2)
-    silent = (asked & (classes < 0)).sum(1)[:, None]
-    each = logits[:, None, :]
-    for_it = (supports * each).sum(2)
-    against = (opposes * each).sum(2)
-    score = np.where(valid, np.clip(for_it + pro, -12, 12), -30.0)
-    total = 1.0 + np.exp(score).sum(1, keepdims=True) - np.exp(score)
-    odds = np.clip(score - np.log(total), -12, 12)
-    others = np.repeat(score[:, None, :], workers, axis=1)
-    others[:, numbers, numbers] = -30.0
-    rival = np.maximum(others.max(2), 0.0)
-    best_for = np.where(pro > 0, np.where(supports, each, -np.inf).max(2, initial=-30.0), 0.0)
-    best_against = np.where(contra > 0, np.where(opposes, each, -np.inf).max(2, initial=-30.0), 0.0)
-    share = pro / size
-    log_size = np.log(size)
-    unanimous = ((contra == 0) & (pro > 1)).astype(np.float64)
-    ease, top = logits.mean(1)[:, None], logits.max(1)[:, None]
-    ones = np.ones((items, workers))
+    item, number = ((classes[:, None, :] == np.arange(workers)[:, None]) & asked[:, None, :]).any(2).nonzero()
+    pro = (classes[item] == number[:, None]) & asked[item]
+    contra = (asked & (classes >= 0))[item] & ~pro
+    each = logits[item]
+    for_, against = pro.sum(1), contra.sum(1)
+    size = asked.sum(1)[item].astype(np.float64)
+    of_pro, of_contra = (pro * each).sum(1), (contra * each).sum(1)
+    score = np.minimum(np.maximum(of_pro + for_, -12.0), 12.0)
+    dense = np.full((items, workers + 1), -30.0)  # the last column: no rival at all
+    dense[item, number] = score
+    weight = np.exp(score)
+    total = 1.0 + np.bincount(item, weight, items)
+    odds = np.minimum(np.maximum(score - np.log(np.maximum(total[item] - weight, 1e-9)), -12.0), 12.0)
+    dense.partition(workers - 1, axis=1)
+    first, second = dense[item, workers], dense[item, workers - 1]
+    rival = np.maximum(np.where(score == first, second, first), 0.0)
+    best_for = np.where(pro, each, -30.0).max(1)
+    best_against = np.where(against > 0, np.where(contra, each, -30.0).max(1), 0.0)
+    share, log_size = for_ / size, np.log(size)
+    unanimous = ((against == 0) & (for_ > 1)).astype(np.float64)
+    ease = logits.mean(1)[item]
+    long_pro = long_contra = np.zeros(len(item))
+    if lengths is not None:
+        long = lengths[item]
+        long_pro = (pro * long).sum(1) / for_
+        long_contra = (contra * long).sum(1) / np.maximum(against, 1)
     columns = [
-        ones,
+        np.ones(len(item)),
         odds,
         score - rival,
         share,
-        np.log1p(pro),
-        np.log1p(contra),
-        ones * silent / size,
-        ones * np.log1p(valid.sum(1)[:, None]),
+        np.log1p(for_),
+        np.log1p(against),
+        (size - for_ - against) / size,
+        np.log1p(np.bincount(item, minlength=items))[item],
         best_for,
         best_against,
-        ones * ease,
-        ones * top,
+        ease,
+        logits.max(1)[item],
         odds * np.abs(odds) / 6.0,
         odds * share,
         odds * log_size,
-        for_it / size,
-        against / size,
+        of_pro / size,
+        of_contra / size,
         unanimous,
-        unanimous * np.log1p(pro),
+        unanimous * np.log1p(for_),
         unanimous * ease,
-        ones * log_size,
+        log_size,
+        long_pro,
+        long_contra,
     ]
-    features = np.stack(columns, axis=2)
+    features = np.stack(columns, axis=1)
     if identity:
-        side = np.where(supports, 1.0, np.where(opposes, -1.0, np.where(asked[:, None, :], -0.5, 0.0)))
-        features = np.concatenate([features, side], axis=2)
-    return features, valid
+        side = np.where(pro, 1.0, np.where(contra, -1.0, np.where(asked[item], -0.5, 0.0)))
+        features = np.concatenate([features, side], axis=1)
+    return features, item, number
 
 
 @dataclass(frozen=True, slots=True)
-class Posterior:
-    """A logistic regression on standardised features. `exclusive`: at most one answer is right: chances sum to <= 1."""
+class Linear:
+    """A logistic regression on standardised features."""
 
     weights: Any
     mean: Any
     deviation: Any
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> "Linear":
+        """From an artefact's data."""
+        return cls(unpacked(data["weights"]), unpacked(data["mean"]), unpacked(data["deviation"]))
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """As an artefact's data."""
+        return {
+            "weights": packed(self.weights),
+            "mean": packed(self.mean),
+            "deviation": packed(self.deviation),
+        }
+
+    def log_odds(self, x: Any) -> Any:
+        """Of every row."""
+        return ((x - self.mean) / self.deviation) @ self.weights
+
+
+@dataclass(frozen=True, slots=True)
+class Posterior:
+    """How likely an answer is right. `exclusive`: at most one answer is right: chances sum to <= 1.
+
+    `identity`: it knows workers by who they are, not only by how good they are.
+    """
+
+    form: Linear | Trees
+    identity: bool = False
     exclusive: bool = True
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> "Posterior":
         """From an artefact's data."""
-        return cls(
-            unpacked(data["weights"]), unpacked(data["mean"]), unpacked(data["deviation"]), data["exclusive"]
-        )
+        form = Trees.of(data["trees"]) if "trees" in data else Linear.of(data["linear"])
+        return cls(form, data["identity"], data["exclusive"])
 
     @property
-    def identity(self) -> bool:
-        """Whether it knows workers by who they are."""
-        return len(self.weights) > EXCHANGEABLE
+    def data(self) -> dict[str, Any]:
+        """As an artefact's data."""
+        name = "trees" if isinstance(self.form, Trees) else "linear"
+        return {name: self.form.data, "identity": self.identity, "exclusive": self.exclusive}
 
-    def chances(self, classes: Any, logits: Any, asked: Any) -> Any:
+    def chances(self, classes: Any, logits: Any, asked: Any, lengths: Any = None) -> Any:
         """The chance of each candidate (items, candidates) to be right; 0 where there is no such candidate."""
         import numpy as np
 
-        features, valid = candidates(classes, logits, asked, identity=self.identity)
-        z = ((features - self.mean) / self.deviation) @ self.weights
-        chance = np.where(valid, 1.0 / (1.0 + np.exp(-np.clip(z, -30, 30))), 0.0)
+        features, item, number = candidates(classes, logits, asked, lengths, identity=self.identity)
+        z = np.minimum(np.maximum(self.form.log_odds(features), -30.0), 30.0)
+        chance = np.zeros(classes.shape)
+        chance[item, number] = 1.0 / (1.0 + np.exp(-z))
         if self.exclusive:
             chance = chance / np.maximum(1.0, chance.sum(1, keepdims=True))
         return chance
@@ -122,20 +161,21 @@ class Beliefs:
     second: Any
 
     @classmethod
-    def after(cls, posterior: Posterior, classes: Any, logits: Any, asked: Any) -> "Beliefs":
+    def after(
+        cls, posterior: Posterior, classes: Any, logits: Any, asked: Any, lengths: Any = None
+    ) -> "Beliefs":
         """Where nobody gave an answer, the best of those asked speaks, with chance 0."""
         import numpy as np
 
-        chance = posterior.chances(classes, logits, asked)
+        chance = posterior.chances(classes, logits, asked, lengths)
         rows = np.arange(len(chance))
         best = chance.argmax(1)
         first = chance[rows, best]
-        rest = chance.copy()
-        rest[rows, best] = 0.0
+        chance[rows, best] = 0.0
         says = (classes == best[:, None]) & asked
         says = np.where(says.any(1)[:, None], says, asked)
         speaker = np.where(says, logits, -np.inf).argmax(1)
-        return cls(best, speaker, first, rest.max(1))
+        return cls(best, speaker, first, chance.max(1))
 
 
 def view(first: Any, second: Any, logits: Any, *, rich: bool) -> Any:

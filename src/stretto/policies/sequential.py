@@ -1,10 +1,12 @@
 """Sequential: buy answers one at a time, while the next one is expected to be worth its price; then return the best.
 
-What a set of replies is worth is learned offline (`learning.evidence`) and held as an artefact; the dial sets the price.
+Or in two rounds, where waiting counts: a batch side by side, one decision, perhaps another batch. What a set of replies is
+worth is learned offline (`learning.evidence`) and held as an artefact; the dial sets the price.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final
 
 from stretto.artifacts import Artifact, unpacked
@@ -13,12 +15,12 @@ from stretto.policies.beliefs import Beliefs, Posterior, view, views
 from stretto.policies.exploring import Lot, draw
 from stretto.policies.features import TextFeatures
 from stretto.policies.outlooks import of_ask
-from stretto.steps import Ask, Choice, Note, Option, Outlook, Plan, Quotes, Span, put
+from stretto.steps import Ask, Choice, Fork, Note, Option, Outlook, Plan, Quotes, Span, Step, put
 from stretto.types import Answer, Failure, Reply, Request
 
 __all__ = ["EVIDENCE_SCHEMA", "Evidence", "Sequential", "task_nearness"]
 
-EVIDENCE_SCHEMA: Final = "stretto.evidence/1"
+EVIDENCE_SCHEMA: Final = "stretto.evidence/2"
 _STOP: Final = "stop"
 
 
@@ -72,8 +74,9 @@ class Evidence:
     """What was learned, ready to use. Data of schema `EVIDENCE_SCHEMA`:
 
     `workers` (the shortlist), `text` (features; absent: the prompt does not count), `centres` (of known tasks; may be
-    absent), `success` (weights, a column a worker), `posterior`, `rich`, `last_line`, `prices` [{`u`, `calls`,
-    `start` (regressors, 1 + workers), `values` (subset, regressors, 1 + workers)}] from the lowest to the highest price.
+    absent), `success` (weights, a column a worker), `posterior`, `usual` (mean and deviation of log reply tokens, a column a
+    worker), `rich`, `last_line`, and from the lowest price to the highest `prices` [{`u`, `calls`, `start` (regressors,
+    1 + workers), `values` (subset, regressors, 1 + workers), `rounds` {`first` (a subset), `added` (subsets), `weights`}}].
     """
 
     def __init__(self, artifact: Artifact) -> None:
@@ -95,6 +98,9 @@ class Evidence:
         )
         self._start = [unpacked(p["start"]) for p in data["prices"]]
         self._values = [unpacked(p["values"]) for p in data["prices"]]
+        self._usual = unpacked(data["usual"])
+        self._rounds = [p["rounds"] for p in data["prices"]]
+        self._added = [unpacked(p["rounds"]["weights"]) for p in data["prices"]]
 
     def __repr__(self) -> str:
         return self.name
@@ -114,6 +120,74 @@ class Evidence:
         x = view(believed.first, believed.second, logits, rich=self.rich)
         return (x @ self._values[price][mask])[0]
 
+    def members(self, mask: int) -> list[int]:
+        """The workers of a subset, as places in `workers`."""
+        return [k for k in range(len(self.workers)) if mask >> k & 1]
+
+    def first(self, price: int) -> int:
+        """The subset that is asked first, side by side, in two rounds."""
+        return int(self._rounds[price]["first"])
+
+    def additions(self, price: int, believed: Beliefs, logits: Any) -> dict[int, float]:
+        """After the first of two rounds: what each subset that may be added is worth, nobody (0) among them."""
+        x = view(believed.first, believed.second, logits, rich=self.rich)
+        return dict(zip(self._rounds[price]["added"], (x @ self._added[price].T)[0].tolist(), strict=True))
+
+    def believed(self, heard: Mapping[int, "_Heard"], logits: Any) -> Beliefs:
+        """What the replies of some workers amount to."""
+        import numpy as np
+
+        count = len(self.workers)
+        values, asked, lengths = [""] * count, np.zeros((1, count), dtype=bool), np.zeros((1, count))
+        for k, one in heard.items():
+            value = said(one.answer.message, last_line=self.last_line)
+            values[k] = f"only {self.workers[k]}" if value is None else value
+            asked[0, k] = True
+            if one.tokens:
+                mean, deviation = self._usual[:, k]
+                lengths[0, k] = min(4.0, max(-4.0, (math.log1p(one.tokens) - mean) / deviation))
+        return Beliefs.after(self.posterior, np.array([classes(values)]), logits, asked, lengths)
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """A reply, and how many tokens it was."""
+
+    answer: Answer
+    tokens: int
+
+
+@dataclass(slots=True)
+class _Asking:
+    """One request on its way: who may be asked yet, who has answered, what that amounts to, and the last failure."""
+
+    price: int
+    logits: Any
+    open: list[int]
+    heard: dict[int, _Heard] = field(default_factory=dict)
+    believed: Beliefs | None = None
+    failed: Answer | None = None
+
+    @property
+    def mask(self) -> int:
+        return sum(1 << k for k in self.heard)
+
+    @property
+    def limited(self) -> str:
+        """What a limit said, if one ended the asking."""
+        error = self.failed.error if self.failed is not None else None
+        return error.message if error is not None and error.kind == "limit" else ""
+
+    def take(self, worker: int, answer: Answer, tokens: int) -> None:
+        self.open.remove(worker)
+        if answer.error is not None:
+            self.failed = answer
+        else:
+            self.heard[worker] = _Heard(answer, tokens)
+
+
+_Part = Generator[Step, Any, None]
+
 
 @dataclass(frozen=True, slots=True)
 class Sequential:
@@ -122,68 +196,98 @@ class Sequential:
     The dial picks the price: 1 the lowest that was learned (the best answers), 0 the highest (the cheapest). With `price`
     (accuracy, of 1, that a call of the best single worker is worth) it is always the nearest learned one. A worker that fails is
     no evidence and is not asked again. What a limit refuses ends the asking. With chance `explore` the first to be asked is
-    another than the one that is worth most.
+    another than the one that is worth most. With `rounds` = 2 a batch is asked side by side, then perhaps a second one; that
+    never explores, and goes on one at a time where the first batch is not to be had whole.
     """
 
-    CODE: ClassVar[str] = "2"
+    CODE: ClassVar[str] = "3"
     evidence: Evidence
     price: float | None = None
     explore: float = 0.0
+    rounds: int = 1
 
     def plan(self, request: Request) -> Plan:
         """A recorded choice before every ask, with the worth of each option, and one for stopping."""
-        import numpy as np
-
         known = self.evidence
-        price = self._price(request)
         usable = [k for k, w in enumerate(known.workers) if request.card(w) is not None]
         if not usable:
             return Answer(
                 error=Failure("denied", f"none of {', '.join(known.workers)} may be used for this request")
             )
-        logits = known.logits(request.prompt)
-        replies: dict[int, Reply] = {}
-        believed: Beliefs | None = None
-        last: Reply | None = None
-        while True:
-            mask = sum(1 << k for k in replies)
-            worths = known.worths(price, mask, believed, logits)
-            open_ = [k for k in usable if k not in replies]
-            picked = max([-1, *open_] if replies else open_, key=lambda k: float(worths[k + 1]), default=-1)
+        now = _Asking(self._price(request), known.logits(request.prompt), usable)
+        done = False
+        if self.rounds == 2:
+            done = yield from self._two_rounds(now)
+        if not done:
+            yield from self._one_by_one(request, now)
+        if now.believed is None:
+            return now.failed or Answer(error=Failure("unavailable", "no worker answered"))
+        (speaker,), (chance,) = now.believed.speaker.tolist(), now.believed.first.tolist()
+        why = f"{chance:.2f} sure after {len(now.heard)} of {len(known.workers)}"
+        if now.limited:
+            why = f"{why}; a limit ended the asking: {now.limited}"
+        worths = known.worths(now.price, now.mask, now.believed, now.logits)
+        yield Note(self._stopping(speaker, now.open, worths, chance, why))
+        return replace(now.heard[speaker].answer, why=why)
+
+    def _one_by_one(self, request: Request, now: _Asking) -> _Part:
+        known = self.evidence
+        while not now.limited:
+            worths = known.worths(now.price, now.mask, now.believed, now.logits)
+            options = [-1, *now.open] if now.heard else now.open
+            picked = max(options, key=lambda k: float(worths[k + 1]), default=-1)
             if picked < 0:
-                break
-            lot = (
-                self._lot(request, picked, open_, worths)
-                if self.explore and not replies and last is None
-                else None
-            )
-            if lot is not None:
+                return
+            lot = None
+            if self.explore and not now.heard and now.failed is None:
+                lot = self._lot(request, picked, now.open, worths)
                 picked = known.workers.index(lot.picked)
-            why = "exploring" if lot is not None and lot.explored else self._why(believed)
-            yield Note(self._choice(picked, open_, worths, believed, logits, why, lot))
+            why = "exploring" if lot is not None and lot.explored else self._why(now.believed)
+            yield Note(self._choice(picked, now.open, worths, now.believed, now.logits, why, lot))
             reply = yield from put(Ask(known.workers[picked], speaks=True, reason=why))
-            if reply.error is not None:
-                last = reply
-                usable.remove(picked)
-                if reply.error.kind == "limit":
-                    break
-                continue
-            replies[picked] = reply
-            numbers, asked = self._classes(replies)
-            believed = Beliefs.after(known.posterior, numbers, logits, asked)
-        if believed is None:
-            return (
-                Answer.of(last)
-                if last is not None
-                else Answer(error=Failure("unavailable", "no worker answered"))
+            now.take(picked, Answer.of(reply), reply.usage.output)
+            if reply.error is None:
+                now.believed = known.believed(now.heard, now.logits)
+
+    def _two_rounds(self, now: _Asking) -> Generator[Step, Any, bool]:
+        """Whether they were gone through: the first batch answered whole, and the second was asked or not needed."""
+        known = self.evidence
+        first = known.first(now.price)
+        batch = known.members(first)
+        if not set(batch) <= set(now.open):
+            return False
+        names = " + ".join(known.workers[k] for k in batch)
+        yield Note(Choice(names, (Option(names),), reason="the first round", by=known.name))
+        yield from self._together(batch, "the first round", now)
+        if now.mask != first or now.limited or now.believed is None:
+            return False
+        worths = known.additions(now.price, now.believed, now.logits)
+        possible = {m: w for m, w in worths.items() if set(known.members(m)) <= set(now.open)}
+        added = max(possible, key=lambda m: possible[m])
+        if not added:
+            return True
+        options = [
+            Option(
+                " + ".join(known.workers[k] for k in known.members(m)) or _STOP,
+                {"worth": round(w, 4)},
+                rejected,
             )
-        speaker = int(np.asarray(believed.speaker)[0])
-        chance = float(believed.first[0])
-        why = f"{chance:.2f} sure after {len(replies)} of {len(known.workers)}"
-        if last is not None and last.error is not None and last.error.kind == "limit":
-            why = f"{why}; a limit ended the asking: {last.error.message}"
-        yield Note(self._stopping(speaker, open_, worths, chance, why))
-        return Answer.of(replies[speaker], why)
+            for m, w in sorted(possible.items(), key=lambda pair: -pair[1])[:8]
+            for rejected in ["" if m == added else "worth less"]
+        ]
+        why = self._why(now.believed)
+        yield Note(Choice(options[0].name, tuple(options), reason=why, by=known.name))
+        yield from self._together(known.members(added), why, now)
+        return True
+
+    def _together(self, batch: Sequence[int], why: str, now: _Asking) -> _Part:
+        """Ask some workers side by side and weigh what comes."""
+        plans = tuple(_one(Ask(self.evidence.workers[k], speaks=True, reason=why)) for k in batch)
+        answers: tuple[Answer, ...] = yield Fork(plans)
+        for k, answer in zip(batch, answers, strict=True):
+            now.take(k, replace(answer, more={}), int(answer.more.get("tokens", 0)))
+        if now.heard:
+            now.believed = self.evidence.believed(now.heard, now.logits)
 
     def _price(self, request: Request) -> int:
         prices = self.evidence.prices
@@ -191,16 +295,6 @@ class Sequential:
             return min(range(len(prices)), key=lambda place: abs(prices[place] - wanted))
         last = len(prices) - 1
         return min(last, max(0, round((1 - request.dial) * last)))
-
-    def _classes(self, replies: Mapping[int, Reply]) -> tuple[Any, Any]:
-        import numpy as np
-
-        workers = self.evidence.workers
-        values = [""] * len(workers)
-        for k, reply in replies.items():
-            value = said(reply.message, last_line=self.evidence.last_line)
-            values[k] = f"only {workers[k]}" if value is None else value
-        return np.array([classes(values)]), np.array([[k in replies for k in range(len(workers))]])
 
     def _why(self, believed: Beliefs | None) -> str:
         return "the first to ask" if believed is None else f"only {float(believed.first[0]):.2f} sure so far"
@@ -220,8 +314,6 @@ class Sequential:
         why: str,
         lot: Lot | None,
     ) -> Choice:
-        import math
-
         workers = self.evidence.workers
         options = []
         for k in open_:
@@ -270,3 +362,9 @@ class Sequential:
             span([e.usd for e in each]),
             span([e.seconds for e in each]),
         )
+
+
+def _one(ask: Ask) -> Plan:
+    """An ask as a branch that also tells how long the reply is."""
+    reply: Reply = yield from put(ask)
+    return Answer.of(reply, more={"tokens": reply.usage.output})

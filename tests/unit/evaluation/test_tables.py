@@ -112,7 +112,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "item without prompt": (lambda p: folder(p, [{"item_id": "1"}]), "items row 1: prompt is missing"),
     "item without id": (lambda p: folder(p, [{"prompt": "1"}]), "items row 1: item_id is missing"),
     "item twice": (lambda p: folder(p, [ITEMS[0], ITEMS[0]]), "item_id '1' is there twice"),
-    "strange split": (lambda p: folder(p, [ITEMS[0] | {"split": "test"}]), "must be train or dev"),
+    "strange split": (lambda p: folder(p, [ITEMS[0] | {"split": "half"}]), "must be train, dev or test"),
     "tools that are no JSON": (lambda p: folder(p, [ITEMS[0] | {"tools": "{"}]), "tools is not JSON"),
     "unknown item": (
         lambda p: folder(p, ITEMS, [OUTCOMES[0] | {"item_id": "9"}]),

@@ -17,6 +17,15 @@ SAME = [
     ('[{"f": "{\\"x\\": 1, \\"y\\": \\"Rome\\"}"}]', "[f(y='rome', x=1)]"),
     ('<tool_call>\n{"arguments": {"x": 1}, "name": "f"}\n</tool_call>', "```\n[functions.f(x=1)]\n```"),
     ("New  York", "'new york'"),
+    ("'Bye, no, way!'", "bye, no, way"),
+    ("'g'", "G"),
+    ("70 minutes", "70"),
+    ("-10 °F", "-10"),
+    ("$1,500 dollars.", "1500"),
+    ("\\boxed{12}", "$12$"),
+    ("$\\frac{3}{4}$", "0.75"),
+    ("[hotel.book(nights=2)]", "[hotel_book(nights=2)]"),
+    ("[hotel\\_book(nights=2)]", "[hotel_book(nights=2)]"),
     ("", None),
 ]
 DIFFERENT = [
@@ -26,6 +35,11 @@ DIFFERENT = [
     ("[f(x=1)]", "[f(x=2)]"),
     ("", "0"),
     ("1", "True"),
+    ("0 0 5", "5"),
+    ("3x", "3"),
+    ("2 pi", "2"),
+    ("3 or 4", "3"),
+    ("9 * 2", "9"),
 ]
 
 
