@@ -128,7 +128,7 @@ class Conductor:
                 return (yield from self._alone(request, found.why))
             if best is not None and not found.steps:
                 return because(best, f"{self.planner} returned the answer of the last workflow as it is")
-            carried = self._carrying(request, found, Around(left, forks, before, best)).plan()
+            carried = self._carrying(request, found, numbers, Around(left, forks, before, best)).plan()
             if left == 0:
                 return (yield from carried)
             answer = yield from settle(carried)
@@ -294,13 +294,15 @@ class Conductor:
             return sorted(cards, key=lambda card: (-right.get(card.id, 0.0), blend(card)))
         return sorted(cards, key=lambda card: -blend(card))
 
-    def _carrying(self, request: Request, workflow: Workflow, around: Around) -> Carrying:
+    def _carrying(
+        self, request: Request, workflow: Workflow, numbers: Mapping[int, str], around: Around
+    ) -> Carrying:
         return Carrying(
             request,
             workflow,
             around,
             self.forms,
-            tuple(card.id for card in self._ranked(request)),
+            tuple(card.id for card in self._ranked(request) if card.id in numbers.values()),
             self._conduct,
             self.step_tokens,
             self.temperature,
@@ -321,41 +323,50 @@ class Conductor:
         return then(found, maybe(alone, 0.05))
 
     def _outlook_alone(self, request: Request, quotes: Quotes) -> Outlook:
+        parts = [of_ask(quotes(single(card.id, self.want, ""))) for card in self._candidates(request)]
         if self.otherwise is not None:
-            return self.otherwise.outlook(request, quotes)
-        return of_ask(quotes(single(self._ranked(request)[0].id, self.want, "")))
+            parts.append(self.otherwise.outlook(request, quotes))
+        return one_of([(1 / len(parts), part) for part in parts])
 
     def _outlook_of(self, request: Request, numbers: dict[int, str], levels: int, quotes: Quotes) -> Outlook:
         allowed = self._allowed(request, numbers, levels, None)
         longest = Answer(Message("assistant", _LONG * (self.forms.reply_chars + 1)))
-        ask = self._asking(request, allowed, None)
-        planning = of_ask(quotes(ask))
-        if self.repair:
-            sent = self.planning.repaired(ask.messages or (), _LONG * 8000, Fault("missing", _LONG * 200))
-            planning = then(planning, maybe(of_ask(quotes(ask), quotes(replace(ask, messages=sent))), 0.1))
         task = _LONG * self.forms.subtask_chars
         seen = [Seen(n, task, longest.text) for n in range(1, self.steps + 1)]
         short, long = (
-            self.forms.working(request.prompt, given, subtask, last=True)
+            put_to(request, self.forms.working(request.prompt, given, subtask, last=True), tools=True)
             for given, subtask in (((), ""), (seen, task))
         )
         each: list[Outlook] = []
         for worker in numbers.values():
-            asks = [Ask(worker, put_to(request, text, tools=True), speaks=True) for text in (short, long)]
+            asks = [Ask(worker, messages, speaks=True) for messages in (short, long)]
             inner = [replace(ask, speaks=False, max_tokens=self.step_tokens) for ask in asks]
             spoken, worked = (of_ask(*(quotes(ask) for ask in pair)) for pair in (asks, inner))
             each.append(one_of([(0.5, spoken), (0.5, worked)]))
         step = one_of([(1 / len(each), part) for part in each])
         if self.itself and levels > 0:
-            step = one_of([(0.9, step), (0.1, self._outlook_of(request, numbers, levels - 1, quotes))])
-        first, rest = then(step, maybe(step, 0.02)), max(0, self.steps - 1)
+            below = self._outlook_of(replace(request, messages=long), numbers, levels - 1, quotes)
+            step = one_of([(0.9, step), (0.1, below)])
+        first = then(step, maybe(step, 0.02))
+        rest = max(0, self.steps - 1)
         share = min(1.0, max(0.0, (self.typical - 1) / rest)) if rest else 0.0
-        once = then(planning, first, *[maybe(first, share)] * rest)
-        if levels == 0:
-            return once
-        again = self._asking(request, allowed, longest)
-        looked = maybe(of_ask(quotes(ask), quotes(again)), 1.0)
-        return then(once, *[then(looked, maybe(once, 0.3))] * levels)
+        steps = then(first, *[maybe(first, share)] * rest)
+        once = then(self._outlook_planned(request, allowed, None, quotes), steps)
+        again = self._outlook_planned(request, allowed, longest, quotes)
+        return then(once, *[then(maybe(again, 0.95), maybe(steps, 0.3))] * levels)
+
+    def _outlook_planned(
+        self, request: Request, allowed: Allowed, best: Answer | None, quotes: Quotes
+    ) -> Outlook:
+        """One plan, and perhaps its repair. `best`: the longest answer that it may be asked to look at."""
+        asks = [self._asking(request, allowed, reply) for reply in (best and Answer(), best)]
+        planned = maybe(of_ask(*(quotes(ask) for ask in asks)), 1.0)  # not where the planner may not be used
+        if not self.repair:
+            return planned
+        fault = Fault("missing", _LONG * 200)
+        sent = [self.planning.repaired(ask.messages or (), _LONG * 8000, fault) for ask in asks]
+        again = [quotes(replace(ask, messages=messages)) for ask, messages in zip(asks, sent, strict=True)]
+        return then(planned, maybe(of_ask(*again), 0.1))
 
 
 _SELF: Final = Card(ITSELF, description="You yourself: the subtask gets a workflow of its own", priced=False)
