@@ -12,6 +12,7 @@ from stretto.errors import ConfigError, RequestError, UnknownModel
 from stretto.gateway.wish import Wish
 from stretto.policies.auto import Auto
 from stretto.policies.cascade import Cascade
+from stretto.policies.conductor import Conductor
 from stretto.policies.fallback import Fallback
 from stretto.policies.fuse import Fuse
 from stretto.policies.fusion import Fusion
@@ -62,8 +63,16 @@ def test_every_worker_and_every_built_in_name_stands_for_a_policy() -> None:
     assert isinstance(names.resolve("cascade"), Cascade)
     assert isinstance(names.resolve("fuse"), Fuse)
     assert names.resolve("fallback") == Fallback(("dear", "cheap", "middling"))
-    assert [card.id for card in names.models()] == ["dear", "cheap", "middling", *BUILT_IN]
+    assert isinstance(names.resolve("conductor"), Conductor)
+    usual = [name for name in BUILT_IN if name != "trinity"]  # which needs an artefact
+    assert [card.id for card in names.models()] == ["dear", "cheap", "middling", *usual]
     assert {card.labels.get("kind") for card in names.models()[3:]} == {"policy"}
+
+
+def test_trinity_needs_what_was_learned() -> None:
+    """Without an artefact the name does not exist, and the error says what makes one."""
+    with pytest.raises(UnknownModel, match="stretto train trinity"):
+        catalog().resolve("trinity")
 
 
 def test_a_name_gives_the_same_object_every_time() -> None:

@@ -9,6 +9,8 @@ Built in, for whatever pool there is:
 | `fuse` | up to four workers side by side (by the table, who together know most) and a vote weighed by confidence |
 | `fallback` | every worker in the order of the configuration, the next one when one fails |
 | `stretto` | the rules, then evidence: the first `sequential`, else what was learned of the pool; else a prior and checks |
+| `trinity` | turns of thinker, worker and verifier, led by the coordinator that was learned about this pool (only then) |
+| `conductor` | a workflow that the learned planner writes; without one the dearest worker plans, over at most four others |
 | `stretto-ultra` | for now the same as `fuse` |
 | `stretto/fusion`, `openrouter/fusion`, ... | a panel, an analyst and a writer, in OpenRouter Fusion's forms (`gateway.fusion`) |
 

@@ -11,6 +11,8 @@ from stretto.artifacts import Artifact
 from stretto.config import Settings
 from stretto.errors import ConfigError
 from stretto.policies.cascade import THRESHOLDS_SCHEMA
+from stretto.policies.conductor import CONDUCTOR_SCHEMA
+from stretto.policies.coordinator import TRINITY_SCHEMA
 from stretto.policies.route import TABLE_SCHEMA
 from stretto.policies.sequential import EVIDENCE_SCHEMA
 from stretto.types import Card, Price
@@ -18,10 +20,8 @@ from stretto.types import Card, Price
 if TYPE_CHECKING:
     from stretto.pool.worker import Worker
 
-__all__ = ["CONDUCTOR_SCHEMA", "TRINITY_SCHEMA", "Learned", "equipped", "learned"]
+__all__ = ["Learned", "equipped", "learned"]
 
-TRINITY_SCHEMA: Final = "stretto.trinity/1"
-CONDUCTOR_SCHEMA: Final = "stretto.conductor/1"
 _BRINGS: Final = {"trinity": TRINITY_SCHEMA, "conductor": CONDUCTOR_SCHEMA}
 """Types of policies whose artefacts may bring workers, and their schemas."""
 

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from stretto.catalog.deciding import route, sequential, stretto
 from stretto.catalog.learned import Learned
+from stretto.catalog.orchestrators import conductor, trinity
 from stretto.catalog.panels import cascade, fuse, fusion
 from stretto.catalog.scope import Scope
 from stretto.catalog.usual import talkers
@@ -19,8 +20,18 @@ from stretto.types import Card
 
 __all__ = ["BUILT_IN", "ENTRY_POINTS", "Build", "Catalog"]
 
-BUILT_IN: Final = ("stretto", "stretto-ultra", "route", "cascade", "fuse", "fallback", *ALIASES)
-"""Names on the wire that always mean something."""
+BUILT_IN: Final = (
+    "stretto",
+    "stretto-ultra",
+    "route",
+    "cascade",
+    "fuse",
+    "trinity",
+    "conductor",
+    "fallback",
+    *ALIASES,
+)
+"""Names on the wire that mean something in every deployment, but for `trinity`, which needs an artefact."""
 
 ENTRY_POINTS: Final = "stretto.policies"
 """The group of entry points in which other packages offer policy types."""
@@ -41,7 +52,7 @@ class Catalog:
     def __init__(self, cards: Sequence[Card], settings: Settings, learned: Learned = _NOTHING) -> None:
         self._policies: dict[str, Policy] = {}
         self._builder = builder = _Builder(tuple(cards), settings, learned)
-        for name in (*(card.id for card in cards), *BUILT_IN, *settings.policies):
+        for name in (*(card.id for card in cards), *builder.scope.names):
             self._policies[name] = builder.policy(name)
         self._models = (
             *cards,
@@ -51,6 +62,12 @@ class Catalog:
     def resolve(self, name: str) -> Policy:
         """The policy that a name on the wire stands for, the same object every time. Raises `UnknownModel`."""
         found = self._policies.get(name)
+        if found is None and name == "trinity":
+            raise UnknownModel(
+                'There is no model "trinity": it needs what `stretto train trinity` writes, as DATA/artifacts/trinity.json '
+                "or named by a policy of type trinity.",
+                param="model",
+            )
         if found is None:
             hint = near(name, self._policies) or "."
             raise UnknownModel(
@@ -78,7 +95,8 @@ class _Builder:
 
     def __init__(self, cards: tuple[Card, ...], settings: Settings, learned: Learned) -> None:
         workers = frozenset(card.id for card in cards)
-        names = tuple(dict.fromkeys(name for name in (*BUILT_IN, *settings.policies) if name not in workers))
+        usual = [name for name in BUILT_IN if name != "trinity" or learned.trinity is not None]
+        names = tuple(dict.fromkeys(name for name in (*usual, *settings.policies) if name not in workers))
         self.scope = Scope(cards, settings, learned, workers, names, self.policy)
         self._built: dict[str, Policy] = {}
         self._under_way: list[str] = []
@@ -111,6 +129,10 @@ class _Builder:
                 return Fallback(tuple(card.id for card in talkers(scope.cards)))
             case "stretto":
                 return stretto(scope)
+            case "trinity":
+                return trinity(scope, PolicySettings(name, "trinity"))
+            case "conductor":
+                return conductor(scope, PolicySettings(name, "conductor"))
             case "stretto-ultra":
                 return self.policy("fuse")
         if name in ALIASES:
@@ -133,6 +155,10 @@ class _Builder:
                 return Fallback(scope.some(own, "workers"))
             case "sequential":
                 return sequential(scope, own)
+            case "trinity":
+                return trinity(scope, own)
+            case "conductor":
+                return conductor(scope, own)
             case "random":
                 return Uniform(scope.some(own, "among") if "among" in own.options else ())
         return self._third_party(own)
@@ -172,6 +198,8 @@ _ABOUT: Final[Mapping[str, str]] = {
     "route": "rules first, then what was learned per kind of task, then the default or the cheapest worker",
     "cascade": "cheap first, a check, then dearer",
     "fuse": "several workers side by side, and a vote",
+    "trinity": "a small model's state picks worker and role turn by turn: thinker, worker, verifier",
+    "conductor": "a planner writes a workflow of sub-tasks: who does them, and who sees whose reply",
     "stretto/fusion": "a panel, an analyst that compares, and a writer",
     "stretto/fusion-flash": "the same with cheap workers",
     "openrouter/fusion": "one worker that may call a panel, as OpenRouter's name has it",

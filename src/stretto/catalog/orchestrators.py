@@ -1,0 +1,68 @@
+"""Builds the learned orchestrators: TRINITY, and the conductor, which works untrained as well."""
+
+from typing import Any
+
+from stretto.artifacts import Artifact
+from stretto.catalog.scope import Scope
+from stretto.catalog.usual import blend, talkers
+from stretto.config import PolicySettings
+from stretto.errors import ConfigError
+from stretto.policies.conductor import CONDUCTOR_SCHEMA, Conductor
+from stretto.policies.coordinator import TRINITY_SCHEMA
+from stretto.policies.forms import FORMS
+from stretto.policies.route import Table
+from stretto.policies.trinity import Trinity
+from stretto.steps import Policy
+
+__all__ = ["conductor", "trinity"]
+
+
+def trinity(scope: Scope, own: PolicySettings) -> Policy:
+    """The artefact that the option names, else the one that was learned about this pool."""
+    artifact = _artifact(scope, own, scope.learned.trinity, TRINITY_SCHEMA)
+    if artifact is None:
+        raise ConfigError(f"{own.where}: needs the key `artifact`, a trinity.json of `stretto train trinity`")
+    options = {key: value for key, value in own.options.items() if key != "artifact"}
+    if "otherwise" in options:
+        options["otherwise"] = scope.one(own, "otherwise")
+    try:
+        return Trinity.of(artifact, backbone=_brought(scope, artifact), **options)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{own.where or own.name}: is not what `stretto train trinity` writes: {error}"
+        ) from None
+
+
+def conductor(scope: Scope, own: PolicySettings) -> Policy:
+    """With an artefact the planner that it brings; else a general one: the named worker, or the dearest usual one."""
+    options: dict[str, Any] = {key: value for key, value in own.options.items() if key != "artifact"}
+    table = None if scope.learned.table is None else Table(scope.learned.table)
+    options |= {"table": table, "otherwise": scope.policy("route", "") if table is not None else None}
+    if "forms" in options:
+        options["forms"] = FORMS[options["forms"]]
+    named = "planner" in options
+    artifact = None if named else _artifact(scope, own, scope.learned.conductor, CONDUCTOR_SCHEMA)
+    if artifact is not None:
+        if "among" in options:
+            raise ConfigError(f"{own.where}.among: a trained planner knows the workers of its artefact only")
+        try:
+            return Conductor.trained(artifact, _brought(scope, artifact), **options)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(
+                f"{own.where or own.name}: is not what `stretto train conductor` writes: {error}"
+            ) from None
+    dearest = max(talkers(scope.cards), key=blend, default=None)
+    planner = scope.one(own, "planner") if named else dearest.id if dearest is not None else ""
+    options.pop("planner", None)
+    options["workers"] = scope.some(own, "among") if options.pop("among", ()) else ()
+    return Conductor(planner, **options)
+
+
+def _artifact(scope: Scope, own: PolicySettings, learned: Artifact | None, schema: str) -> Artifact | None:
+    return scope.artifact(own, "artifact", schema) if "artifact" in own.options else learned
+
+
+def _brought(scope: Scope, artifact: Artifact) -> str:
+    """The id of the worker that an artefact brought along; "" where it names one of the pool."""
+    rows = artifact.data.get("beside", ())
+    return scope.learned.beside.get(rows[0]["sha256"], "") if rows else ""
