@@ -1,6 +1,7 @@
 """What `stretto eval` runs: the recorded, the own, reasoning-gym's and the sparring items, through the one engine."""
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from stretto.evaluation.runner import Asking, Contender, Log, Result
     from stretto.evaluation.sets import SubPool
     from stretto.evaluation.tasks import Item
-    from stretto.policies.sequential import Sequential
     from stretto.pool.discover import Found
     from stretto.steps import Policy
 
@@ -50,6 +50,7 @@ class Wanted:
     data: Path | None
     sets: tuple[str, ...] = ()
     pool: str | None = None
+    retry_errors: bool = False
 
 
 def evaluated(wanted: Wanted, as_json: bool) -> None:
@@ -59,7 +60,13 @@ def evaluated(wanted: Wanted, as_json: bool) -> None:
     log = Log(wanted.out / "results.jsonl")
     try:
         run = _recorded if wanted.source == "recorded" else _live
+        if wanted.retry_errors and (failed := log.forget_errors()):
+            click.echo(f"{failed} answers that failed are asked anew")
         comparison, names = asyncio.run(run(wanted, log))
+        if aside := log.settle():
+            click.echo(
+                f"{aside} answers of earlier evaluations in {wanted.out} are put aside (results.stale)"
+            )
     finally:
         log.close()
     if as_json:
@@ -115,7 +122,7 @@ async def _recorded(wanted: Wanted, log: "Log") -> "tuple[Comparison, list[str]]
     pool, store = RecordedPool(known), MemoryStore()
     engine = Engine(pool, store)
     catalog = Catalog(pool.cards(), Settings())
-    names = wanted.policies or (("sequential",) if wanted.artefact else ("cascade", "fuse"))
+    names = wanted.policies or tuple(_named(wanted)) or ("cascade", "fuse")
     contenders = _contenders(names, catalog.resolve, wanted)
     with progress(len(dev) * len(contenders), "evaluating") as tick:
         found = await play(
@@ -148,7 +155,8 @@ async def _live(wanted: Wanted, log: "Log") -> "tuple[Comparison, list[str]]":
     async with open_world(settings, workers, artefacts=_folder(wanted)) as world:
         items, title = _items(wanted, world, part)
         names = wanted.workers or _alone(wanted, world)
-        solos = [Contender(name, world.catalog.resolve(name), "worker") for name in names]
+        sure = {card.id for card in world.pool.cards() if "logprobs" in card.abilities}
+        solos = [Contender(n, Solo(n, "logprobs" if n in sure else "text"), "worker") for n in names]
         usual = ("route", "cascade", "fuse") if wanted.source == "sparring" else ("stretto",)
         contenders = _contenders(wanted.policies or usual, world.catalog.resolve, wanted)
         dev = [item for item in items if item.split != "train"]
@@ -170,7 +178,8 @@ async def _live(wanted: Wanted, log: "Log") -> "tuple[Comparison, list[str]]":
         with progress(asks, "evaluating") as tick:
             alone = await ask(solos, items)
             best = max(alone, key=lambda name: sum(r.score for r in alone[name]))
-            again = [Contender(f"{best}#{k}", Solo(best), "worker", k) for k in range(2, wanted.samples + 1)]
+            same = next(solo.policy for solo in solos if solo.name == best)
+            again = [Contender(f"{best}#{k}", same, "worker", k) for k in range(2, wanted.samples + 1)]
             alone |= await ask(again, items)
             found = await ask(contenders, dev)
         comparison = compare(items, columns_of(items, alone), found, seed=wanted.asking.seed)
@@ -179,14 +188,14 @@ async def _live(wanted: Wanted, log: "Log") -> "tuple[Comparison, list[str]]":
 
 def _items(wanted: Wanted, world: "World", part: "SubPool | None") -> "tuple[list[Item], str]":
     """What is asked, and the title of the report."""
-    from stretto.evaluation.graders import judge
+    from stretto.evaluation.graders import Judge
     from stretto.evaluation.sets import sparring_items
     from stretto.evaluation.tasks import own_items, reasoning_gym_items
     from stretto.sparring import FAMILIES
 
     def judged(worker: str, question: str) -> "Grader":
         world.catalog.resolve(worker)
-        return judge(world.engine, worker, lambda answer: question)
+        return Judge(world.engine, worker, question)
 
     if wanted.source == "sparring":
         n = wanted.n or 600
@@ -233,7 +242,7 @@ def _contenders(names: "Sequence[str]", resolve: Any, wanted: Wanted) -> "list[C
     """Policies by name; `NAME@DIAL` sets the dial of one."""
     from stretto.evaluation.runner import Contender
 
-    learned = _learned(wanted.artefact) if wanted.artefact and not wanted.artefact.is_dir() else None
+    learned = _named(wanted)
     found = []
     for name in dict.fromkeys(names):
         base, at, dial = name.partition("@")
@@ -243,16 +252,26 @@ def _contenders(names: "Sequence[str]", resolve: Any, wanted: Wanted) -> "list[C
             turned = -1.0
         if turned is not None and not 0 <= turned <= 1:
             raise ConfigError(f'--policy {name}: what follows "@" is the dial, a number from 0 to 1')
-        policy: Policy = learned if learned is not None and base == "sequential" else resolve(base)
+        policy: Policy = learned.get(base) or resolve(base)
         found.append(Contender(name, policy, dial=turned))
     return found
 
 
-def _learned(file: Path) -> "Sequential":
+def _named(wanted: Wanted) -> "dict[str, Policy]":
+    """The policy of the artefact that was named, if it is one file."""
+    file = wanted.artefact
+    return {} if file is None or file.is_dir() else _learned(file)
+
+
+def _learned(file: Path) -> "dict[str, Policy]":
+    """The policy that an artefact is for, under the name of its type."""
     from stretto import artifacts
+    from stretto.policies.route import TABLE_SCHEMA, Route, Table
     from stretto.policies.sequential import EVIDENCE_SCHEMA, Evidence, Sequential
 
-    return Sequential(Evidence(artifacts.read(file, EVIDENCE_SCHEMA)))
+    if file.is_file() and TABLE_SCHEMA in file.read_text(encoding="utf-8", errors="replace"):
+        return {"route": Route(table=Table(artifacts.read(file, TABLE_SCHEMA)))}
+    return {"sequential": Sequential(Evidence(artifacts.read(file, EVIDENCE_SCHEMA)))}
 
 
 def _save(
@@ -268,6 +287,8 @@ def _save(
     made = {"stretto": __version__, "seed": wanted.asking.seed, "dial": wanted.asking.dial}
     if wanted.artefact is not None:
         made["artefact"] = wanted.artefact.name
+        if not wanted.artefact.is_dir():
+            made["artefact_hash"] = json.loads(wanted.artefact.read_text(encoding="utf-8"))["hash"]
     return save(wanted.out, comparison, items, results, title=title, provenance=made)
 
 

@@ -99,6 +99,7 @@ _LOCAL: Final = (
     show_default=True,
     help="Where the report and every answer go.",
 )
+@click.option("--retry-errors", is_flag=True, help="Ask anew where an earlier run got no answer.")
 @click.option("--concurrency", type=click.IntRange(1, 64), default=4, show_default=True)
 @click.option(
     "--set",
@@ -192,6 +193,7 @@ def _wanted(source: str, options: Mapping[str, Any]) -> Wanted:
         options["data"],
         sets_named(options["sets"]),
         options["pool"],
+        options["retry_errors"],
     )
 
 

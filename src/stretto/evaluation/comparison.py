@@ -28,7 +28,7 @@ _BINS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What the workers came to, items by workers: scores, costs (USD), and which answer each gave (-1: none).
+    """What the workers came to, items by workers: scores, costs (USD, nan: not known), and which answer each gave (-1: none).
 
     `samples` and `sample_classes` hold further answers by worker: arrays (items, samples), the first one being the column itself.
     """
@@ -39,6 +39,8 @@ class Columns:
     classes: Any
     samples: Mapping[str, Any] = field(default_factory=dict)
     sample_classes: Mapping[str, Any] = field(default_factory=dict)
+    guessed: Mapping[str, int] = field(default_factory=dict)
+    """How many costs of a worker are not known and stand in as the mean of its known ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,8 @@ class Row:
     errors: int = 0
     by_task: Mapping[str, float] = field(default_factory=dict)
     asked: Mapping[str, int] = field(default_factory=dict)
+    equal_budget: tuple[str, Interval] | None = None
+    """For about the same money: the best single worker as often as that buys, voting; and the paired difference to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +155,13 @@ def recorded_columns(table: Table) -> Columns:
     rows = [[table.said(i.id, w) for w in table.workers] for i in table.items]
     known = [[s for s in row if s is not None] for row in rows]
     scores = np.array([[s.score for s in row] for row in known])
-    costs = np.array([[s.cost or 0.0 for s in row] for row in known])
+    costs = np.array([[math.nan if s.cost is None else s.cost for s in row] for row in known])
+    unknown = np.isnan(costs)
+    guessed = {}
+    for k, worker in enumerate(table.workers):
+        if 0 < unknown[:, k].sum() < len(costs):
+            guessed[worker] = int(unknown[:, k].sum())
+            costs[unknown[:, k], k] = costs[~unknown[:, k], k].mean()
     numbers = np.array(
         [
             classes([value(s.answer if s.answer is not None else s.text, k) for k, s in enumerate(row)])
@@ -168,7 +178,7 @@ def recorded_columns(table: Table) -> Columns:
             same[worker] = np.array(
                 [classes([value(s.answer, k) for k, s in enumerate(row)]) for row in whole]
             )
-    return Columns(table.workers, scores, costs, numbers, samples, same)
+    return Columns(table.workers, scores, costs, numbers, samples, same, guessed)
 
 
 def compare(
@@ -203,6 +213,7 @@ def compare(
         entries, controls.compare([c for _, c in entries], base, seed=seed), strict=True
     ):
         results = kept[control.name] if kind == "policy" else []
+        even = _equal_budget(control, against, found, seed) if kind == "policy" else None
         rows.append(
             Row(
                 control.name,
@@ -213,6 +224,7 @@ def compare(
                 sum(1 for r in results if r.error),
                 {task: float(control.score[labels == task].mean()) for task in sorted(set(labels.tolist()))},
                 _counted(w for r in results for w in r.asked),
+                even,
             )
         )
     return Comparison(
@@ -226,6 +238,19 @@ def compare(
         {name: bins for name, results in kept.items() if (bins := _calibration(results))},
         (*notes, *_notes(columns, len(shown))),
     )
+
+
+def _equal_budget(
+    control: Control, against: Compared, found: Mapping[str, Control], seed: int
+) -> tuple[str, Interval] | None:
+    """The same-model vote whose cost is nearest below that of a policy, where it was sampled that often."""
+    within = [
+        c for n, c in found.items() if n.startswith("panel ") and c.cost.mean() <= 1.05 * control.cost.mean()
+    ]
+    if not within or math.isnan(against.cost):
+        return None
+    rival = max(within, key=lambda c: float(c.cost.mean()))
+    return rival.name, controls.paired(control.score, rival.score, seed=seed)
 
 
 def _told(control: Control, against: Compared, base: Control, picked: Sequence[str]) -> str:
@@ -280,8 +305,14 @@ def _notes(columns: Columns, n: int) -> list[str]:
         told.append(
             "Each worker answered once: the oracle without luck, and resampling the best single, cannot be computed."
         )
-    if not columns.costs.any():
+    mean = columns.costs.mean(0)
+    unpriced = [name for name, cost in zip(columns.names, mean.tolist(), strict=True) if math.isnan(cost)]
+    if len(unpriced) == len(columns.names) or not columns.costs.any():
         told.append("No cost is known, so none is compared.")
+    elif unpriced:
+        told.append(f"No cost is known of {', '.join(unpriced)}: what asks them has none here either.")
+    for name, count in columns.guessed.items():
+        told.append(f"{count} costs of {name} are not known; the mean of its known ones stands in for each.")
     if n < 200:
         told.append(f"{n} items are few: differences under about {100 / math.sqrt(n):.0f} points are noise.")
     return told

@@ -102,7 +102,8 @@ def naive_oracle(scores: Any, costs: Any) -> Control:
     import numpy as np
 
     best = scores.max(1)
-    cost = np.where(scores >= best[:, None], costs, np.inf).min(1)
+    cost = np.fmin.reduce(np.where(scores >= best[:, None], costs, np.inf), axis=1)
+    cost = np.where(np.isfinite(cost), cost, np.nan)  # only workers of unknown cost were right
     return Control("oracle, naive (luck included)", best, cost, bound=True)
 
 

@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from stretto.engine.run import Engine
@@ -16,18 +16,18 @@ from stretto.errors import ConfigError
 from stretto.evaluation.sandbox import USUAL, Bounds, run_python
 from stretto.policies.judging import verdict
 from stretto.policies.solo import Solo
-from stretto.types import Answer, Message, Request
+from stretto.types import NO_LIMITS, Answer, Limits, Message, Request
 
 __all__ = [
     "GRADERS",
     "Grade",
     "Grader",
+    "Judge",
     "choice",
     "code",
     "exact",
     "grader",
     "json_equal",
-    "judge",
     "matches",
     "number",
 ]
@@ -35,10 +35,11 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """A score 0..1 and what it rests on."""
+    """A score 0..1 and what it rests on. `cost` (pico-dollars): what grading took, where a model did it."""
 
     score: float
     why: str
+    cost: int = 0
 
 
 Grader = Callable[[Answer, str], Awaitable[Grade]]
@@ -238,27 +239,42 @@ Answer to check:
 Does the answer say the same as the reference where it matters? Reply with yes or no."""
 
 
-def judge(engine: Engine, worker: str, question: Callable[[Answer], str] = lambda answer: "") -> Grader:
+@dataclass(frozen=True, slots=True)
+class Judge:
     """A worker of the pool decides by yes or no; its calls are in the ledger with purpose `evaluation`.
 
     What it says is an opinion: its agreement with graders that know belongs into every report that rests on it. Neither yes nor
-    no is no grade: 0, with that reason.
+    no is no grade: 0, with that reason. `limits` bound each of its calls.
     """
 
-    async def grade(answer: Answer, reference: str) -> Grade:
+    engine: Engine
+    worker: str
+    question: str = ""
+    limits: Limits = NO_LIMITS
+
+    def within(self, limits: Limits) -> "Judge":
+        """The same under stricter limits."""
+        return replace(self, limits=self.limits.tightened(limits))
+
+    async def __call__(self, answer: Answer, reference: str) -> Grade:
+        """As a `Grader`."""
         if failed := _failed(answer):
             return failed
-        text = _JUDGE.format(question=question(answer), reference=reference, answer=answer.text)
-        request = Request(messages=(Message("user", text),), model=worker, params={"temperature": 0})
-        run = await engine.run(Solo(worker), request, purpose="evaluation")
+        text = _JUDGE.format(question=self.question, reference=reference, answer=answer.text)
+        request = Request(
+            messages=(Message("user", text),),
+            model=self.worker,
+            params={"temperature": 0},
+            limits=self.limits,
+        )
+        run = await self.engine.run(Solo(self.worker), request, purpose="evaluation")
         if run.answer.error is not None:
-            return Grade(0.0, f"{worker} could not judge: {run.answer.error.kind}")
+            return Grade(0.0, f"{self.worker} could not judge: {run.answer.error.kind}", run.cost)
         said = verdict(run.answer.text)
         if said is None:
-            return Grade(0.0, f"{worker} said neither yes nor no: {_short(run.answer.text)}")
-        return Grade(float(said), f"{worker} said {'yes' if said else 'no'} (run {run.id})")
-
-    return grade
+            why = f"{self.worker} said neither yes nor no: {_short(run.answer.text)}"
+            return Grade(0.0, why, run.cost)
+        return Grade(float(said), f"{self.worker} said {'yes' if said else 'no'} (run {run.id})", run.cost)
 
 
 GRADERS: Final[Mapping[str, Callable[..., Grader]]] = {

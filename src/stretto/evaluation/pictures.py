@@ -14,7 +14,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 24, 16, 44
 
 def frontier(rows: Sequence[Row]) -> str:
     """Score against cost per 1,000 items (logarithmic): who is above and left of whom. The line joins the reachable best."""
-    shown = [r for r in rows if r.usd > 0 and (r.kind != "worker" or not _far_below(r, rows))]
+    shown = [r for r in rows if 0 < r.usd < math.inf and (r.kind != "worker" or not _far_below(r, rows))]
     if len(shown) < 2:
         return ""
     costs = [math.log10(r.usd) for r in shown]

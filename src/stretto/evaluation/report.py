@@ -1,4 +1,7 @@
-"""What an evaluation leaves behind: `report.html`, `report.md`, `results.parquet`, `summary.json`, `items.jsonl` for the audit.
+"""What an evaluation leaves behind: `report.html`, `report.md`, `results.parquet`, `summary.json`, and a table of outcomes.
+
+The table, `items.jsonl` and `outcomes.jsonl`, is what every worker came to on every item, in the form that `stretto train` reads;
+the audit reads `items.jsonl`, too.
 
 The HTML file is one file: no script, nothing fetched, light or dark as the reader's system is.
 """
@@ -6,7 +9,7 @@ The HTML file is one file: no script, nothing fetched, light or dark as the read
 import json
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
@@ -60,13 +63,55 @@ def save(
                 if len(item.messages) > 1
                 else item.prompt
             )
-            row = {"id": item.id, "task": item.task, "split": item.split, "prompt": prompt}
+            row = {"item_id": item.id, "task": item.task, "split": item.split, "prompt": item.prompt}
+            if prompt != item.prompt:
+                row["conversation"] = prompt
             out.write(
                 json.dumps(row | {"reference": item.reference, "grader": item.grader}, ensure_ascii=False)
                 + "\n"
             )
     names = ["report.html", "report.md", "summary.json", "items.jsonl"]
+    workers = [row.name for row in comparison.rows if row.kind == "worker" and row.name in results]
+    names += _outcomes(folder, {name: results[name] for name in workers}, results)
     return [*names, "results.parquet"] if _parquet(folder / "results.parquet", items, results) else names
+
+
+def _outcomes(
+    folder: Path, alone: Mapping[str, Sequence[Result]], results: Mapping[str, Sequence[Result]]
+) -> list[str]:
+    """Write what the workers came to; further answers of one go into `samples.jsonl`, with its first one. An answer that failed
+    is none: it says nothing of what the worker knows.
+    """
+    if not alone:
+        return []
+    again = {n: [alone[n], *(found for x, found in results.items() if x.startswith(f"{n}#"))] for n in alone}
+    written: dict[str, Iterable[tuple[int | None, Result]]] = {
+        "outcomes.jsonl": ((None, r) for found in alone.values() for r in found)
+    }
+    if any(len(found) > 1 for found in again.values()):
+        several = (found for found in again.values() if len(found) > 1)
+        written["samples.jsonl"] = ((k, r) for found in several for k, part in enumerate(found) for r in part)
+    else:
+        (folder / "samples.jsonl").unlink(missing_ok=True)
+    for file, rows in written.items():
+        with (folder / file).open("w", encoding="utf-8") as out:
+            for sample, r in rows:
+                if r.error:
+                    continue
+                row = {
+                    "item_id": r.item,
+                    "model": r.contender.partition("#")[0],
+                    **({} if sample is None else {"sample": sample}),
+                    "score": r.score,
+                    "answer": r.answer,
+                    "cost_usd": usd(r.cost),
+                    "prompt_tokens": r.input,
+                    "completion_tokens": r.output,
+                    "latency_s": round(r.seconds, 4),
+                    "confidence": r.confidence,
+                }
+                out.write(json.dumps(row, ensure_ascii=False) + "\n")
+    return list(written)
 
 
 def _finite(value: Any) -> Any:
@@ -121,7 +166,7 @@ def _cells(row: Row) -> list[str]:
         row.name,
         f"{100 * c.score:.2f}",
         gap,
-        f"{row.usd:.4g}",
+        "–" if math.isnan(row.usd) else f"{row.usd:.4g}",
         ratio,
         f"{c.calls:.2f}",
         p,
@@ -177,6 +222,7 @@ def markdown(comparison: Comparison, title: str, provenance: Mapping[str, Any]) 
             scores = " | ".join(f"{100 * r.by_task[task]:.1f}" for r in rows)
             lines.append(f"| {task or '-'} | {n} | {scores} |")
         lines.append("")
+    lines += _evenly(comparison)
     if used := {r.name: r.asked for r in comparison.rows if r.asked}:
         lines += ["## Whom each policy asked", ""]
         lines += [
@@ -198,6 +244,24 @@ def markdown(comparison: Comparison, title: str, provenance: Mapping[str, Any]) 
     lines += [f"- {note}" for note in comparison.notes]
     lines += ["", "Made with: " + ", ".join(f"{k} {v}" for k, v in provenance.items()) + ".", ""]
     return "\n".join(lines)
+
+
+def _evenly(comparison: Comparison) -> list[str]:
+    """Policies beside the best single worker that is asked again for the same money."""
+    even = [(r.name, *r.equal_budget) for r in comparison.rows if r.equal_budget]
+    if not even:
+        return []
+    lines = [
+        "## At equal budget",
+        "",
+        "| policy | for about the same money | difference [95 %] |",
+        "|---|---|---|",
+    ]
+    lines += [
+        f"| {name} | {rival} | {100 * d.value:+.2f} [{100 * d.low:+.2f}, {100 * d.high:+.2f}] |"
+        for name, rival, d in even
+    ]
+    return [*lines, ""]
 
 
 _STYLE: Final = """
@@ -257,6 +321,16 @@ def html(comparison: Comparison, title: str, provenance: Mapping[str, Any]) -> s
     if plot := pictures.frontier(comparison.rows):
         told = "Diamonds are policies, dots workers, rings controls, dashed rings bounds; the line joins the best."
         parts.append(f'<h2>Score against cost</h2><div class="card">{plot}</div><p class="soft">{told}</p>')
+    if even := [(r.name, *r.equal_budget) for r in comparison.rows if r.equal_budget]:
+        rows = "".join(
+            f"<tr><td>{escape(name)}</td><td>{escape(rival)}</td>"
+            f"<td>{100 * d.value:+.2f} [{100 * d.low:+.2f}, {100 * d.high:+.2f}]</td></tr>"
+            for name, rival, d in even
+        )
+        parts.append(
+            '<h2>At equal budget</h2><div class="wide"><table><thead><tr><th>policy</th><th>for about the same money</th>'
+            f"<th>difference [95 %]</th></tr></thead><tbody>{rows}</tbody></table></div>"
+        )
     if plot := pictures.use({r.name: r.asked for r in comparison.rows if r.asked}):
         parts.append(f'<h2>Whom each policy asked</h2><div class="card">{plot}</div>')
     if comparison.calibration:
@@ -343,7 +417,7 @@ def sample(
     if not (folder / "items.jsonl").is_file() or not (folder / "results.jsonl").is_file():
         raise ConfigError(f"{folder}: holds no evaluation; give the folder that `stretto eval --out` named")
     rows = map(json.loads, (folder / "items.jsonl").read_text(encoding="utf-8").split("\n")[:-1])
-    items = {row["id"]: row for row in rows}
+    items = {row["item_id"]: row for row in rows}
     log = Log(folder / "results.jsonl")
     log.close()
     found = [
@@ -355,7 +429,7 @@ def sample(
         raise ConfigError(f"{folder}: has no grading decision of that kind")
     drawn = random.Random(seed).sample(found, min(n, len(found)))
     return [
-        Graded(i["prompt"], i["reference"], i["grader"], i["task"], r)
+        Graded(i.get("conversation", i["prompt"]), i["reference"], i["grader"], i["task"], r)
         for r in drawn
         for i in (items[r.item],)
     ]

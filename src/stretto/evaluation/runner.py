@@ -17,8 +17,10 @@ from typing import Any, Final
 
 from stretto.engine.run import Engine
 from stretto.errors import ConfigError, StrettoError
+from stretto.evaluation.graders import Judge
 from stretto.evaluation.tasks import Item
 from stretto.ledger.events import Answered, Chose, Finished
+from stretto.policies.signals import confidence
 from stretto.steps import Policy, Store, version
 from stretto.types import PICO, Answer, Card, Limits, Request, derive_seed, new_run_id
 
@@ -58,7 +60,9 @@ class Asking:
 class Result:
     """One item answered by one contender. `cost` in pico-dollars, `asked` the workers in the order they answered.
 
-    `sure`: the probability of being right that the policy stated last, if it stated one.
+    `sure`: the probability of being right that the policy stated last, if it stated one; `confidence`: that of the answer's least
+    certain token, where it came with log-probabilities. `input` and `output` count tokens of all calls. `graded`: what a judge
+    cost (pico-dollars), which is not part of `cost`.
     """
 
     item: str
@@ -74,6 +78,10 @@ class Result:
     sure: float | None = None
     error: str = ""
     run: str = ""
+    confidence: float | None = None
+    input: int = 0
+    output: int = 0
+    graded: int = 0
 
 
 class Ceiling(StrettoError):
@@ -123,6 +131,7 @@ class Log:
             ) from None
         self.done: dict[str, Result] = {}
         self.begun: dict[str, str] = {}
+        self.used: set[str] = set()
         whole = file.read_bytes()
         kept = whole.rfind(b"\n") + 1
         if kept < len(whole):
@@ -147,6 +156,38 @@ class Log:
         """Announce a run before it is asked."""
         self.begun[key] = run
         self._write({"key": key, "begun": run})
+
+    def forget_errors(self) -> int:
+        """Answers that are none are asked anew (in this process, until they are told again); returns how many there are."""
+        failed = [key for key, result in self.done.items() if result.error]
+        for key in failed:
+            del self.done[key]
+            self.begun.pop(key, None)
+        return len(failed)
+
+    def settle(self) -> int:
+        """Put the answers that no `play` has asked for since this was opened aside, into `FILE.stale`; returns how many.
+
+        They are other questions' answers: of prompts, policies, prices or options that have changed. Called at the end of an
+        evaluation, so that what the file holds is that evaluation.
+        """
+        stale = [key for key in self.done if key not in self.used]
+        if not stale:
+            return 0
+        with self.file.with_suffix(".stale").open("a", encoding="utf-8") as aside:
+            for key in stale:
+                result = self.done.pop(key)
+                aside.write(json.dumps({"key": key} | asdict(result), ensure_ascii=False) + "\n")
+        partial = self.file.with_suffix(".partial")
+        rows = ({"key": key} | asdict(result) for key, result in self.done.items())
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        partial.write_text(text, encoding="utf-8", errors="replace")
+        fresh = os.open(partial, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        fcntl.flock(fresh, fcntl.LOCK_EX)  # held before it has the name that others look for
+        partial.replace(self.file)
+        os.close(self._handle)
+        self._handle = fresh
+        return len(stale)
 
     def end(self, key: str, result: Result) -> None:
         """Tell what it came to."""
@@ -182,7 +223,8 @@ async def play(
     """
     table = _Table(engine, store, log, asking, concurrency)
     jobs = [(c, i, fingerprint(i, c, asking, cards)) for c in contenders for i in items]
-    table.spent = sum(log.done[key].cost for _, _, key in jobs if key in log.done)
+    log.used.update(key for _, _, key in jobs)
+    table.spent = sum(r.cost + r.graded for r in map(log.done.get, sorted(log.used)) if r is not None)
     queue = iter(jobs)
 
     async def work(queue: Iterator[tuple[Contender, Item, str]]) -> None:
@@ -227,11 +269,11 @@ class _Table:
         )
         try:
             answer, run = await self._answer(contender, request, key)
+            result = await self._result(contender, item, answer, run, limits.usd if bounded else None)
         finally:
             self.held.pop(key, None)
-        result = await self._result(contender, item, answer, run)
-        self.spent += result.cost
-        if bounded and result.error == "limit":
+        self.spent += result.cost + result.graded
+        if bounded and "limit" in (result.error, result.why.rpartition(" could not judge: ")[2]):
             raise Ceiling(
                 f"the evaluation may spend no more ({self.spent / PICO:.6f} USD are spent); "
                 "run the same command with a higher --limit-usd to go on"
@@ -264,10 +306,17 @@ class _Table:
         )
         return done.answer, run
 
-    async def _result(self, contender: Contender, item: Item, answer: Answer, run: str) -> Result:
+    async def _result(
+        self, contender: Contender, item: Item, answer: Answer, run: str, most: int | None
+    ) -> Result:
+        """The graded answer. A judge may spend what is left of `most`, which the answer and its grading may cost together."""
         events = self.store.events(run)
         told = next(e for e in reversed(events) if isinstance(e, Finished))
-        grade = await item.check(answer, item.reference)
+        check = item.check
+        if isinstance(check, Judge) and most is not None:
+            check = check.within(Limits(usd=max(0, most - told.cost)))
+        grade = await check(answer, item.reference)
+        await self.engine.score(run, grade.score, by="evaluation", comment=grade.why)
         text = answer.text
         if answer.message.tool_calls:
             calls = [{"name": c.name, "arguments": c.arguments} for c in answer.message.tool_calls]
@@ -286,6 +335,10 @@ class _Table:
             _sure(events),
             answer.error.kind if answer.error is not None else "",
             run,
+            confidence(answer.logprobs),
+            sum(e.usage.input for e in events if isinstance(e, Answered)),
+            sum(e.usage.output for e in events if isinstance(e, Answered)),
+            grade.cost,
         )
 
 

@@ -8,10 +8,10 @@ import pytest
 
 from stretto.engine.run import Engine
 from stretto.errors import ConfigError
-from stretto.evaluation.graders import Grade, Grader, grader, judge
+from stretto.evaluation.graders import Grade, Grader, Judge, grader
 from stretto.evaluation.sandbox import Bounds, run_python
 from stretto.testing import MemoryStore, ScriptedPool
-from stretto.types import Answer, Failure, Message, ToolCall
+from stretto.types import Answer, Card, Failure, Limits, Message, Price, ToolCall
 
 
 def graded(by: Grader, text: str | Message, reference: str) -> Grade:
@@ -140,9 +140,19 @@ def test_a_judge_is_a_worker_like_any_other() -> None:
     """Its yes or no is the grade; prose without either is no grade; its calls are recorded as evaluation."""
     store = MemoryStore()
     pool = ScriptedPool({"j": ["Yes, it does.", "No.", "Perhaps", Failure("timeout")]})
-    by = judge(Engine(pool, store), "j")
+    by = Judge(Engine(pool, store), "j")
     found = [graded(by, "4", "four") for _ in range(3)]
     assert [g.score for g in found] == [1.0, 0.0, 0.0]
     assert "neither yes nor no" in found[2].why
     assert len(store.runs(purpose="evaluation")) == 3
     assert "four" in pool.asks[0].messages[-1].text
+
+
+def test_a_judge_costs_and_is_held_to_limits() -> None:
+    """What it took is part of the grade, so that an evaluation can count it; without money it does not judge."""
+    card = Card("j", Price.per_million(1, 1))
+    by = Judge(Engine(ScriptedPool({"j": "Yes."}, cards={"j": card}), MemoryStore()), "j")
+    assert graded(by, "4", "four").cost > 0
+    refused = graded(by.within(Limits(usd=1)), "4", "four")
+    assert (refused.score, refused.cost) == (0.0, 0)
+    assert refused.why == "j could not judge: limit"
