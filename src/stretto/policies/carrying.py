@@ -9,7 +9,8 @@ from typing import Any
 
 from stretto.policies.forms import Forms, Seen, put_to
 from stretto.policies.panel import because
-from stretto.policies.settle import settle
+from stretto.policies.settle import only, settle
+from stretto.policies.signals import confidence
 from stretto.policies.transcript import flat
 from stretto.policies.workflow import ITSELF, Workflow, step_prompt, waves
 from stretto.steps import Ask, Choice, Fork, Note, Option, Plan, Step, Want, put
@@ -30,7 +31,10 @@ class Around:
 
 @dataclass(frozen=True, slots=True)
 class Carrying:
-    """One workflow for one request. `ranked`: who may stand in for a worker that fails, the best first.
+    """One workflow for one request. `ranked`: who may stand in for a worker that fails, the best for a text first.
+
+    With `doubt` a worker that is less sure of its reply than that (`signals.confidence`) is not alone: the best other one for
+    this step is asked the same, and the surer reply stands. Then the last step cannot stream, since it is checked too.
 
     `inner` makes the plan of a step that is a workflow of its own: of its request, the levels left and the forks above it.
     """
@@ -39,11 +43,12 @@ class Carrying:
     workflow: Workflow
     around: Around
     forms: Forms
-    ranked: tuple[str, ...]
+    ranked: Callable[[str], Sequence[str]]
     inner: Callable[[Request, int, int], Plan]
     step_tokens: int | None = None
     temperature: float = 0.2
     want: Want = "text"
+    doubt: float = 0.0
 
     def plan(self) -> Plan:
         """Round after round; the last step is the last ask."""
@@ -59,6 +64,7 @@ class Carrying:
                 for place, answer in zip(places, answers, strict=True):
                     if answer.error is not None and answer.error.kind != "limit":
                         answer = yield from self._again(place, replies, answer)
+                    answer = yield from self._sure(place, replies, answer)
                     if answer.error is None:
                         replies[place], latest = answer.text, answer
                     elif answer.error.kind == "limit":
@@ -103,6 +109,7 @@ class Carrying:
             max_tokens=self.step_tokens,
             params={"temperature": request.params.get("temperature", self.temperature)},
             seed="step",
+            want=self.want,
         )
 
     def _quiet(self) -> Request:
@@ -119,14 +126,41 @@ class Carrying:
     def _again(self, place: int, replies: Mapping[int, str], failed: Answer) -> Generator[Step, Any, Answer]:
         """A step that failed, given to the next best worker."""
         worker = self.workflow.steps[place].worker
-        other = next((each for each in self.ranked if each != worker), None)
-        if other is None or failed.error is None:
+        other = self._other(place, replies, worker)
+        if not other or failed.error is None:
             return failed
         lost = Option(worker, rejected=f"{failed.error.kind}: {failed.error.message}")
         yield Note(Choice(other, (lost, Option(other)), reason=f"step {place + 1} failed", by="workflow"))
         step = self._step(place, replies, worker=other)
         assert isinstance(step, Ask)
         return Answer.of((yield from put(step)))
+
+    def _other(self, place: int, replies: Mapping[int, str], *without: str) -> str:
+        """The best other worker for a step, or ""."""
+        text = step_prompt(self.request.prompt, self.workflow, place, replies, self.forms, self.around.before)
+        return next((each for each in self.ranked(text) if each not in without), "")
+
+    def _sure(self, place: int, replies: Mapping[int, str], answer: Answer) -> Generator[Step, Any, Answer]:
+        """The reply of a step, or that of another worker where its own one doubts it and the other is surer."""
+        sure = confidence(answer.logprobs) if answer.error is None and self.doubt else None
+        if sure is None or sure >= self.doubt:
+            return answer
+        other = self._other(place, replies, answer.worker)
+        step = self._step(place, replies, worker=other) if other else None
+        if not isinstance(step, Ask):
+            return answer
+        reply = yield from put(replace(step, reason=f"{step.reason}; {answer.worker} was {sure:.2f} sure"))
+        surer = confidence(reply.logprobs) if reply.error is None else None
+        if surer is None:
+            return answer
+        kept, lost = (answer.worker, other) if sure >= surer else (other, answer.worker)
+        options = (
+            Option(kept, {"sure": max(sure, surer)}),
+            Option(lost, {"sure": min(sure, surer)}, "less sure"),
+        )
+        reason = f"step {place + 1}: two replies, the surer one stands"
+        yield Note(Choice(kept, options, reason=reason, by="confidence"))
+        return answer if kept == answer.worker else Answer.of(reply, f"{kept} was surer than {lost}")
 
     def _last(self, replies: Mapping[int, str], latest: Answer | None, lost: Sequence[str]) -> Plan:
         """The step that speaks. If it fails, the best single worker answers; after a limit, the best so far stands."""
@@ -135,12 +169,18 @@ class Carrying:
         if not isinstance(step, Ask):
             return (yield from step)
         so_far = self._so_far(latest, f"step {count} gave no answer")
-        other = next((each for each in self.ranked if each != step.worker), None)
+        other = next((each for each in self.ranked(self.request.prompt) if each != step.worker), None)
         chain: Answer | Ask | None = so_far
         if self.around.best is None and other is not None:
             alone = single(other, self.want, f"the last step failed: {other} answers alone")
             chain = replace(alone, otherwise=so_far)
-        return replace(step, reason="; ".join((step.reason, *lost)), otherwise=chain, more=self._told())
+        last = replace(step, reason="; ".join((step.reason, *lost)), otherwise=chain, more=self._told())
+        if not self.doubt:
+            return last
+        answer = yield from settle(only(last))
+        if answer.worker != last.worker:
+            return answer
+        return replace((yield from self._sure(count - 1, replies, answer)), more=last.more)
 
     def _told(self) -> Mapping[str, Any]:
         """The workflow as the caller may see it, beside the answer."""

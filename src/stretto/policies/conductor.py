@@ -50,6 +50,9 @@ class Conductor:
     back once where `repair` is set. Without a workflow `otherwise` answers, or else the best single worker by the table
     or by price. A step that fails is given to the next best worker, and left out if that fails too.
 
+    With `doubt` a step whose worker is less sure than that of its reply is given to the next best worker as well, and the surer
+    reply stands; the answer is checked so too, and cannot stream then.
+
     `name` is what recorded choices call the planner's knowledge; `typical`: steps that a workflow usually has.
     """
 
@@ -69,6 +72,7 @@ class Conductor:
     step_tokens: int | None = 4096
     temperature: float = 0.2
     want: Want = "text"
+    doubt: float = 0.0
     typical: float = 2.0
     name: str = ""
 
@@ -280,16 +284,16 @@ class Conductor:
                 Choice(name, (Option("a workflow", rejected=why), Option(name)), reason=why, by="conductor")
             )
             return (yield from self.otherwise.plan(request))
-        ranked = self._ranked(request)
+        ranked = self._ranked(request, request.prompt)
         options = (Option("a workflow", rejected=why), *(Option(card.id) for card in ranked))
         yield Note(Choice(ranked[0].id, options, reason=why, by="conductor"))
         return single(ranked[0].id, self.want, f"answers alone: {why}")
 
-    def _ranked(self, request: Request) -> list[Card]:
-        """Who may do steps, the best first: by the table, else the dearest first."""
+    def _ranked(self, request: Request, text: str) -> list[Card]:
+        """Who may do steps, the best for a text first: by the table, else the dearest first."""
         cards = self._candidates(request)
         if self.table is not None:
-            guess = self.table.guess(request.prompt)
+            guess = self.table.guess(text)
             right = self.table.breadth() if guess.strange else self.table.estimates(guess.task)
             return sorted(cards, key=lambda card: (-right.get(card.id, 0.0), blend(card)))
         return sorted(cards, key=lambda card: -blend(card))
@@ -302,11 +306,12 @@ class Conductor:
             workflow,
             around,
             self.forms,
-            tuple(card.id for card in self._ranked(request) if card.id in numbers.values()),
+            lambda text: [c.id for c in self._ranked(request, text) if c.id in numbers.values()],
             self._conduct,
             self.step_tokens,
             self.temperature,
-            self.want,
+            "logprobs" if self.doubt else self.want,
+            self.doubt,
         )
 
     # --- what it would take ---
@@ -348,6 +353,8 @@ class Conductor:
             below = self._outlook_of(replace(request, messages=long), numbers, levels - 1, quotes)
             step = one_of([(0.9, step), (0.1, below)])
         first = then(step, maybe(step, 0.02))
+        if self.doubt:
+            first = then(first, maybe(step, 0.2))
         rest = max(0, self.steps - 1)
         share = min(1.0, max(0.0, (self.typical - 1) / rest)) if rest else 0.0
         steps = then(first, *[maybe(first, share)] * rest)

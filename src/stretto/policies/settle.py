@@ -7,7 +7,7 @@ from typing import Any
 from stretto.steps import Ask, Plan, Step, put
 from stretto.types import Answer
 
-__all__ = ["settle", "with_otherwise"]
+__all__ = ["only", "settle", "with_otherwise"]
 
 
 def settle(plan: Plan) -> Generator[Step, Any, Answer]:
@@ -19,7 +19,7 @@ def settle(plan: Plan) -> Generator[Step, Any, Answer]:
     if reply.error is not None and last.otherwise is not None:
         other: Answer | Ask | None = last.otherwise
         if isinstance(other, Ask) and reply.error.kind not in ("limit", "misfit"):
-            return (yield from settle(_only(other)))
+            return (yield from settle(only(other)))
         while isinstance(other, Ask):
             other = other.otherwise
         if other is not None:
@@ -27,7 +27,7 @@ def settle(plan: Plan) -> Generator[Step, Any, Answer]:
     return Answer.of(reply, last.reason, last.more)
 
 
-def _only(last: Ask) -> Plan:
+def only(last: Ask) -> Plan:
     """A plan that is one last ask."""
     return last
     yield  # a generator without steps

@@ -276,6 +276,49 @@ def test_a_refusal_by_a_limit_ends_the_workflow_with_what_there_is():
     assert strict.error.kind == "limit"
 
 
+# --- doubt ---
+
+
+def test_a_worker_that_doubts_its_reply_is_not_alone():
+    """Below the threshold the next best worker does the step too; the surer reply is handed on, and both are on record."""
+    plan = text(("words", "one", ()), ("lists", "two", "all"))
+    prices = {"numbers": Price(9, 9)}
+    replies = {
+        "words": [said("W", "words", logprob=-2.0)],
+        "numbers": [said("N", "numbers", logprob=-0.1)],
+        "lists": [said("L", "lists", logprob=-0.01)],
+    }
+
+    steps, last = drive(trained(doubt=0.5), asking(prices=prices), planner=[plan], **replies)
+
+    assert prompts(steps)[1:] == [("words", "one"), ("numbers", "one"), ("lists", "Given: N\ntwo")]
+    assert choices(steps)[-1].picked == "numbers"
+    assert (last.text, last.worker) == ("L", "lists")
+    assert last.more["workflow"]
+
+
+def test_a_surer_first_reply_stands():
+    """The second opinion is only taken where it is surer; the last step is checked like the others."""
+    plan = text(("words", "one", ()))
+    replies = {
+        "words": [said("W", "words", logprob=-1.0)],
+        "lists": [said("L", "lists", logprob=-2.0)],
+    }
+
+    steps, last = drive(trained(doubt=0.9), asking(prices={"lists": Price(5, 5)}), planner=[plan], **replies)
+
+    assert last.text == "W"
+    assert choices(steps)[-1].options[1].rejected == "less sure"
+
+
+def test_workers_that_do_not_tell_how_sure_they_are_are_believed():
+    """Without log-probabilities nothing can be doubted, and nobody else is asked."""
+    steps, last = drive(trained(doubt=0.9), asking(), planner=[text(("words", "one", ()))], words=["W"])
+
+    assert last.text == "W"
+    assert len(prompts(steps)) == 2
+
+
 # --- recursion ---
 
 

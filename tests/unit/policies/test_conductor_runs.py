@@ -16,7 +16,7 @@ from stretto.policies.workflow import Workflow, WorkflowStep, written
 from stretto.pool.scripted import Scripted
 from stretto.steps import Quote
 from stretto.testing import ScriptedPool
-from stretto.types import Card, Failure, Limits, Message, Price, Request, Usage, derive_seed
+from stretto.types import Card, Failure, Limits, Message, Price, Request, TokenLogprob, Usage, derive_seed
 from tests.unit.engine.doubles import FunctionPool, ListStore, says
 
 WORKERS = ("a", "b", "c")
@@ -60,7 +60,8 @@ def world(delays, store):
         fate = derive_seed(11, ask.worker, text, ask.params.get("temperature"))
         if ask.worker == "p":
             return says(planned(fate, itself="3" in text.split("\n")[0])) if fate % 20 else failed()
-        return failed() if fate % 7 == 0 else says(f"{ask.worker}{fate % 97}", output=fate % 4)
+        sure = (TokenLogprob("x", -(fate % 13) / 6),) if ask.want == "logprobs" else ()
+        return failed() if fate % 7 == 0 else says(f"{ask.worker}{fate % 97}", output=fate % 4, logprobs=sure)
 
     pool = FunctionPool(attempt, workers=(*WORKERS, "p"))
     return Engine(pool, store, clock=lambda: 5.0), pool
@@ -78,6 +79,7 @@ POLICIES = {
     "plain": conductor(),
     "recursive": conductor(depth=2),
     "itself": conductor(depth=2, itself=True),
+    "doubting": conductor(depth=1, doubt=0.5),
 }
 
 
@@ -193,7 +195,8 @@ def test_an_outlook_is_never_passed(name, seed):
         if rng.random() < 0.15:
             return Scripted(error=Failure("bad_request", "no"), usage=Usage(given, 0))
         text = planned(rng.random(), itself=True) if ask.worker == "p" else LONG[: rng.randrange(9000)]
-        return Scripted(text or "?", usage=Usage(given, ask.max_tokens or 40))
+        sure = (TokenLogprob("x", -rng.random()),)
+        return Scripted(text or "?", usage=Usage(given, ask.max_tokens or 40), logprobs=sure)
 
     cards = {
         w: Card(w, Price(1 + n, 2 + n), abilities=frozenset({"text"})) for n, w in enumerate((*WORKERS, "p"))
