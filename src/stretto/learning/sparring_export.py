@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -16,34 +17,46 @@ from stretto.sparring.vocabulary import END, gguf_tokens
 from stretto.sparring.wordings import CHAT_TEMPLATE, TEMPLATE_WORDS
 from stretto.sparring.wordings import VERSION as WORDINGS_VERSION
 
-__all__ = ["export", "ship"]
+__all__ = ["export", "ship", "write_gguf"]
 
 
 def export(name: str | Recipe, out_dir: Path, target: Path) -> Path:
     """Write the model that was trained in `out_dir` to `target` as an F16 GGUF file; equal weights give equal bytes."""
     chosen = recipe(name) if isinstance(name, str) else name
-    weights = load(chosen, out_dir).state_dict()
+    knows = ", ".join(chosen.families) if chosen.role == "solver" else f"a {chosen.role}"
+    return write_gguf(
+        target,
+        load(chosen, out_dir).state_dict(),
+        name=chosen.name,
+        about=f"A sparring model of stretto {__version__}: {knows}.",
+        version=f"wordings {WORDINGS_VERSION}, seed {chosen.seed}, {chosen.steps} steps",
+    )
+
+
+def write_gguf(target: Path, weights: Any, *, name: str, about: str, version: str) -> Path:
+    """Write the weights of a Llama with the sparring vocabulary and `HEADS` heads to `target`, whole or not at all."""
+    layers = 1 + max(int(key.split(".")[2]) for key in weights if key.startswith("model.layers."))
+    inner, width = weights["model.layers.0.mlp.gate_proj.weight"].shape
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_suffix(".part")
     writer = gguf.GGUFWriter(part, "llama")
-    writer.add_name(f"stretto {chosen.name}")
-    knows = ", ".join(chosen.families) if chosen.role == "solver" else f"a {chosen.role}"
-    writer.add_description(f"A sparring model of stretto {__version__}: {knows}.")
+    writer.add_name(f"stretto {name}")
+    writer.add_description(about)
     writer.add_license("apache-2.0")
-    writer.add_version(f"wordings {WORDINGS_VERSION}, seed {chosen.seed}, {chosen.steps} steps")
+    writer.add_version(version)
     writer.add_context_length(CONTEXT)
-    writer.add_embedding_length(chosen.width)
-    writer.add_block_count(chosen.layers)
-    writer.add_feed_forward_length(chosen.inner)
+    writer.add_embedding_length(width)
+    writer.add_block_count(layers)
+    writer.add_feed_forward_length(inner)
     writer.add_head_count(HEADS)
     writer.add_head_count_kv(HEADS)
     writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_dimension_count(chosen.width // HEADS)
+    writer.add_rope_dimension_count(width // HEADS)
     writer.add_rope_freq_base(10000.0)
     writer.add_vocab_size(len(gguf_tokens()))
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
     _add_tokenizer(writer)
-    for name_, tensor in _tensors(weights, chosen.layers):
+    for name_, tensor in _tensors(weights, layers):
         writer.add_tensor(name_, tensor)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -56,8 +69,8 @@ def export(name: str | Recipe, out_dir: Path, target: Path) -> Path:
 def ship(out_dir: Path, pool_dir: Path) -> Path:
     """Export every model that was trained in `out_dir` into `pool_dir/models`, and write `pool_dir/pool.toml` about them.
 
-    Other GGUF files there are removed: they would belong to nobody. Raises `ConfigError` before anything is written if a
-    training is not finished.
+    The files of models that were listed and are no more are removed; those that artefacts brought along stay. Raises
+    `ConfigError` before anything is written if a training is not finished.
     """
     parts = [
         "# The shipped sparring models; `stretto sparring train --all` writes this file and the GGUF files beside it.\n"
@@ -73,9 +86,10 @@ def ship(out_dir: Path, pool_dir: Path) -> Path:
     for chosen, trained in finished:
         files.append(export(chosen, out_dir, pool_dir / "models" / f"{chosen.name}.gguf"))
         parts.append(_row(chosen, trained, files[-1]))
-    for stale in {*(pool_dir / "models").glob("*.gguf")} - {*files}:
-        stale.unlink()
     listing = pool_dir / "pool.toml"
+    before = tomllib.loads(listing.read_text(encoding="utf-8"))["model"] if listing.is_file() else []
+    for stale in {pool_dir / row["file"] for row in before} - {*files}:
+        stale.unlink(missing_ok=True)
     listing.write_text("\n".join(parts), encoding="utf-8")
     return listing
 
