@@ -285,7 +285,7 @@ class Trinity:
     # --- beforehand ---
 
     def outlook(self, request: Request, quotes: Quotes) -> Outlook:
-        """A reading and an ask a turn: at most all turns, each with the dearest that may be asked at its longest, and one alone."""
+        """A reading and an ask a turn: at most all turns, each with the dearest ask at its longest, and one alone."""
         able = self._able(request)
         rules, workers = self.rules, self.coordinator.workers
         single = next((w for w in self._singles if request.card(w) is not None), None)
