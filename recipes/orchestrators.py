@@ -1,0 +1,275 @@
+"""What the orchestrators are worth on the sparring pool: every contender and control on the same held-out problems, live.
+
+    python recipes/orchestrators.py --trained FOLDER [--n 1000] [--docs docs] [--only PATTERN]
+
+FOLDER holds a sub-folder for each artefact, as `stretto train trinity|conductor --out` leaves it: `trinity-1`, `trinity-2`, ...
+(seeds), `trinity-stage-1` and the like (ablations), `conductor-1`, ...; `conductor-less-list-north` was trained without that
+worker. Every run goes through the engine, its policy and llama.cpp; a question at temperature 0 is asked once and its reply kept
+(OUT/replies.jsonl). Answers are kept as they come (OUT/answers.jsonl), so a run that was killed goes on. `--only` plays the
+contenders whose names match, beside the workers. Tables and pictures go to OUT, and with `--docs` into the documentation.
+"""
+
+import argparse
+import asyncio
+import fnmatch
+import shutil
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+
+from orchestrators_kept import Kept
+from orchestrators_shown import Answers, chosen, show
+
+from stretto import artifacts
+from stretto.app import World, find_workers, open_world
+from stretto.catalog import equipped
+from stretto.cli.progress import progress
+from stretto.config import parse
+from stretto.engine.run import Engine
+from stretto.evaluation.runner import Asking, Contender, Log, play
+from stretto.evaluation.sets import sparring_items, sub_pool
+from stretto.evaluation.tasks import Item
+from stretto.ledger.memory import MemoryStore
+from stretto.policies.coordinator import TRINITY_SCHEMA
+from stretto.policies.solo import Solo
+from stretto.sparring import FAMILIES, entries
+from stretto.types import Limits
+
+SETS = ("simple", "composite", "pairs", "wordings")
+LIMITS = Limits(calls=24)
+"""The same for everybody. No contender comes near it on purpose: five turns are at most ten calls and two more."""
+ASKING = Asking(seed=2, params={"temperature": 0}, max_tokens=160, limits=LIMITS)
+DRAWN = 0.7
+"""The temperature of the best single worker's further samples."""
+SAMPLES = 5
+AT_ONCE = 250
+"""Items between two fresh ledgers: what has been graded is in the answers' file, and memory is not endless."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One contender: the `policy` of that name in a world with these artefacts, policies of its own (`toml`), and workers."""
+
+    name: str
+    policy: str
+    kind: str
+    folder: Path | None = None
+    toml: str = ""
+    without: tuple[str, ...] = ()
+    pool: str = ""
+    sets: tuple[str, ...] = SETS
+    sample: int = 0
+
+
+def solvers() -> list[str]:
+    """The sparring models that solve problems."""
+    return [entry.id for entry in entries() if entry.role == "solver"]
+
+
+def schedule(trained: Path, out: Path) -> list[Entry]:
+    """Everything that is measured, what matters most first. What was not trained is left out."""
+    found = (
+        {path.name: path for path in sorted(trained.iterdir()) if path.is_dir()} if trained.is_dir() else {}
+    )
+    plan = [Entry(name, name, "worker", sets=(*SETS, "triples")) for name in solvers()]
+    plan += [Entry(name, name, "policy", sets=(*SETS, "triples")) for name in ("route", "cascade", "fuse")]
+    both = _together(found, out)
+    for kind in ("trinity", "conductor"):
+        if f"{kind}-1" in found:
+            plan.append(Entry(f"{kind}-1", kind, "policy", found[f"{kind}-1"], sets=(*SETS, "triples")))
+    if "conductor-1" in found:
+        plan.append(Entry("stretto-ultra", "stretto-ultra", "policy", both, sets=(*SETS, "triples")))
+    for name in ("trinity-2", "trinity-3", "conductor-2", "conductor-3"):
+        if name in found:
+            plan.append(Entry(name, name.partition("-")[0], "seed", found[name]))
+    if "trinity-1" in found:
+        plan.append(Entry("trinity-random-routing", "trinity", "control", _uniform(found["trinity-1"], out)))
+    for name in found:
+        kind, _, what = name.partition("-")
+        if kind in ("trinity", "conductor") and not what.isdigit():
+            worker = what.partition("-")[2] if what.startswith("less-") else ""
+            plan.append(Entry(name, kind, "ablation", found[name], without=(worker,) if worker else ()))
+            if worker and f"{kind}-1" in found:
+                plan.append(
+                    Entry(f"{kind}-1 without {worker}", kind, "pool", found[f"{kind}-1"], without=(worker,))
+                )
+    if "conductor-1" in found:
+        for depth in (0, 1, 2):
+            toml = f'[policy.deep]\ntype = "conductor"\nartifact = "{found["conductor-1"] / "conductor.json"}"\ndepth = {depth}\n'
+            plan.append(
+                Entry(
+                    f"conductor-1 depth {depth}",
+                    "deep",
+                    "depth",
+                    found["conductor-1"],
+                    toml,
+                    sets=("simple", "composite"),
+                )
+            )
+    for name, kind in (("trinity-1", "trinity"), ("conductor-1", "conductor")):
+        if name in found:
+            plan.append(
+                Entry(f"{name} dominated", kind, "dominated", found[name], pool="dominated", sets=("simple",))
+            )
+    plan += [
+        Entry(f"{name} dominated", name, "dominated", pool="dominated", sets=("simple",))
+        for name in sub_pool("dominated").workers
+    ]
+    return plan
+
+
+def _together(found: dict[str, Path], out: Path) -> Path:
+    """A folder with the artefacts of both first seeds, for policies that read both."""
+    target = out / "made" / "both"
+    target.mkdir(parents=True, exist_ok=True)
+    for name in ("trinity-1", "conductor-1"):
+        for file in found[name].iterdir() if name in found else ():
+            if file.suffix in (".json", ".gguf"):
+                shutil.copy(file, target)
+    return target
+
+
+def _uniform(trained: Path, out: Path) -> Path:
+    """The same episodes with a head that knows nothing: roles and workers are drawn by lot, all alike."""
+    import numpy as np
+
+    target = out / "made" / "random-routing"
+    target.mkdir(parents=True, exist_ok=True)
+    for file in trained.glob("*.gguf"):
+        shutil.copy(file, target)
+    made = artifacts.read(trained / "trinity.json", TRINITY_SCHEMA)
+    width = len(artifacts.unpacked(made.data["mean"])) if made.data.get("mean") else 128
+    if made.data.get("whiten"):
+        width = artifacts.unpacked(made.data["whiten"]).shape[0]
+    rows = len(made.data["workers"]) + 3
+    head = {
+        "kind": "linear",
+        "weight": artifacts.packed(np.zeros((rows, width + bool(made.data.get("bias"))), np.float32)),
+    }
+    data = {**made.data, "head": head, "sample": True}
+    artifacts.write(replace(made, data=data), target / "trinity.json")
+    return target
+
+
+# --- playing -----------------------------------------------------------------------------------------------------
+
+
+def items_of(entry: Entry, n: int, choosing: int) -> list[Item]:
+    """The problems of an entry: `n` of each set, and calibration problems for workers, on which the best single is chosen."""
+    pool = sub_pool(entry.pool) if entry.pool else None
+    families = pool.families if pool else FAMILIES
+    asked = []
+    for name in entry.sets:
+        some = min(n, 300) if name == "triples" else n
+        few = 0 if name == "triples" else choosing
+        made = sparring_items((name,), some, 3 if pool else 2, families, choosing=few)
+        asked += [
+            replace(item, task=name) for item in made if item.split == "dev" or entry.kind == "worker" or pool
+        ]
+    return asked
+
+
+async def measure(plan: Sequence[Entry], n: int, choosing: int, out: Path, width: int) -> Answers:
+    """The answers of every entry, in the order of its items."""
+    answers: Answers = {}
+    with ExitStack() as stack:
+        log = Log(out / "answers.jsonl")
+        stack.callback(log.close)
+        for entry in plan:
+            items = items_of(entry, n, choosing)
+            async with _opened(entry, out) as (world, digests):
+                contender = _contender(entry, world)
+                kept = Kept(world.pool, out / "replies.jsonl", digests)
+                with progress(len(items), entry.name) as tick:
+                    done = []
+                    for start in range(0, len(items), AT_ONCE):
+                        store = MemoryStore()
+                        engine = Engine(kept, store, limits=world.settings.limits)
+                        part = items[start : start + AT_ONCE]
+                        found = await play(
+                            engine,
+                            store,
+                            world.pool.cards(),
+                            part,
+                            [contender],
+                            log,
+                            ASKING,
+                            concurrency=width,
+                            tick=tick,
+                        )
+                        done += found[contender.name]
+                kept.close()
+            answers[entry.name] = (
+                entry.kind,
+                [(item, result) for item, result in zip(items, done, strict=True)],
+            )
+            print(f"{entry.name}: {len(items)} items, {kept.asked} asked, {kept.spared} spared", flush=True)
+    return answers
+
+
+@asynccontextmanager
+async def _opened(entry: Entry, out: Path) -> AsyncIterator[tuple[World, dict[str, str]]]:
+    """The world of an entry, without the workers that it has to do without, and the digest of each worker's file."""
+    text = f'[server]\ndata = "{(out / "data").absolute()}"\n[pool]\nsparring = true\n{entry.toml}'
+    settings = parse(text, file="orchestrators.toml", environ={})
+    found = await find_workers(settings, {})
+    only = sub_pool(entry.pool).workers if entry.pool else [worker.id for worker in found.workers]
+    workers = tuple(w for w in found.workers if w.id in only and w.id not in entry.without)
+    everybody, _ = equipped(settings, workers, entry.folder)
+    digests = {w.id: _digest(Path(str(w.places[0].gguf))) for w in everybody}
+    async with open_world(settings, replace(found, workers=workers), artefacts=entry.folder) as world:
+        yield world, digests
+
+
+def _digest(file: Path) -> str:
+    return sha256(file.read_bytes()).hexdigest()[:16]
+
+
+def _contender(entry: Entry, world: World) -> Contender:
+    if entry.sample:
+        again = Solo(entry.policy, params={"temperature": DRAWN})
+        return Contender(entry.name, again, "worker", entry.sample)
+    return Contender(entry.name, world.catalog.resolve(entry.policy), entry.kind)
+
+
+def samples(best: str) -> Iterator[Entry]:
+    """The best single worker again and again, drawn: what the same number of calls to it is worth."""
+    for number in range(1, SAMPLES + 1):
+        yield Entry(f"{best} sample {number}", best, "sample", sample=number)
+
+
+async def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--trained", type=Path, required=True, help="the folder of artefacts")
+    parser.add_argument("--n", type=int, default=1000, help="problems of each set")
+    parser.add_argument(
+        "--choosing",
+        type=int,
+        default=200,
+        help="calibration problems of each set, for the best single worker",
+    )
+    parser.add_argument(
+        "--only",
+        default="*",
+        help="contenders to play now, such as 'trinity*'; others are shown if they are there",
+    )
+    parser.add_argument("--out", type=Path, default=Path("orchestrator-figures"))
+    parser.add_argument("--docs", type=Path, help="the folder of the documentation")
+    parser.add_argument("--width", type=int, default=16, help="questions at a time")
+    args = parser.parse_args()
+    plan = schedule(args.trained, args.out)
+    workers = [entry for entry in plan if entry.kind == "worker"]
+    answers = await measure(workers, args.n, args.choosing, args.out, args.width)
+    again = samples(chosen(answers, [entry.name for entry in workers])["mix"])
+    rest = [
+        entry for entry in (*plan, *again) if entry not in workers and fnmatch.fnmatch(entry.name, args.only)
+    ]
+    answers |= await measure(rest, args.n, args.choosing, args.out, args.width)
+    show(answers, args.trained, args.out, args.docs)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
