@@ -16,7 +16,7 @@ from stretto.policies.workflow import ITSELF, Workflow, step_prompt, waves
 from stretto.steps import Ask, Choice, Fork, Note, Option, Plan, Step, Want, put
 from stretto.types import Answer, Failure, Request
 
-__all__ = ["Around", "Carrying", "sees", "single"]
+__all__ = ["Around", "Carrying", "sees", "single", "surety"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,7 @@ class Carrying:
     def plan(self) -> Plan:
         """Round after round; the last step is the last ask."""
         replies: dict[int, str] = {}
+        least = 1.0
         latest: Answer | None = None
         lost: list[str] = []
         limits = self.request.limits
@@ -67,11 +68,12 @@ class Carrying:
                     answer = yield from self._sure(place, replies, answer)
                     if answer.error is None:
                         replies[place], latest = answer.text, answer
+                        least = min(least, confidence(answer.logprobs) or least)
                     elif answer.error.kind == "limit":
                         return self._cut(place, answer.error, latest)
                     else:
                         lost.append(f"step {place + 1} gave no answer ({answer.error.kind})")
-        return (yield from self._last(replies, latest, lost))
+        return (yield from self._last(replies, latest, lost, least))
 
     def _side_by_side(
         self, places: Sequence[int], replies: Mapping[int, str]
@@ -162,7 +164,9 @@ class Carrying:
         yield Note(Choice(kept, options, reason=reason, by="confidence"))
         return answer if kept == answer.worker else Answer.of(reply, f"{kept} was surer than {lost}")
 
-    def _last(self, replies: Mapping[int, str], latest: Answer | None, lost: Sequence[str]) -> Plan:
+    def _last(
+        self, replies: Mapping[int, str], latest: Answer | None, lost: Sequence[str], least: float
+    ) -> Plan:
         """The step that speaks. If it fails, the best single worker answers; after a limit, the best so far stands."""
         count = len(self.workflow.steps)
         step = self._step(count - 1, replies)
@@ -174,7 +178,7 @@ class Carrying:
         if self.around.best is None and other is not None:
             alone = single(other, self.want, f"the last step failed: {other} answers alone")
             chain = replace(alone, otherwise=so_far)
-        last = replace(step, reason="; ".join((step.reason, *lost)), otherwise=chain, more=self._told())
+        last = replace(step, reason="; ".join((step.reason, *lost)), otherwise=chain, more=self._told(least))
         if not self.doubt:
             return last
         answer = yield from settle(only(last))
@@ -182,9 +186,10 @@ class Carrying:
             return answer
         return replace((yield from self._sure(count - 1, replies, answer)), more=last.more)
 
-    def _told(self) -> Mapping[str, Any]:
-        """The workflow as the caller may see it, beside the answer."""
+    def _told(self, least: float) -> Mapping[str, Any]:
+        """The workflow as the caller may see it, beside the answer; how sure its least sure step was, but for the last."""
         return {
+            **({"earlier_steps_sure": round(least, 4)} if self.want == "logprobs" else {}),
             "workflow": [
                 {
                     "step": n + 1,
@@ -193,7 +198,7 @@ class Carrying:
                     "sees": [seen + 1 for seen in self.workflow.sees(n)],
                 }
                 for n, step in enumerate(self.workflow.steps)
-            ]
+            ],
         }
 
     def _so_far(self, latest: Answer | None, why: str) -> Answer | None:
@@ -207,6 +212,12 @@ class Carrying:
     def _cut(self, place: int, error: Failure, latest: Answer | None) -> Answer:
         found = self._so_far(latest, f"a limit ended the workflow before step {place + 1} ({error.message})")
         return found if found is not None else Answer(error=error)
+
+
+def surety(answer: Answer) -> float | None:
+    """How sure the least sure step of the workflow was that an answer came of; `None` where its last worker does not tell."""
+    sure = confidence(answer.logprobs)
+    return None if sure is None else min(sure, float(answer.more.get("earlier_steps_sure", 1.0)))
 
 
 def single(worker: str, want: Want, reason: str) -> Ask:
