@@ -16,7 +16,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "serve": ("stretto.cli.serve:serve", "Serve the endpoint: OpenAI- and Anthropic-compatible."),
     "ask": ("stretto.cli.ask:ask", "Ask once and print the answer."),
     "plan": ("stretto.cli.plan:plan", "Show who would play and what it would cost; nothing is called."),
-    "runs": ("stretto.cli.runs:runs", "Recorded runs: list, show, verify, replay, resume, reindex, erase."),
+    "runs": ("stretto.cli.runs:runs", "Recorded runs: list, show, verify, replay, resume, reindex, outcomes, erase."),
     "pool": ("stretto.cli.pool:pool", "The workers of this deployment: list, check."),
     "connect": (
         "stretto.cli.connect.command:connect",
@@ -27,9 +27,10 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
         "stretto.cli.evaluation:evaluation",
         "Compare workers and policies, with a verdict; audit the grading.",
     ),
+    "promote": ("stretto.cli.promote:promote", "Let what was learned be served, if the figures allow it."),
     "train": ("stretto.cli.train:train", "Learn a policy from recorded outcomes: evidence."),
-    "sparring": (
     "merge": ("stretto.cli.merge:merge", "Merge models of one shape into one, by evolution of their shares."),
+    "sparring": (
         "stretto.cli.sparring:sparring",
         "The small models that ship with Stretto: list, problems, train, calibrate.",
     ),

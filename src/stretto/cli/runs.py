@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stretto.cli.options import folder_options, json_option, settings_of
+from stretto.cli.outcomes import outcomes
 from stretto.cli.terminal import console, dump, duration, money, table, when
 from stretto.config import load
 from stretto.errors import RunError, RunNotFound
@@ -33,6 +34,9 @@ __all__ = ["runs"]
 )
 def runs() -> None:
     """Recorded runs. A run's id is in every answer (`stretto.run_id`); without one, the latest is meant."""
+
+
+runs.add_command(outcomes)
 
 
 @runs.command("list")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,10 +12,11 @@ from stretto.errors import ConfigError
 
 if TYPE_CHECKING:
     from stretto.evaluation.tables import Table
+    from stretto.learning.evidence import Learned, Matrix
 
 __all__ = ["train"]
 
-_STAGES = 6
+_STAGES = 8
 
 
 @click.group()
@@ -28,6 +29,7 @@ def train() -> None:
 Examples:
   stretto train evidence outcomes/ --out evidence.json
   stretto train evidence outcomes/ --worker small --worker big --out evidence.json
+  stretto train evidence --ledger --out evidence.json
 \b
 Then, in stretto.toml, and under the name `stretto` from the next start on:
   [policy.careful]
@@ -38,6 +40,13 @@ Then, in stretto.toml, and under the name `stretto` from the next start on:
 @click.argument("table", type=click.Path(path_type=Path), required=False)
 @click.option("--data", type=click.Path(path_type=Path), help="TABLE, for scripts that prefer an option.")
 @click.option(
+    "--ledger",
+    is_flag=False,
+    flag_value="",
+    metavar="[DIR]",
+    help="Learn from the scored runs of a gateway's data folder instead; without DIR the usual one.",
+)
+@click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Where the artefact goes."
 )
 @click.option(
@@ -46,7 +55,7 @@ Then, in stretto.toml, and under the name `stretto` from the next start on:
 @click.option(
     "--size",
     type=click.IntRange(1, 10),
-    default=7,
+    default=8,
     show_default=True,
     help="At most so many in the shortlist.",
 )
@@ -59,6 +68,7 @@ Then, in stretto.toml, and under the name `stretto` from the next start on:
 def evidence(
     table: Path | None,
     data: Path | None,
+    ledger: str | None,
     out: Path,
     workers: Sequence[str],
     size: int,
@@ -79,10 +89,23 @@ def evidence(
     from stretto.evaluation.tables import read
 
     folder = table or data
-    if folder is None or (table and data):
-        raise ConfigError("name one folder of recorded outcomes, as TABLE or with --data")
-    found = read(folder)
+    if [folder is not None, ledger is not None].count(True) != 1 or (table and data):
+        raise ConfigError("name one folder of recorded outcomes, as TABLE or with --data, or give --ledger")
+    found = read(folder) if folder is not None else _of_ledger(ledger or "", last_line)
     _learn(found, _usable(found, workers), out, size, prompt, last_line)
+
+
+def _of_ledger(folder: str, last_line: bool) -> "Table":
+    """The scored runs of a data folder, as a table."""
+    from stretto.cli.options import settings_of
+    from stretto.cli.outcomes import of_ledger
+    from stretto.learning.own_outcomes import table_of
+
+    data = settings_of(None, Path(folder) if folder else None).data
+    found = table_of(of_ledger(data, last_line=last_line), str(data))
+    if not found.items:
+        raise ConfigError(f"{data}: no run there has a score; see `stretto runs outcomes --help`")
+    return found
 
 
 def _installed(name: str) -> bool:
@@ -95,33 +118,41 @@ def _installed(name: str) -> bool:
 
 
 def _usable(table: "Table", named: Sequence[str]) -> list[str]:
-    """The workers to learn from: the named ones, else all that know nearly every item; each with known costs."""
+    """The workers to learn from: the named ones, else all that know nearly every item and whose costs are known."""
     chosen = list(named or table.covering())
     if not chosen:
         raise ConfigError(
             f"{table.name}: no worker has outcomes for 98.5 % of the items; name some with --worker"
         )
+    free = [
+        w
+        for w in chosen
+        if any((one := table.said(i.id, w)) is not None and one.cost is None for i in table.items)
+    ]
+    if free and (named or len(free) == len(chosen)):
+        raise ConfigError(
+            f"{table.name}: outcomes of {', '.join(free)} have no cost_usd, without which no price can be weighed"
+        )
+    if free:
+        click.echo(f"left out, since outcomes of theirs have no cost_usd: {', '.join(free)}", err=True)
+        chosen = [w for w in chosen if w not in free]
     part = table.only(workers=chosen, complete=True)
     if len(part.items) < 50:
         raise ConfigError(
             f"{table.name}: {len(part.items)} items were answered by all of {', '.join(chosen)}; 50 are needed at least"
         )
-    for worker in chosen:
-        if any((one := part.said(i.id, worker)) is not None and one.cost is None for i in part.items):
-            raise ConfigError(
-                f"{table.name}: outcomes of {worker} have no cost_usd, without which no price can be weighed"
-            )
     return chosen
 
 
 def _learn(table: "Table", workers: list[str], out: Path, size: int, prompt: bool, last_line: bool) -> None:
     from stretto import __version__, artifacts
-    from stretto.learning.evidence import PRICES, artefact, learn, matrix, summary
+    from stretto.learning.evidence import artefact, learn, matrix, summary
+    from stretto.learning.trees import available
 
     data = matrix(table, workers)
     if not any(i.split == "train" for i in data.items):
         raise ConfigError(f"{table.name}: no item is of split train")
-    with progress(_STAGES + len(PRICES), "learning") as tick:
+    with progress(_STAGES, "learning") as tick:
         learned = learn(data, size=min(size, len(workers)), text=prompt, say=tick)
         provenance = {
             "learned_by": "stretto train evidence",
@@ -129,14 +160,65 @@ def _learn(table: "Table", workers: list[str], out: Path, size: int, prompt: boo
             "table": table.name,
             "items": len(learned.fold),
             "workers": workers,
-        }
+        } | _shown(learned, data)
         made = artefact(learned, provenance, last_line=last_line, say=tick)
     artifacts.write(made, out)
     rows = summary(learned, data)
+    if not available():
+        click.echo("LightGBM is not installed: the posterior is a logistic regression", err=True)
     click.echo(
         f"shortlist: {', '.join(learned.workers)}; {len(learned.fold)} items of split train, cross-fitted"
     )
     click.echo(f"{'':24} {'score':>6} {'USD per 1000':>13} {'calls':>6}")
     for name, score, cost, calls in rows:
         click.echo(f"{name:24} {100 * score:6.2f} {1000 * cost:13.4f} {calls:6.2f}")
+    click.echo(str(out))
+
+
+def _shown(learned: "Learned", data: "Matrix") -> dict[str, Any]:
+    """What it brought at the middle of the dial on items that each part was not learned from: `stretto promote` reads it."""
+    from stretto.learning.evidence import PRICES, cross_walk
+    from stretto.learning.promotion import shown
+
+    train = [place for place, item in enumerate(data.items) if item.split == "train"]
+    u = PRICES[round(0.5 * (len(PRICES) - 1))]
+    went = cross_walk(learned.train, [u / learned.unit if learned.unit else 0.0], rich=learned.rich)
+    base = data.scores[train, learned.best], data.costs[train, learned.best]
+    prompts = [data.items[place].prompt for place in train]
+    outcomes = went.score[0], base[0], went.cost[0], base[1]
+    return shown(learned.pool[learned.best], u, outcomes, prompts)
+
+
+@train.command(
+    epilog="""\b
+Examples:
+  stretto train route --data outcomes/ --out route-table.json
+  stretto eval --recorded outcomes/ --policy route --artefact route-table.json
+"""
+)
+@click.argument("table", type=click.Path(path_type=Path), required=False)
+@click.option("--data", type=click.Path(path_type=Path), help="TABLE, for scripts that prefer an option.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Where the artefact goes."
+)
+@click.option("--worker", "workers", multiple=True, help="Only these workers; default all in the table.")
+def route(table: Path | None, data: Path | None, out: Path, workers: Sequence[str]) -> None:
+    """Learn the table of the policy `route`: what each kind of task is worded like, and how often each worker is right at it.
+
+    TABLE is a folder as for `train evidence`; the kinds are the column `task` of its items, and without one all items are one
+    kind. Items of split `dev` and `test` are not learned from. Prints who is best at what.
+    """
+    from stretto import artifacts
+    from stretto.evaluation.tables import read
+    from stretto.learning.route_table import of_table
+
+    folder = table or data
+    if folder is None or (table and data):
+        raise ConfigError("name one folder of recorded outcomes, as TABLE or with --data")
+    made = of_table(read(folder), workers)
+    artifacts.write(made, out)
+    for task, entry in made.data["tasks"].items():
+        best = max(entry["workers"], key=lambda w: entry["workers"][w][0] / entry["workers"][w][1])
+        right, tried = entry["workers"][best]
+        click.echo(f"{task:32} {best} {100 * right / tried:.1f} % of {tried}")
     click.echo(str(out))

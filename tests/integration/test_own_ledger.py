@@ -1,0 +1,150 @@
+"""From runs to values: an engine over scripted workers, feedback, and what is read back from the record."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+np = pytest.importorskip("numpy")
+
+from stretto.cli.main import stretto  # noqa: E402
+from stretto.engine.run import Engine  # noqa: E402
+from stretto.evaluation.tables import read as read_table  # noqa: E402
+from stretto.learning import offpolicy  # noqa: E402
+from stretto.learning.own_outcomes import Logged, item_of, read, table_of, write  # noqa: E402
+from stretto.ledger.journal import JournalStore  # noqa: E402
+from stretto.policies.fuse import Fuse  # noqa: E402
+from stretto.policies.route import Route  # noqa: E402
+from stretto.policies.solo import Solo  # noqa: E402
+from stretto.steps import Ask, Policy  # noqa: E402
+from stretto.testing import MemoryStore, ScriptedPool  # noqa: E402
+from stretto.types import Message, Price, Request  # noqa: E402
+
+PRICES = {"weak": Price.per_million(1, 1), "strong": Price.per_million(10, 10)}
+
+
+def answers(ask: Ask) -> str:
+    """`strong` is right about every question, `weak` about three in ten."""
+    number = int(str((ask.messages or ())[-1].text).split()[-1])
+    return "right" if ask.worker == "strong" or number % 10 < 3 else "wrong"
+
+
+def asked(number: int) -> Request:
+    """One question."""
+    return Request(messages=(Message("user", f"question {number}"),), seed=number)
+
+
+async def served(store: Any, policy: Policy, n: int, *, purpose: str = "serve", score: bool = True) -> None:
+    """`n` questions answered under a policy, and each answer's feedback."""
+    pool = ScriptedPool({w: lambda ask: answers(ask) for w in PRICES}, prices=PRICES)
+    engine = Engine(pool, store)
+    for number in range(n):
+        run = await engine.run(policy, asked(number), name="route", purpose=purpose)
+        if score:
+            await engine.score(run.id, float(run.answer.text == "right"), by="me")
+
+
+def logs(store: Any, **only: Any) -> list[Logged]:
+    """What is read back."""
+    return list(read(store, store.cards, **only))
+
+
+def test_what_the_strong_worker_would_bring_is_known_from_exploring() -> None:
+    """`route` asks the cheap worker and explores; from its log the value of always asking the other one is right, with cost."""
+    store = MemoryStore()
+    asyncio.run(served(store, Route(explore=0.3), 600))
+    runs = logs(store)
+    assert len(runs) == 600
+    found = [offpolicy.follow(Solo("strong"), run) for run in runs]
+    assert all(f.weight is not None for f in found)
+    weights, scores = np.array([f.weight for f in found]), np.array([f.score for f in found])
+    value = offpolicy.value(offpolicy.snips(weights, scores))
+    assert value.value == pytest.approx(1.0)
+    stays = [offpolicy.follow(offpolicy.greedy(Route(explore=0.3)), run) for run in runs]
+    now = offpolicy.value(
+        offpolicy.ips(np.array([f.weight for f in stays]), np.array([f.score for f in stays]))
+    )
+    assert now.low < 0.3 < now.high
+    cost = offpolicy.snips(weights, np.array([float(run.cost) for run in runs])).value
+    cheap = offpolicy.snips(
+        np.array([f.weight for f in stays]), np.array([float(run.cost) for run in runs])
+    ).value
+    assert cost == pytest.approx(10 * cheap, rel=0.1)
+
+
+def test_without_exploring_nothing_is_known_of_the_other_worker() -> None:
+    """The same log without exploration supports no value, and says of whom nothing is known."""
+    store = MemoryStore()
+    asyncio.run(served(store, Route(), 20))
+    found = [offpolicy.follow(Solo("strong"), run) for run in logs(store)]
+    assert {f.why for f in found} == {"it asks strong, which had no chance"}
+
+
+def test_a_run_is_read_back_whole() -> None:
+    """Worker, chance, everybody's chances, cost, answer, score and who gave it, purpose, and one name for equal questions."""
+    store = MemoryStore()
+    asyncio.run(served(store, Route(explore=0.3), 3))
+    for number, run in enumerate(sorted(logs(store), key=lambda run: run.request.seed)):
+        (reply,) = run.replies
+        assert run.item == item_of(asked(number).messages)
+        assert (run.purpose, run.scored_by, run.served, run.error) == ("serve", "me", reply.worker, "")
+        assert reply.chances == {"weak": pytest.approx(0.7), "strong": pytest.approx(0.3)}
+        assert reply.chance == reply.chances[reply.worker]
+        assert run.score == reply.score == float(reply.content.text == "right")
+        assert reply.cost == run.cost > 0
+    assert logs(store, purposes=("evaluation",)) == []
+    assert len(logs(store, most=2)) == 2
+
+
+def test_a_reply_that_says_the_same_has_the_same_score() -> None:
+    """Feedback on a panel's answer tells of every member that agreed with it, and nothing of one that did not."""
+    store = MemoryStore()
+    asyncio.run(served(store, Fuse(("weak", "strong")), 10))
+    for run in logs(store):
+        answer = next(r for r in run.replies if r.at == run.at)
+        for reply in run.replies:
+            same = reply.content.text == answer.content.text
+            assert reply.score == (run.score if same else None)
+
+
+def test_a_table_comes_out_and_can_be_read(tmp_path: Path) -> None:
+    """Evaluated workers become a complete table in the schema of recorded ones; unscored runs are left out."""
+    store = MemoryStore()
+    for worker in PRICES:
+        asyncio.run(served(store, Solo(worker), 30, purpose="evaluation"))
+    asyncio.run(served(store, Solo("weak"), 40, score=False))
+    write(table_of(logs(store)), tmp_path)
+    table = read_table(tmp_path)
+    assert set(table.workers) == set(PRICES)
+    assert len(table.items) == 30
+    assert {i.split for i in table.items} == {"train", "dev"}
+    assert sum(table.said(i.id, "weak").score for i in table.items) == 9
+    assert all(table.said(i.id, "strong").cost > table.said(i.id, "weak").cost for i in table.items)
+
+
+def test_the_command_writes_what_a_data_folder_knows(tmp_path: Path) -> None:
+    """`stretto runs outcomes` on a real journal; without any score it says what to do; evidence is learned from the folder."""
+    data, out = tmp_path / "data", tmp_path / "out"
+    store = JournalStore(data, content="full")
+    try:
+        asyncio.run(served(store, Solo("weak"), 5, score=False))
+        command = ["runs", "outcomes", "--data", str(data), "--out", str(out)]
+        refused = CliRunner().invoke(stretto, command)
+        assert refused.exit_code == 2
+        assert "POST /v1/feedback" in refused.output
+        for worker in PRICES:
+            asyncio.run(served(store, Solo(worker), 90, purpose="evaluation"))
+        made = CliRunner().invoke(stretto, command)
+        assert made.exit_code == 0, made.output
+        assert "90 items, 180 outcomes" in made.output
+        few = CliRunner().invoke(stretto, [*command, "--purpose", "shadow"])
+        assert few.exit_code == 2
+    finally:
+        store.close()
+    pytest.importorskip("scipy")
+    learned = ["train", "evidence", "--ledger", str(data), "--out", str(tmp_path / "evidence.json")]
+    trained = CliRunner().invoke(stretto, learned)
+    assert trained.exit_code == 0, trained.output
+    assert "best single strong" in trained.output
