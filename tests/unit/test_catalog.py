@@ -19,6 +19,7 @@ from stretto.policies.fusion import Fusion
 from stretto.policies.judging import COMPACT, STANDARD
 from stretto.policies.route import Route, Uniform
 from stretto.policies.solo import Solo
+from stretto.policies.ultra import Ultra
 from stretto.policies.unlearned import Unlearned
 from stretto.types import Card, Price
 
@@ -82,14 +83,17 @@ def test_a_name_gives_the_same_object_every_time() -> None:
 
 
 def test_the_headline_models_are_what_they_are_documented_as() -> None:
-    """`stretto` is a prior and checks until something is learned, then the table; `stretto-ultra` is the panel."""
+    """`stretto` is a prior and checks until something is learned, then the table; `stretto-ultra` checks the conductor."""
     names = catalog()
     auto = names.resolve("stretto")
     assert isinstance(auto, Auto)
     assert [(way.name, way.policy) for way in auto.ways] == [
         ("unlearned", Unlearned(("cheap", "middling", "dear"), "dear"))
     ]
-    assert names.resolve("stretto-ultra") is names.resolve("fuse")
+    ultra = names.resolve("stretto-ultra")
+    assert isinstance(ultra, Ultra)
+    assert ultra.conductor.planner == "dear"
+    assert (ultra.check, ultra.verifier, ultra.writer) == ("verifier", "dear", "dear")
     taught = catalog(learned=Learned(table=TABLE)).resolve("stretto")
     assert isinstance(taught, Auto)
     assert [(way.name, type(way.policy)) for way in taught.ways] == [("route", Route)]
@@ -293,7 +297,6 @@ def test_of_a_large_pool_the_built_in_policies_play_the_usual_workers() -> None:
     assert [rung.name for rung in ladder.rungs] == ["w000", "w139"]
     assert isinstance(panel, Fuse)
     assert panel.panel == ("w139", "w138", "w137", "w136")
-    assert names.resolve("stretto-ultra") is panel
     assert isinstance(line, Fallback)
     assert "vectors" not in line.workers
 

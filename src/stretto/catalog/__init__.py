@@ -11,7 +11,7 @@ Built in, for whatever pool there is:
 | `stretto` | the rules, then evidence: the first `sequential`, else what was learned of the pool; else a prior and checks |
 | `trinity` | turns of thinker, worker and verifier, led by the coordinator that was learned about this pool (only then) |
 | `conductor` | a workflow that the learned planner writes; without one the dearest worker plans, over at most four others |
-| `stretto-ultra` | for now the same as `fuse` |
+| `stretto-ultra` | the conductor, checked, and where its answer does not pass a panel beside it |
 | `stretto/fusion`, `openrouter/fusion`, ... | a panel, an analyst and a writer, in OpenRouter Fusion's forms (`gateway.fusion`) |
 
 Where workers do not tell how sure they are, `cascade` is the cheapest, checked by the dearest, and then the dearest; and in

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from stretto.catalog.deciding import route, sequential, stretto
 from stretto.catalog.learned import Learned
-from stretto.catalog.orchestrators import conductor, trinity
+from stretto.catalog.orchestrators import conductor, trinity, ultra
 from stretto.catalog.panels import cascade, fuse, fusion
 from stretto.catalog.scope import Scope
 from stretto.catalog.usual import talkers
@@ -134,7 +134,7 @@ class _Builder:
             case "conductor":
                 return conductor(scope, PolicySettings(name, "conductor"))
             case "stretto-ultra":
-                return self.policy("fuse")
+                return ultra(scope, PolicySettings(name, "ultra"))
         if name in ALIASES:
             preset, asks = ALIASES[name]
             return fusion(scope, Wish(preset=preset, asks=asks))
@@ -159,6 +159,8 @@ class _Builder:
                 return trinity(scope, own)
             case "conductor":
                 return conductor(scope, own)
+            case "ultra":
+                return ultra(scope, own)
             case "random":
                 return Uniform(scope.some(own, "among") if "among" in own.options else ())
         return self._third_party(own)
@@ -194,7 +196,7 @@ def _card(name: str, policy: Policy, scope: Scope) -> Card:
 
 _ABOUT: Final[Mapping[str, str]] = {
     "stretto": "rules, then the evidence that was learned about this pool, else a prior and checks",
-    "stretto-ultra": "for now: `fuse`",
+    "stretto-ultra": "the best answer within the limits: a checked workflow, further answers where it does not pass",
     "route": "rules first, then what was learned per kind of task, then the default or the cheapest worker",
     "cascade": "cheap first, a check, then dearer",
     "fuse": "several workers side by side, and a vote",

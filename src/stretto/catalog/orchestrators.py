@@ -1,10 +1,12 @@
-"""Builds the learned orchestrators: TRINITY, and the conductor, which works untrained as well."""
+"""Builds the orchestrators: TRINITY, the conductor, which works untrained as well, and ultra, which checks the conductor."""
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 from stretto.artifacts import Artifact
+from stretto.catalog.panels import fuse
 from stretto.catalog.scope import Scope
-from stretto.catalog.usual import blend, talkers
+from stretto.catalog.usual import beside, blend, panel, sure, talkers, wordings
 from stretto.config import PolicySettings
 from stretto.errors import ConfigError
 from stretto.policies.conductor import CONDUCTOR_SCHEMA, Conductor
@@ -12,9 +14,13 @@ from stretto.policies.coordinator import TRINITY_SCHEMA
 from stretto.policies.forms import FORMS
 from stretto.policies.route import Table
 from stretto.policies.trinity import Trinity
+from stretto.policies.ultra import Ultra
 from stretto.steps import Policy
 
-__all__ = ["conductor", "trinity"]
+__all__ = ["conductor", "trinity", "ultra"]
+
+_DOUBT: Final = 0.9
+"""Below this confidence a step of ultra's workflow gets a second worker; chosen on the sparring pool's calibration problems."""
 
 
 def trinity(scope: Scope, own: PolicySettings) -> Policy:
@@ -56,6 +62,34 @@ def conductor(scope: Scope, own: PolicySettings) -> Policy:
     options.pop("planner", None)
     options["workers"] = scope.some(own, "among") if options.pop("among", ()) else ()
     return Conductor(planner, **options)
+
+
+def ultra(scope: Scope, own: PolicySettings) -> Policy:
+    """The conductor, checked: by its workers' own confidence where all tell it and something was learned of the pool, else by the
+    checker or the dearest other worker. (Of long texts the least sure token says little.)
+
+    A pool of one worker has nothing to conduct: there it is resampled, and its answers are fused.
+    """
+    options: dict[str, Any] = dict(own.options)
+    name = str(options.pop("conductor", "conductor"))
+    base = scope.policy(name, f"{own.where}.conductor")
+    if len(talkers(scope.cards)) < 2 or not isinstance(base, Conductor):
+        if "conductor" in own.options and not isinstance(base, Conductor):
+            raise ConfigError(f'{own.where}.conductor: "{name}" is no policy of type conductor')
+        return fuse(scope, PolicySettings(own.name, "fuse"))
+    for key in ("verifier", "writer"):
+        if key in options:
+            options[key] = scope.one(own, key)
+    members = scope.some(own, "panel") if "panel" in options else panel(scope.cards, scope.learned.table)
+    telling = scope.learned.table is not None and sure(scope.cards, (*members, *base.workers))
+    check = options.setdefault("check", "verifier" if "verifier" in options or not telling else "confidence")
+    if check == "confidence":
+        doubt = options.pop("doubt", base.doubt or _DOUBT)
+        return Ultra(replace(base, doubt=doubt), **options | {"panel": members})
+    reader = options.setdefault("verifier", beside(scope.cards, "checker") or members[0])
+    options.setdefault("writer", members[0])
+    options["wordings"] = wordings(scope.cards, options.get("wordings"), reader)
+    return Ultra(replace(base, doubt=options.pop("doubt", base.doubt)), **options | {"panel": members})
 
 
 def _artifact(scope: Scope, own: PolicySettings, learned: Artifact | None, schema: str) -> Artifact | None:

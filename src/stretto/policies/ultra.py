@@ -37,7 +37,7 @@ class Ultra:
     CODE: ClassVar[str] = "1"
     conductor: Conductor
     check: Literal["confidence", "verifier"] = "verifier"
-    threshold: float = 0.5
+    threshold: float = 0.3
     verifier: str = ""
     panel: tuple[str, ...] = ()
     writer: str = ""
