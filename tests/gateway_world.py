@@ -126,12 +126,13 @@ class World:
         store: Any = None,
         states: Any = None,
         limits: Limits = Limits(),
+        loops: bool = False,
         **settings: Any,
     ) -> None:
         self.store = store if store is not None else MemoryStore()
         self.pool = WrittenPool(attempt, labels or {})
-        self.engine = Engine(self.pool, self.store, limits=limits)
         self.states = states if states is not None else MemoryStates()
+        self.engine = Engine(self.pool, self.store, limits=limits, states=self.states if loops else None)
         self.catalog = Names(self.pool, {"panel": Fuse(("a", "b", "org/c")), **(policies or {})})
         keyed = bool(keys)
         self.app = Gateway(
