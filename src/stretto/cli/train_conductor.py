@@ -1,15 +1,21 @@
 """`stretto train conductor`: a planner for the sparring pool, by fine-tuning on what went well and by GRPO."""
 
+import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from stretto.cli.options import settings_of
 from stretto.cli.terminal import console
 from stretto.errors import ConfigError, StrettoError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stretto.config import Settings
     from stretto.learning.conductor import Trained
+    from stretto.sparring import Problem
 
 __all__ = ["conductor"]
 
@@ -46,21 +52,19 @@ Then:
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Take over the format stage, which is equal for all seeds, from this training's folder.",
 )
-@click.option(
-    "--worker", "workers", multiple=True, help="Only these workers, in this order; default all solvers."
-)
+@click.option("--without", multiple=True, metavar="WORKER", help="Train without this worker.")
 @click.option(
     "--replies",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The file that keeps the workers' replies; default DATA/replies/sparring.jsonl.",
+    help="The file of kept replies (default DATA/replies/sparring.jsonl).",
 )
+@click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="The data folder.")
 @click.option(
-    "--data",
-    type=click.Path(path_type=Path, file_okay=False),
-    envvar="STRETTO_DATA",
-    default=Path("~/.stretto"),
+    "--confirm",
+    type=click.IntRange(0),
+    default=100,
     show_default=True,
-    help="The data folder; the workers' process lives there.",
+    help="So many calibration problems are asked live in the end.",
 )
 def conductor(
     pool: str,
@@ -68,9 +72,10 @@ def conductor(
     out: Path,
     resume: bool,
     start: Path | None,
-    workers: tuple[str, ...],
+    without: tuple[str, ...],
     replies: Path | None,
-    data: Path,
+    data: Path | None,
+    confirm: int,
 ) -> None:
     """Train the planner of the policy `conductor` on the sparring pool.
 
@@ -81,7 +86,7 @@ def conductor(
     Writes OUT/conductor.json, planner.gguf, log.jsonl, learning-curve.svg and what it needs to be resumed.
     """
     try:
-        from stretto.learning.conductor import Setup, train
+        from stretto.learning.conductor import Setup, rolled, train
         from stretto.learning.conductor_export import export
     except ModuleNotFoundError as error:
         raise StrettoError(
@@ -92,41 +97,60 @@ def conductor(
 
     if not resume and (out / "checkpoint.pt").exists():
         raise ConfigError(f"{out} holds a training; go on with it by --resume, or give another folder")
-    setup = Setup(_solvers(workers), seed=seed)
-    data = data.expanduser()
-    file = replies or data / "replies" / "sparring.jsonl"
-    with _Bars() as told, kept(file, data) as book:
+    settings = settings_of(None, data)
+    setup = Setup(_solvers(without), seed=seed)
+    with (
+        _Bars() as told,
+        kept(replies or settings.data / "replies" / "sparring.jsonl", settings.data) as book,
+    ):
         trained = train(setup, out, book, start=start, progress=told)
+        expected = rolled(setup, trained, book, confirm)
         asked = book.asked
+    provenance = {"by": "stretto train conductor", "stage": trained.stage, "setup": setup.stamp()[:16]}
     path = export(
         trained.weights,
         setup.workers,
         out,
         depth=trained.depth,
         steps=5,
-        tokens=200,
+        tokens=setup.tokens,
         seed=seed,
-        provenance={
-            "by": "stretto train conductor",
-            "stage": trained.stage,
-            "setup": setup.stamp()[:16],
-            "found": trained.found,
-        },
+        provenance=provenance | {"found": trained.found},
     )
     _told(trained, asked)
+    if confirm:
+        right = asyncio.run(_live([problem for problem, _ in expected], settings, out))
+        agreed = sum(live == rolled for live, (_, rolled) in zip(right, expected, strict=True))
+        click.echo(
+            f"live on {len(right)} of these: {sum(right)} right, {sum(r for _, r in expected)} by the kept replies; "
+            f"the same on {agreed}"
+        )
     click.echo(str(path))
 
 
-def _solvers(named: tuple[str, ...]) -> tuple[str, ...]:
+def _solvers(without: tuple[str, ...]) -> tuple[str, ...]:
     """The workers by ordinal."""
     from stretto.sparring import entries
 
     known = [entry.id for entry in entries() if entry.role == "solver"]
-    if unknown := [name for name in named if name not in known]:
-        raise ConfigError(f'no sparring worker is called "{unknown[0]}"; there are {", ".join(known)}')
-    if named and len(named) < 2:
+    if unknown := [name for name in without if name not in known]:
+        raise ConfigError(
+            f"--without {unknown[0]}: no sparring worker is called that; there are {', '.join(known)}"
+        )
+    left = tuple(name for name in known if name not in without)
+    if len(left) < 2:
         raise ConfigError("a planner needs two workers at least")
-    return named or tuple(known)
+    return left
+
+
+async def _live(those: "Sequence[Problem]", settings: "Settings", out: Path) -> list[bool]:
+    """Whether the planner in `out` is right on these problems, asked through the engine."""
+    from stretto.app import find_workers, open_world
+    from stretto.evaluation.sparring import by_engine
+
+    async with open_world(settings, await find_workers(settings), artefacts=out) as world:
+        play = by_engine(world.engine, {"conductor": world.catalog.resolve("conductor")}, seed=1)
+        return [bool((await play("conductor", problem)).score) for problem in those]
 
 
 def _told(trained: "Trained", asked: int) -> None:

@@ -45,9 +45,10 @@ from stretto.learning.conductor_rounds import (
     roll_again,
 )
 from stretto.policies.forms import GIVEN
+from stretto.sparring.problems import Problem
 from stretto.sparring.wordings import VERSION
 
-__all__ = ["STAGES", "Progress", "Setup", "Trained", "load", "train"]
+__all__ = ["STAGES", "Progress", "Setup", "Trained", "load", "rolled", "train"]
 
 STAGES: Final = ("filtered", "grpo", "sft", "again")
 
@@ -155,6 +156,16 @@ def train(
     return Trained(
         kept[found["shipped"]], setup.form.shape, found["shipped"], found["depth"], found, run.seconds()
     )
+
+
+def rolled(setup: Setup, trained: Trained, book: Book, n: int) -> list[tuple[Problem, bool]]:
+    """The first `n` of the problems that were decided on, and whether the planner's rollouts over kept replies are right on them:
+    what a live run of the same problems is held against."""
+    model = new_model(trained.shape)
+    model.load_state_dict(trained.weights)
+    those = cases("calibration", setup.chosen, _SEEDS[1], len(setup.workers), skip=setup.held)[:n]
+    played = greedy(model, Table(SparringTongue(), setup.workers, book), those, depth=trained.depth)
+    return [(case.problem, rounds[-1].right) for case, rounds in zip(those, played, strict=True)]
 
 
 def load(out: Path, stage: str) -> tuple[Any, Weights]:
