@@ -425,3 +425,66 @@ def test_other_packages_offer_policy_types(tmp_path: Path, monkeypatch: pytest.M
     names = catalog('[policy.p]\ntype = "first-of"\nfirst = "dear"\n')
     assert names.resolve("p") is names.resolve("dear")
     assert "policy.p: needs the key `first`" in refused('[policy.p]\ntype = "first-of"\n')
+
+
+# --- the conductor and ultra ---
+
+
+def test_a_conductor_of_ones_own_takes_its_options() -> None:
+    """A named planner, its workers and the wordings; where a table was learned, `route` answers without a plan."""
+    text = """
+[policy.team]
+type = "conductor"
+planner = "dear"
+among = ["cheap", "middling"]
+steps = 2
+depth = 1
+itself = true
+doubt = 0.5
+"""
+    team = catalog(text).resolve("team")
+    assert isinstance(team, Conductor)
+    assert (team.planner, team.workers, team.steps) == ("dear", ("cheap", "middling"), 2)
+    assert (team.depth, team.itself, team.doubt, team.otherwise) == (1, True, 0.5, None)
+    taught = catalog(text, Learned(table=TABLE)).resolve("team")
+    assert isinstance(taught, Conductor)
+    assert isinstance(taught.otherwise, Route)
+    assert "there is no worker" in refused('[policy.x]\ntype = "conductor"\nplanner = "nobody"')
+
+
+def test_ultra_checks_by_confidence_where_something_was_learned() -> None:
+    """A pool that is known and tells how sure it is needs no verifier: each doubtful step gets company."""
+    ultra = catalog(learned=Learned(table=TABLE)).resolve("stretto-ultra")
+    assert isinstance(ultra, Ultra)
+    assert (ultra.check, ultra.verifier, ultra.writer) == ("confidence", "", "")
+    assert ultra.conductor.doubt == 0.9
+
+
+def test_ultra_takes_its_options() -> None:
+    """Another conductor, a verifier and a writer of the owner's; what is no conductor is refused."""
+    text = """
+[policy.team]
+type = "conductor"
+planner = "middling"
+
+[policy.best]
+type = "ultra"
+conductor = "team"
+verifier = "cheap"
+panel = ["dear", "cheap"]
+writer = "dear"
+wordings = "compact"
+"""
+    best = catalog(text).resolve("best")
+    assert isinstance(best, Ultra)
+    assert (best.conductor.planner, best.check, best.verifier) == ("middling", "verifier", "cheap")
+    assert (best.panel, best.writer, best.wordings) == (("dear", "cheap"), "dear", COMPACT)
+    assert "no policy of type conductor" in refused('[policy.x]\ntype = "ultra"\nconductor = "fuse"')
+
+
+def test_a_pool_of_one_worker_has_nothing_to_conduct() -> None:
+    """There `stretto-ultra` resamples it, as `fuse` does."""
+    names = Catalog((CARDS[0],), settings())
+    alone = names.resolve("stretto-ultra")
+    assert isinstance(alone, Fuse)
+    assert alone.panel == ("dear", "dear", "dear")
