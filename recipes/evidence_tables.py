@@ -1,134 +1,307 @@
 """The sequential evidence policy on recorded tables: cross-fitted over train, once on dev, beside its controls.
 
-    python recipes/evidence_tables.py --data FOLDER --set mmlu_pro --out RESULTS.json [--size 7] [--no-text] [--exchangeable]
+    python recipes/evidence_tables.py mmlu_pro --data FOLDER --out RESULTS
+    python recipes/evidence_tables.py summary --out RESULTS        # the geometric mean over what is there
 
-Every choice (best single, shortlist, price of a row) is made on train. Differences are to the best single worker on the same
-items, with 95 % paired bootstrap intervals. Costs are relative to it. `--certify` instead runs the fixed-sequence test of
-`learning.risk` over the prices on dev, with everything fitted on train.
+Writes RESULTS/SET.json, RESULTS/SET.svg and RESULTS/summary.json. Every choice (best single, shortlist, form of the posterior, a
+row's price) is made on train. Differences are to the best single worker of train on the same items, in points, with 95 % paired
+bootstrap intervals; costs are relative to it. Rows named "chosen" have the price that train chose: "equal quality" the cheapest
+whose cross-fitted score is not below best single's, "equal cost" the best score that costs no more. `zeroeval_o1` has o1-mini,
+whose cost was not recorded: ASSUMED is ten times that of claude-3-5-sonnet-20241022; `share` is how often it is asked.
 """
 
 import argparse
 import json
+import math
 import time
 from pathlib import Path
 
 import numpy as np
 
+from stretto.evaluation.controls import Control, known_task, paired, plain_vote
 from stretto.evaluation.tables import Table, read
-from stretto.learning.evidence import PRICES, Learned, Matrix, cross_walk, learn, matrix, values
-from stretto.learning.lattice import walk
-from stretto.learning.risk import Certificate, certify
+from stretto.learning.evidence import PRICES, Learned, Matrix, cross_rounds, learn, matrix, values
+from stretto.learning.lattice import Lattice, Walk, walk
+from stretto.learning.risk import certify
+from stretto.learning.rounds import solve_rounds, walk_rounds
 
+O1 = "o1-mini-2024-09-12"
+SONNET = "claude-3-5-sonnet-20241022"
 SETS = {
     "mmlu_pro": ("mmlu_pro", lambda item: True, lambda worker: True),
     "zeroeval": ("zeroeval_reasoning", lambda item: True, lambda worker: not worker.startswith("o1")),
+    "zeroeval_o1": (
+        "zeroeval_reasoning",
+        lambda item: True,
+        lambda worker: worker != "o1-preview-2024-09-12",
+    ),
     "reasoning_gym": ("reasoning_gym", lambda item: True, lambda worker: True),
     "reasoning_gym_easy": ("reasoning_gym", lambda item: item.dataset.endswith("easy"), lambda worker: True),
     "bfcl": ("bfcl_aug2024", lambda item: True, lambda worker: True),
     "routerbench": ("routerbench_subset", lambda item: True, lambda worker: True),
 }
+SHOWN = (0.0005, 0.01, 0.03, 0.05, 0.08, 0.1, 0.13, 0.18, 0.25, 0.4, 1.0)
+BINS = 10
 
 
-def priced(table: Table, share: float = 0.985) -> list[str]:
-    """The workers that cover the items and whose calls were priced."""
-    keep = []
-    for worker in table.covering(share):
-        said = [s for i in table.items if (s := table.said(i.id, worker)) is not None]
-        if all(s.cost is not None for s in said):
-            keep.append(worker)
-    return keep
+def loaded(folder: Path, name: str) -> Matrix:
+    """A set as a matrix: the workers that cover the items and whose calls were priced."""
+    sub, keep, worker = SETS[name]
+    table = read(folder / sub).only(keep)
+    if name == "reasoning_gym_easy":
+        table = table.unrolled()
+    names = [
+        w
+        for w in table.covering(0.97 if "gym" in name else 0.985)
+        if worker(w) and ((name == "zeroeval_o1" and w == O1) or priced(table, w))
+    ]
+    data = matrix(table, names)
+    if name == "zeroeval_o1":
+        data.costs[:, names.index(O1)] = 10 * data.costs[:, names.index(SONNET)].mean()
+    return data
 
 
-def bootstrap(difference: np.ndarray, draws: int = 2000, seed: int = 0) -> tuple[float, float]:
-    """The 95 % percentile interval of a mean."""
+def priced(table: Table, worker: str) -> bool:
+    """Whether every call of a worker has a cost."""
+    return all((s := table.said(i.id, worker)) is None or s.cost is not None for i in table.items)
+
+
+def ece(sure: np.ndarray, right: np.ndarray) -> float:
+    """Expected calibration error in ten equal bins."""
+    place = np.minimum((sure * BINS).astype(int), BINS - 1)
+    gaps = np.bincount(place, sure - right, BINS)
+    return float(np.abs(gaps).sum() / len(sure))
+
+
+def calibrated(sure: np.ndarray, draws: int = 1000, seed: int = 0) -> float:
+    """The 95th percentile of the error that a perfectly calibrated posterior of these chances would show."""
     rng = np.random.default_rng(seed)
-    n = len(difference)
-    means = [difference[rng.integers(0, n, n)].mean() for _ in range(draws)]
-    return float(np.percentile(means, 2.5)), float(np.percentile(means, 97.5))
+    return float(
+        np.percentile([ece(sure, (rng.random(len(sure)) < sure).astype(float)) for _ in range(draws)], 95)
+    )
 
 
-def row(name: str, score, cost, calls, base_score, base_cost) -> dict:
-    """One line of the results, in points and relative cost."""
-    difference = 100 * (np.asarray(score) - base_score)
-    low, high = bootstrap(difference)
-    return {
-        "policy": name,
-        "n": len(difference),
-        "score": round(100 * float(np.mean(score)), 2),
-        "difference": round(float(difference.mean()), 2),
-        "low": round(low, 2),
-        "high": round(high, 2),
-        "cost": round(float(np.mean(cost) / np.mean(base_cost)), 4),
-        "calls": round(float(np.mean(calls)), 2),
-    }
+class Split:
+    """One side of the split: its items, its lattice, and the rows that are collected of it."""
 
+    def __init__(
+        self, name: str, train: Matrix, part: Matrix, lattice: Lattice, chance, found: Learned
+    ) -> None:
+        self.name, self.part, self.lattice, self.chance, self.found = name, part, lattice, chance, found
+        self.base = part.scores[:, found.best], part.costs[:, found.best]
+        self.rows: list[dict] = []
+        self.controls(train)
 
-def known_task(train: Matrix, part: Matrix) -> np.ndarray:
-    """The worker of each item of `part` that is best on its task in train."""
-    best = {
-        t: int(train.scores[[i.task == t for i in train.items]].mean(0).argmax())
-        for t in {i.task for i in train.items}
-    }
-    overall = int(train.scores.mean(0).argmax())
-    return np.array([best.get(i.task, overall) for i in part.items])
+    def add(self, name: str, score, cost, calls=1.0, **more) -> None:
+        """One line."""
+        gap = paired(score, self.base[0])
+        row = {"policy": name, "n": len(score), "score": round(100 * float(np.mean(score)), 2)}
+        row |= {
+            k: round(100 * v, 2)
+            for k, v in zip(("difference", "low", "high"), (gap.value, gap.low, gap.high), strict=True)
+        }
+        row |= {
+            "cost": round(float(np.mean(cost) / self.base[1].mean()), 4),
+            "calls": round(float(np.mean(calls)), 2),
+        }
+        self.rows.append(row | more)
 
-
-def vote(train: Matrix, part: Matrix, k: int) -> tuple:
-    """Plain plurality of the k best of train; ties to the better one, whose reply is returned."""
-    order = np.argsort(-train.scores.mean(0), kind="stable")[:k]
-    numbers = part.classes[:, order]
-    same = (numbers[:, :, None] == numbers[:, None, :]) & (numbers[:, :, None] >= 0)
-    picked = order[(same.sum(2) - 1e-3 * np.arange(k)).argmax(1)]
-    return part.scores[np.arange(len(numbers)), picked], part.costs[:, order].sum(1)
-
-
-def study(data: Matrix, found: Learned, prices=PRICES, rich: bool = False) -> dict:
-    """All rows of one set: `train` cross-fitted, `dev` with everything fitted on train."""
-    is_train = np.array([i.split == "train" for i in data.items])
-    train = data.at(is_train)
-    out = {}
-    for split, part, lattice, chance in (
-        ("train", train, found.train, found.router[0]),
-        ("dev", data.at(~is_train), found.dev, found.router[1]),
-    ):
-        items = np.arange(len(part.items))
-        base = part.scores[:, found.best], part.costs[:, found.best]
-        ones = np.ones(len(items))
-        rows = [row(f"best single {data.workers[found.best]}", *base, ones, *base)]
-        task = known_task(train, part)
-        rows.append(row("known task", part.scores[items, task], part.costs[items, task], ones, *base))
-        for u in prices:
-            picked = (chance - u / found.unit * train.costs.mean(0)).argmax(1)
-            rows.append(
-                row(f"text router u={u}", part.scores[items, picked], part.costs[items, picked], ones, *base)
-            )
+    def controls(self, train: Matrix) -> None:
+        """Everything that the policy has to beat."""
+        part, found, items = self.part, self.found, np.arange(len(self.part.items))
+        self.add(f"best single {part.workers[found.best]}", *self.base)
+        tasks = [[i.task for i in m.items] for m in (train, part)]
+        known: Control = known_task(train.scores, tasks[0], part.scores, part.costs, tasks[1])
+        self.add("known task", known.score, known.cost)
+        for u in (0.0, 0.05, 0.1, 0.18):
+            picked = (self.chance - u / found.unit * train.costs.mean(0)).argmax(1)
+            self.add(f"text router u={u}", part.scores[items, picked], part.costs[items, picked])
         for k in (3, 5):
-            score, cost = vote(train, part, k)
-            rows.append(row(f"plain vote of {k} best", score, cost, k * ones, *base))
-        full = lattice.score[-1]
-        rows.append(
-            row("stack of the shortlist", full, lattice.costs.sum(1), len(found.workers) * ones, *base)
-        )
-        for u in prices:
-            went = (
-                cross_walk(lattice, u / found.unit, rich=rich)
-                if split == "train"
-                else walk(values(found, u, rich=rich), lattice)
-            )
-            rows.append(row(f"sequential u={u}", went.score, went.cost, went.calls, *base))
-        rows.append(row("oracle (not reachable)", part.scores.max(1), base[1], ones, *base))
-        out[split] = rows
+            vote = plain_vote(train.scores, part.classes, part.scores, part.costs, k)
+            self.add(f"plain vote of {k}", vote.score, vote.cost, k)
+        full = self.lattice.score[-1]
+        self.add("stack of the shortlist", full, self.lattice.costs.sum(1), len(found.workers))
+        self.add("oracle (not reachable)", part.scores.max(1), self.base[1])
+
+    def walked(self, name: str, went: Walk, share) -> None:
+        """A line for each price."""
+        for u, one, used in zip(PRICES, went, share, strict=True):
+            limits = {"ece": round(ece(one.sure, one.score), 4), "ece95": round(calibrated(one.sure), 4)}
+            more = {"u": u, "share": round(float(used.mean()), 4)} if used is not None else {"u": u}
+            self.add(f"{name} u={u}", one.score, one.cost, one.calls, **more, **limits)
+
+    def row(self, name: str) -> dict:
+        """A line by its name."""
+        return next(r for r in self.rows if r["policy"] == name)
+
+
+def walks(found: Learned, lattice: Lattice, cross: bool) -> tuple[Walk, Walk]:
+    """One by one and in two rounds, at every price."""
+    per, rich = [u / found.unit for u in PRICES], found.rich
+    if cross:
+        return found.crossed, cross_rounds(lattice, per, rich=rich)
+    return walk(values(found), lattice), walk_rounds(
+        solve_rounds(found.train, per, rich=rich), lattice, rich=rich
+    )
+
+
+def shares(found: Learned, lattice: Lattice, worker: str) -> list:
+    """How often a worker is asked, of each item at each price (values of all of train)."""
+    if worker not in found.workers:
+        return [None] * len(PRICES)
+    place = found.workers.index(worker)
+    counted = np.zeros_like(lattice.costs)
+    counted[:, place] = 1.0
+    as_cost = Lattice(lattice.first, lattice.second, lattice.score, lattice.logits, counted)
+    return list(walk(values(found), as_cost).cost)
+
+
+def chosen(train: Split, kind: str) -> dict[str, str]:
+    """The rows that train chooses for a wish: the cheapest of equal quality, and the best of equal cost."""
+    rows = [r for r in train.rows if r["policy"].startswith(f"{kind} u=")]
+    equal = [r for r in rows if r["difference"] >= 0]
+    cheap = [r for r in rows if r["cost"] <= 1]
+    out = {}
+    if equal:
+        out["equal quality"] = min(equal, key=lambda r: r["cost"])["policy"]
+    if cheap:
+        out["equal cost"] = max(cheap, key=lambda r: r["score"])["policy"]
     return out
 
 
-def certified(data: Matrix, found: Learned, rich: bool = False) -> Certificate:
-    """The price that dev certifies: with 95 % the loss against the best single of train is at most 1 point."""
-    dev = data.at(np.array([i.split == "dev" for i in data.items]))
-    walks = []
-    for u in PRICES:
-        went = walk(values(found, u, rich=rich), found.dev)
-        walks.append((u, went.score, went.cost))
-    return certify(walks, dev.scores[:, found.best], dev.costs[:, found.best])
+def study(data: Matrix, found: Learned) -> dict:
+    """All rows of one set."""
+    is_train = np.array([i.split == "train" for i in data.items])
+    train, dev = data.at(is_train), data.at(~is_train)
+    splits = [
+        Split("train", train, train, found.train, found.router[0], found),
+        Split("dev", train, dev, found.dev, found.router[1], found),
+    ]
+    certificates = {}
+    for split in splits:
+        one, two = walks(found, split.lattice, split.name == "train")
+        split.walked("sequential", one, shares(found, split.lattice, O1))
+        split.walked("two rounds", two, [None] * len(PRICES))
+        test = certify([(u, w.score, w.cost) for u, w in zip(PRICES, one, strict=True)], *split.base)
+        certificates[split.name] = {"u": test.u, "told": test.reason, "n": len(split.base[0])}
+    picks = {kind: chosen(splits[0], kind) for kind in ("sequential", "two rounds")}
+    return {
+        "shortlist": found.workers,
+        "exclusive": found.posterior.exclusive,
+        "rich": found.rich,
+        "chosen between": found.told,
+        "picks": picks,
+        "certified": certificates,
+        "rows": {s.name: s.rows for s in splits},
+        "chosen": {
+            s.name: {f"{k}, {wish}": s.row(name) for k, p in picks.items() for wish, name in p.items()}
+            for s in splits
+        },
+    }
+
+
+def shown(body: dict) -> None:
+    """The rows as text."""
+    for split, rows in body["rows"].items():
+        print(f"\n{split}")
+        for r in rows:
+            if "u" not in r or r["u"] in SHOWN:
+                told = f" ECE {r['ece']:.3f} ({r['ece95']:.3f})" if "ece" in r else ""
+                told += f" o1-mini {r['share']:.2f}" if "share" in r else ""
+                print(
+                    f"{r['policy']:44s} {r['score']:6.2f} x{r['cost']:<7.3f} {r['difference']:+6.2f} "
+                    f"[{r['low']:+.2f}, {r['high']:+.2f}] calls {r['calls']:.1f} n {r['n']}{told}"
+                )
+        print("certified:", body["certified"][split])
+    print("picks:", body["picks"])
+
+
+def summary(out: Path) -> None:
+    """Over the sets that are there: the relative cost of equal quality as train chose it, and what that brought on dev."""
+    lines = {}
+    for file in sorted(out.glob("*.json")):
+        body = json.loads(file.read_text())
+        if file.stem == "summary" or "rows" not in body:
+            continue
+        lines[file.stem] = {split: body["chosen"][split] for split in ("train", "dev")}
+        lines[file.stem] |= {"certified": body["certified"], "best": body["rows"]["train"][0]}
+    means = {}
+    five = [s for s in ("mmlu_pro", "zeroeval", "reasoning_gym", "bfcl", "routerbench") if s in lines]
+    for kind in ("sequential", "two rounds"):
+        for split in ("train", "dev"):
+            found = [lines[s][split].get(f"{kind}, equal quality") for s in five]
+            costs = [
+                r["cost"] if r else 1.0 for r in found
+            ]  # nothing of equal quality: best single stays, at its cost
+            gaps = [r["difference"] if r else 0.0 for r in found]
+            means[f"{kind}, {split}"] = {
+                "sets": five,
+                "cost, geometric mean": round(math.exp(float(np.mean(np.log(costs)))), 3),
+                "difference, mean": round(float(np.mean(gaps)), 2),
+            }
+    (out / "summary.json").write_text(
+        json.dumps({"equal quality over sets": means, "sets": lines}, indent=1) + "\n"
+    )
+    print(json.dumps(means, indent=1))
+
+
+def picture(body: dict, title: str) -> str:
+    """Difference against cost on train (cross-fitted) and dev, one by one and in two rounds, with the controls."""
+    wide, high, left, low, top = 620, 380, 52, 330, 30
+    everyone = [
+        r
+        for rows in body["rows"].values()
+        for r in rows
+        if 0 < r["cost"] <= 4 and "oracle" not in r["policy"]
+    ]
+    floor = max(-12.0, min(r["difference"] for r in everyone) - 0.5)
+    roof = max(r["difference"] for r in everyone) + 0.7
+    least = min(r["cost"] for r in everyone)
+
+    def at(r: dict) -> tuple[float, float]:
+        x = left + (math.log(r["cost"] / least) / math.log(4 / least)) * (wide - left - 20)
+        return x, low - (max(r["difference"], floor) - floor) / (roof - floor) * (low - top)
+
+    marks = [
+        f'<text x="{left}" y="18" font-size="14">{title}: points against the best single, by relative cost</text>'
+    ]
+    for points in range(math.ceil(floor / 2) * 2, math.floor(roof) + 1, 2):
+        y = low - (points - floor) / (roof - floor) * (low - top)
+        marks.append(
+            f'<path d="M{left},{y:.0f} H{wide - 20}" stroke="#8884" stroke-width="{2 if points == 0 else 1}"/>'
+        )
+        marks.append(f'<text x="{left - 6}" y="{y + 4:.0f}" text-anchor="end">{points:+d}</text>')
+    for cost in (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 4):
+        if cost >= least:
+            x = at({"cost": cost, "difference": floor})[0]
+            marks.append(f'<text x="{x:.0f}" y="{low + 16}" text-anchor="middle">x{cost:g}</text>')
+    looks = {
+        ("train", "sequential"): "#1f6feb",
+        ("train", "two rounds"): "#8250df",
+        ("dev", "sequential"): "#1a7f37",
+    }
+    for number, ((split, kind), colour) in enumerate(looks.items()):
+        rows = [r for r in body["rows"][split] if r["policy"].startswith(f"{kind} u=") and r["cost"] <= 4]
+        line = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(at, rows))
+        dash = ' stroke-dasharray="5 3"' if split == "dev" else ""
+        marks.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>')
+        n = rows[0]["n"]
+        told = f"{kind}, {split}{' cross-fitted' if split == 'train' else ''} (n {n})"
+        marks.append(
+            f'<text x="{wide - 24}" y="{low - 44 + 16 * number}" text-anchor="end" fill="{colour}">{told}</text>'
+        )
+    for r in body["rows"]["train"]:
+        if "u" not in r and r["cost"] <= 4 and "oracle" not in r["policy"] and "router" not in r["policy"]:
+            x, y = at(r)
+            name = r["policy"].split(" claude")[0].split(" gpt")[0].split(" openai")[0]
+            marks.append(
+                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="#b7791f"><title>{r["policy"]}</title></circle>'
+            )
+            marks.append(f'<text x="{x + 6:.0f}" y="{y - 5:.0f}" fill="#b7791f" font-size="11">{name}</text>')
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {high}" font-family="sans-serif" font-size="12"'
+    back = f'<rect width="{wide}" height="{high}" fill="white"/>'
+    axis = f'<text x="{wide / 2}" y="{low + 36}" text-anchor="middle">cost relative to the best single (logarithmic)</text>'
+    return f'{head} role="img" aria-label="{title}">{back}{"".join(marks)}{axis}</svg>\n'
 
 
 def main() -> None:
@@ -136,50 +309,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--set", choices=SETS, required=True)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--certify", action="store_true")
+    parser.add_argument("set", choices=[*SETS, "summary"])
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--size", type=int, default=7)
-    parser.add_argument("--no-text", action="store_true")
-    parser.add_argument("--exchangeable", action="store_true")
-    parser.add_argument("--rich", action="store_true")
-    parser.add_argument("--prices", type=float, nargs="+", default=PRICES)
-    parser.add_argument("--c", type=float, default=0.01)
     given = parser.parse_args()
-    if not (given.out or given.certify):
-        parser.error("--out FILE, or --certify")
+    if given.set == "summary":
+        summary(given.out)
+        return
+    if given.data is None:
+        parser.error("--data FOLDER")
     begun = time.process_time()
 
     def say(what: str) -> None:
         print(f"{time.process_time() - begun:7.1f} s  {what}", flush=True)
 
-    folder, keep, worker = SETS[given.set]
-    table = read(given.data / folder).only(keep)
-    if given.set == "reasoning_gym_easy":
-        table = table.unrolled()
-    names = [w for w in priced(table, 0.97 if "gym" in given.set else 0.985) if worker(w)]
-    data = matrix(table, names)
-    say(f"{len(data.items)} items, {len(names)} workers")
-    found = learn(
-        data, size=given.size, identity=not given.exchangeable, text=not given.no_text, c=given.c, say=say
-    )
-    if given.certify:
-        test = certified(data, found, given.rich)
-        print(f"{given.set}: n {len(found.dev.logits)}, u {test.u}: {test.reason}")
-        for u, mean, bound in test.tested:
-            print(f"  u {u}: {100 * mean:+.2f}, loss at most {100 * bound:.2f} points with 95 %")
-        return
-    rows = study(data, found, given.prices, rich=given.rich)
-    say("measured")
-    body = {"set": given.set, "options": vars(given) | {"data": "", "out": ""}, "shortlist": found.workers}
-    body |= {"exclusive": found.posterior.exclusive, "cpu_seconds": round(time.process_time() - begun, 1)}
-    given.out.write_text(json.dumps(body | {"rows": rows}, indent=1) + "\n")
-    for split, lines in rows.items():
-        print(f"\n{split}")
-        for r in lines:
-            print(f"{r['policy']:44s} {r['score']:6.2f} x{r['cost']:<7.3f} {r['difference']:+6.2f} "
-                  f"[{r['low']:+.2f}, {r['high']:+.2f}] calls {r['calls']:.1f} n {r['n']}")  # fmt: skip
+    data = loaded(given.data, given.set)
+    say(f"{len(data.items)} items, {len(data.workers)} workers")
+    found = learn(data, size=given.size, say=say)
+    body = {"set": given.set, "size": given.size} | study(data, found)
+    body |= {"cpu_seconds": round(time.process_time() - begun, 1)}
+    given.out.mkdir(parents=True, exist_ok=True)
+    (given.out / f"{given.set}.json").write_text(json.dumps(body, indent=1) + "\n")
+    (given.out / f"{given.set}.svg").write_text(picture(body, given.set))
+    shown(body)
+    summary(given.out)
 
 
 if __name__ == "__main__":

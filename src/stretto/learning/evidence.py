@@ -11,6 +11,7 @@ import numpy as np
 
 from stretto.artifacts import Artifact, packed
 from stretto.evaluation.tables import Item, Table
+from stretto.learning.assurance import assured
 from stretto.learning.features import data_of as text_data
 from stretto.learning.features import fit_features
 from stretto.learning.lattice import Lattice, Solved, Walk, solve, walk
@@ -19,9 +20,12 @@ from stretto.learning.rounds import Rounds, solve_rounds, walk_rounds
 from stretto.learning.success import Logistic, Means, cross_fitted, folds, log_odds
 from stretto.learning.trees import available
 from stretto.policies.answers import classes, comparable, value_of
+from stretto.policies.answers import said as said_value
+from stretto.policies.assurance import Assurance
 from stretto.policies.beliefs import Posterior
 from stretto.policies.features import TextFeatures
 from stretto.policies.sequential import EVIDENCE_SCHEMA, task_nearness
+from stretto.types import Message
 
 __all__ = [
     "PRICES",
@@ -46,8 +50,14 @@ PRICES = (
 )
 """Usual prices: how much accuracy one call of the best single worker is worth. The dial goes along them, in steps of .05."""
 
-PENALTIES = (0.003, 0.01, 0.03)
+PENALTIES = (0.003, 0.01, 0.03, 0.3)
 """Strengths of the worker-success regression that are tried, cross-fitted (`success.Logistic.c`)."""
+
+WITHIN = (0.12, 0.2, 0.35)
+"""How far behind the best worker another one may be to stand in a shortlist: each is tried."""
+
+SAMPLE = 2500
+"""So many items are enough to compare shortlists."""
 
 LONGEST = 4.0
 """A reply counts as at most so many deviations longer or shorter than the worker's usual ones."""
@@ -55,7 +65,10 @@ LONGEST = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """A table as arrays, items first: answer classes (-1: none), scores, costs in USD, log of 1 + tokens (nan: not known)."""
+    """A table as arrays, items first: answer classes (-1: none), scores, costs in USD, log of 1 + tokens (nan: not known).
+
+    `confidence`: how sure each worker was of its reply (nan: it did not tell); `None` where nobody told.
+    """
 
     workers: tuple[str, ...]
     items: tuple[Item, ...]
@@ -63,6 +76,7 @@ class Matrix:
     scores: Any
     costs: Any
     tokens: Any
+    confidence: Any = None
 
     def at(self, which: Any) -> "Matrix":
         """Some of the items (a mask)."""
@@ -74,6 +88,7 @@ class Matrix:
             self.scores[which],
             self.costs[which],
             self.tokens[which],
+            None if self.confidence is None else self.confidence[which],
         )
 
     def of(self, workers: Sequence[int]) -> "Matrix":
@@ -86,6 +101,7 @@ class Matrix:
             self.scores[:, w],
             self.costs[:, w],
             self.tokens[:, w],
+            None if self.confidence is None else self.confidence[:, w],
         )
 
 
@@ -95,22 +111,31 @@ def _renumbered(numbers: Any) -> Any:
     return np.where(numbers >= 0, same.argmax(2), -1)
 
 
-def matrix(table: Table, workers: Sequence[str]) -> Matrix:
-    """The items that all of these workers answered. An unknown cost counts as nothing, so price the workers first."""
+def matrix(table: Table, workers: Sequence[str], *, last_line: bool = False) -> Matrix:
+    """The items that all of these workers answered. An unknown cost counts as nothing, so price the workers first.
+
+    With `last_line` the recorded answers are whole replies, which count by their last line, as they do when it serves.
+    """
     table = table.only(workers=workers, complete=True)
-    numbers, scores, costs, tokens = [], [], [], []
+    numbers, scores, costs, tokens, sure = [], [], [], [], []
     for item in table.items:
         said = [table.said(item.id, w) for w in workers]
         values = []
         for worker, one in zip(workers, said, strict=True):
             text = (one.answer if one else None) or ""
-            values.append(value_of(text) if comparable(text) else f"only {worker}")
+            if last_line:
+                value = said_value(Message("assistant", text), last_line=True)
+                values.append(f"only {worker}" if value is None else value)
+            else:
+                values.append(value_of(text) if comparable(text) else f"only {worker}")
         numbers.append(classes(values))
         scores.append([one.score if one else 0.0 for one in said])
         costs.append([(one.cost if one else None) or 0.0 for one in said])
         tokens.append([np.log1p(one.output) if one and one.output else np.nan for one in said])
+        sure.append([np.nan if one is None or one.confidence is None else one.confidence for one in said])
     arrays = (np.array(numbers), np.array(scores), np.array(costs), np.array(tokens))
-    return Matrix(tuple(workers), table.items, *arrays)
+    told = np.array(sure, dtype=np.float64)
+    return Matrix(tuple(workers), table.items, *arrays, None if np.isnan(told).all() else told)
 
 
 def is_exclusive(data: Matrix, most: float = 0.02) -> bool:
@@ -151,13 +176,13 @@ class Prompts:
 
 
 def shortlist(
-    data: Matrix, logits: Any, size: int, best: int, *, seed: int = 0, sample: int = 1500
+    data: Matrix, logits: Any, size: int, best: int, *, within: float = 0.2, seed: int = 0, sample: int = 1500
 ) -> list[int]:
     """Up to `size` workers that are worth asking together: best single first, then greedily for several prices in turn.
 
     Once by the worth of the best of them on each prompt (facility location), once by a simulator that asks by rising cost until
-    the naive Bayes vote is .98 sure. Only the `size` best workers, and others within 20 points of the best one, are considered:
-    cheap junk in a shortlist costs quality.
+    the naive Bayes vote is .98 sure. Only the `size` best workers, and others whose score is `within` of the best one's, are
+    considered: cheap junk in a shortlist may cost quality.
     """
     rng = np.random.default_rng(seed)
     at = rng.permutation(len(data.scores))[:sample]
@@ -165,7 +190,7 @@ def shortlist(
     mean, unit = costs.mean(0), costs[:, best].mean()
     level = scores.mean(0)
     ranked = np.argsort(-level, kind="stable")
-    likely = [int(k) for r, k in enumerate(ranked) if r < size or level[k] >= level[best] - 0.20]
+    likely = [int(k) for r, k in enumerate(ranked) if r < size or level[k] >= level[best] - within]
     odds_of = 1 / (1 + np.exp(-odds))
     greedy = [_covering(odds_of[:, likely] - u / unit * mean[likely], size) for u in (0.02, 0.08)]
     greedy = [[likely[k] for k in picks] for picks in greedy]
@@ -227,8 +252,8 @@ def _simulated(numbers: Any, scores: Any, costs: Any, odds: Any, order: list[int
 class Learned:
     """Everything that was learned, and the lattices to measure it on: `train` cross-fitted, `dev` unseen (if there is any).
 
-    `usual` holds mean and deviation of each worker's log reply length. `rich`: which regressors the values have. `told` says what
-    was chosen between, with the cross-fitted figures that decided.
+    `usual` holds mean and deviation of each worker's log reply length. `rich`: which regressors the values have. `crossed`: what
+    the policy brings on train at each of `PRICES`, cross-fitted. `told`: what was chosen between, with the figures that decided.
     """
 
     workers: tuple[str, ...]
@@ -244,7 +269,9 @@ class Learned:
     dev: Lattice | None
     fold: Any
     router: tuple[Any, Any]
+    crossed: Walk
     told: Mapping[str, Any]
+    assurance: Assurance | None = None
 
 
 def nats(chance: Any, right: Any) -> float:
@@ -267,6 +294,40 @@ def _usual(data: Matrix) -> Any:
     return np.stack([mean, np.where(spread > 1e-3, spread, 1.0)])
 
 
+def _worth(data: Matrix, chance: Any, fold: Any, chosen: Sequence[int], unit: float) -> float:
+    """The mean worth of asking these workers over several prices, cross-fitted, with the quicker form of the posterior."""
+    at = np.sort(np.random.default_rng(1).permutation(len(fold))[:SAMPLE])
+    few, logits, fold = data.of(chosen), log_odds(chance[:, chosen])[at], fold[at]
+    long = lengths(few, _usual(few))[at]
+    parts = few.classes[at], logits, few.scores[at], long
+    sure = is_exclusive(few)
+    fits = [
+        fit_posterior(*(a[fold != f] for a in parts), exclusive=sure, trees=False)
+        for f in range(int(fold.max()) + 1)
+    ]
+    lattice = Lattice.of(fits, fold, few.classes[at], logits, few.scores[at], few.costs[at], long)
+    per = [u / unit if unit else 0.0 for u in PRICES[2::3]]
+    return float(cross_walk(lattice, per).worth(per).mean())
+
+
+def _shortlisted(
+    train: Matrix, chance: Any, fold: Any, size: int, best: int, told: dict[str, Any]
+) -> list[int]:
+    """Of several shortlists the one that is worth most, cross-fitted."""
+    unit = float(train.costs[:, best].mean())
+    lists = {}
+    for within in WITHIN:
+        found = shortlist(train, log_odds(chance), size, best, within=within)
+        lists[tuple(found)] = f"within {100 * within:.0f} points"
+        if size > 5:
+            lists.setdefault(tuple(found[:5]), f"within {100 * within:.0f} points, the first 5")
+    if len(lists) == 1:
+        return list(next(iter(lists)))
+    worths = {chosen: _worth(train, chance, fold, chosen, unit) for chosen in lists}
+    told["shortlists"] = {lists[chosen]: round(100 * worth, 3) for chosen, worth in worths.items()}
+    return list(max(worths, key=lambda chosen: worths[chosen]))
+
+
 def _success(x: Any, train: Matrix, fold: Any, text: bool, told: dict[str, Any]) -> tuple[Any, Any]:
     """The cross-fitted chances of all workers, and the estimator of the penalty that foretells best."""
     if not text:
@@ -279,10 +340,17 @@ def _success(x: Any, train: Matrix, fold: Any, text: bool, told: dict[str, Any])
 
 
 def _posteriors(
-    few: Matrix, logits: Any, long: Any, fold: Any, identity: bool, exclusive: bool, told: dict[str, Any]
+    few: Matrix,
+    logits: Any,
+    long: Any,
+    after: Any,
+    fold: Any,
+    identity: bool,
+    exclusive: bool,
+    told: dict[str, Any],
 ) -> tuple[list[Posterior], Posterior]:
     """One posterior a fold that has not seen it, and one of all, in the form that foretells best (cross-fitted)."""
-    parts = few.classes, logits, few.scores, long
+    parts = few.classes, logits, few.scores, long, logits if after is None else after
     kind = {"identity": identity, "exclusive": exclusive}
     found: dict[bool, list[Posterior]] = {}
     losses: dict[bool, float] = {}
@@ -301,7 +369,7 @@ def _posteriors(
 def learn(
     data: Matrix,
     *,
-    size: int = 8,
+    size: int = 7,
     identity: bool = True,
     text: bool = True,
     dimensions: int = 128,
@@ -326,7 +394,9 @@ def learn(
     chance_dev = success.predict(x_dev) if len(x_dev) else np.zeros((0, len(data.workers)))
     say("success")
     chosen = (
-        [data.workers.index(n) for n in names] if names else shortlist(train, log_odds(chance), size, best)
+        [data.workers.index(n) for n in names]
+        if names
+        else _shortlisted(train, chance, fold, size, best, told)
     )
     say("shortlist " + ", ".join(data.workers[k] for k in chosen))
     few, few_dev = train.of(chosen), dev.of(chosen)
@@ -334,18 +404,27 @@ def learn(
     logits, logits_dev = log_odds(chance[:, chosen]), log_odds(chance_dev[:, chosen])
     sure = is_exclusive(few) if exclusive is None else exclusive
     long = lengths(few, usual)
-    fits, posterior = _posteriors(few, logits, long, fold, identity, sure, told)
+    assurance, after = None, None
+    if few.confidence is not None:
+        assurance, after = assured(logits, few.confidence, few.scores, fold)
+        told["nats after replies"] = round(nats(1 / (1 + np.exp(-after)), few.scores), 4)
+    fits, posterior = _posteriors(few, logits, long, after, fold, identity, sure, told)
     say("posterior")
-    lattice = Lattice.of(fits, fold, few.classes, logits, few.scores, few.costs, long)
+    lattice = Lattice.of(fits, fold, few.classes, logits, few.scores, few.costs, long, after)
     lattice_dev = None
     if len(dev.items):
         none = np.zeros(len(dev.items), dtype=int)
         said = few_dev.classes, logits_dev, few_dev.scores, few_dev.costs, lengths(few_dev, usual)
-        lattice_dev = Lattice.of([posterior], none, *said)
+        later = None
+        if assurance is not None and few_dev.confidence is not None:
+            later = assurance.after(logits_dev, few_dev.confidence)
+        lattice_dev = Lattice.of([posterior], none, *said, later)
     say("lattice")
-    per = [u / unit if unit else 0.0 for u in PRICES]
-    worths = {rich: float(cross_walk(lattice, per, rich=rich).worth(per).mean()) for rich in (False, True)}
+    some, per = ([u / unit if unit else 0.0 for u in us] for us in (PRICES[2::3], PRICES))
+    worths = {rich: float(cross_walk(lattice, some, rich=rich).worth(some).mean()) for rich in (False, True)}
     told["value"] = {("rich" if rich else "plain"): round(100 * w, 3) for rich, w in worths.items()}
+    rich = worths[True] > worths[False]
+    crossed = cross_walk(lattice, per, rich=rich)
     say("values")
     return Learned(
         few.workers,
@@ -356,24 +435,26 @@ def learn(
         success,
         posterior,
         usual,
-        worths[True] > worths[False],
+        rich,
         lattice,
         lattice_dev,
         fold,
         (chance, chance_dev),
+        crossed,
         told,
+        assurance,
     )
 
 
 def _crossed(lattice: Lattice, count: int, walked: Callable[[Lattice, Lattice], Walk], seed: int) -> Walk:
     """Two halves, each walked by what was solved on the other."""
     half = folds(len(lattice.logits), 2, seed)
-    score, cost, calls = (np.zeros((count, len(half))) for _ in range(3))
+    score, cost, calls, sure = (np.zeros((count, len(half))) for _ in range(4))
     for number in (0, 1):
         at = half == number
         part = walked(lattice.only(~at), lattice.only(at))
-        score[:, at], cost[:, at], calls[:, at] = part.score, part.cost, part.calls
-    return Walk(score, cost, calls)
+        score[:, at], cost[:, at], calls[:, at], sure[:, at] = part.score, part.cost, part.calls, part.sure
+    return Walk(score, cost, calls, sure)
 
 
 def cross_walk(lattice: Lattice, prices: Sequence[float], *, rich: bool = False, seed: int = 0) -> Walk:
@@ -413,7 +494,7 @@ def artefact(
     say("prices")
     rounds = solve_rounds(learned.train, solved.prices, rich=learned.rich)
     say("two rounds")
-    calls = cross_walk(learned.train, solved.prices, rich=learned.rich).calls.mean(1)
+    calls = learned.crossed.calls.mean(1)
     subsets = sorted(mask for mask in solved.weights if mask)
     prices = []
     for place, u in enumerate(PRICES):
@@ -440,6 +521,8 @@ def artefact(
         "last_line": last_line,
         "prices": prices,
     }
+    if learned.assurance is not None:
+        data["assurance"] = learned.assurance.data
     if learned.prompts.text is not None:
         data["text"] = text_data(learned.prompts.text)
         if learned.prompts.centres is not None:
@@ -451,8 +534,7 @@ def summary(learned: Learned, data: Matrix) -> list[tuple[str, float, float, flo
     """Best single worker, then each price: name, mean score, mean USD, mean calls of the train items, cross-fitted."""
     scores = data.at(np.array([i.split == "train" for i in data.items])).scores[:, learned.best]
     rows = [(f"best single {learned.pool[learned.best]}", float(scores.mean()), learned.unit, 1.0)]
-    per = [u / learned.unit if learned.unit else 0.0 for u in PRICES]
-    for u, went in zip(PRICES, cross_walk(learned.train, per, rich=learned.rich), strict=True):
+    for u, went in zip(PRICES, learned.crossed, strict=True):
         rows.append(
             (f"price {u}", float(went.score.mean()), float(went.cost.mean()), float(went.calls.mean()))
         )

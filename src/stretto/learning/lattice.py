@@ -39,18 +39,24 @@ class Lattice:
         scores: Any,
         costs: Any,
         lengths: Any = None,
+        after: Any = None,
     ) -> "Lattice":
-        """`posteriors[f]` judges the items of fold f, which it has not seen. The empty subset stops with nothing: score 0."""
+        """`posteriors[f]` judges the items of fold f, which it has not seen. The empty subset stops with nothing: score 0.
+
+        `after`: the log-odds of workers once they have replied.
+        """
         items, workers = classes.shape
         first = np.zeros((1 << workers, items), dtype=np.float32)
         second, score = np.zeros_like(first), np.zeros_like(first)
         for number, posterior in enumerate(posteriors):
             at = np.flatnonzero(fold == number)
-            said = classes[at], logits[at]
+            odds = logits[at] if after is None else after[at]
             long = None if lengths is None else lengths[at]
             for mask in range(1, 1 << workers):
                 asked = np.broadcast_to([bool(mask >> k & 1) for k in range(workers)], (len(at), workers))
-                believed = Beliefs.after(posterior, *said, asked, long)
+                believed = Beliefs.after(
+                    posterior, classes[at], np.where(asked, odds, logits[at]), asked, long
+                )
                 first[mask, at], second[mask, at] = believed.first, believed.second
                 score[mask, at] = scores[at, believed.speaker]
         return cls(first, second, score, logits, costs)
@@ -96,17 +102,18 @@ class Solved:
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """What following the choices brings, a row a price and a column an item: score, money, calls."""
+    """What following the choices brings, a row a price and a column an item: score, money, calls, the chance at the stop."""
 
     score: Any
     cost: Any
     calls: Any
+    sure: Any
 
     def __len__(self) -> int:
         return len(self.score)
 
     def __iter__(self) -> "Iterator[Walk]":
-        return map(Walk, self.score, self.cost, self.calls)
+        return map(Walk, self.score, self.cost, self.calls, self.sure)
 
     def worth(self, prices: Sequence[float]) -> Any:
         """The mean of score less price times cost, a price each."""
@@ -122,7 +129,7 @@ def _step(lattice: Lattice, x: Any, weights: Any, mask: int, later: dict[int, Wa
     prices, regressors, _ = weights.shape
     worth = x @ weights.transpose(1, 0, 2).reshape(regressors, -1)
     choice = worth.reshape(len(x), prices, -1).argmax(2).T
-    score = np.broadcast_to(lattice.score[mask], choice.shape)
+    score, sure = (np.broadcast_to(a[mask], choice.shape) for a in (lattice.score, lattice.first))
     cost, calls = np.zeros(choice.shape), np.zeros(choice.shape)
     for k in range(lattice.workers):
         at = choice == k + 1
@@ -131,7 +138,8 @@ def _step(lattice: Lattice, x: Any, weights: Any, mask: int, later: dict[int, Wa
             score = np.where(at, then.score, score)
             cost = np.where(at, then.cost + lattice.costs[:, k], cost)
             calls = np.where(at, then.calls + 1, calls)
-    return Walk(score, cost, calls)
+            sure = np.where(at, then.sure, sure)
+    return Walk(score, cost, calls, sure)
 
 
 def _forget(later: dict[int, Walk], mask: int) -> None:

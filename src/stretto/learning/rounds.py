@@ -69,11 +69,13 @@ def solve_rounds(lattice: Lattice, prices: Sequence[float], *, rich: bool = Fals
 
 def walk_rounds(solved: Sequence[Rounds], lattice: Lattice, *, rich: bool = False) -> Walk:
     """What they bring, on items that need not be those they were learned on: a row a price."""
-    scores, costs, calls = [], [], []
+    scores, costs, calls, sure = [], [], [], []
     for rounds in solved:
         choice = (lattice.seen(rounds.first, rich) @ rounds.weights.T).argmax(1)
         score, cost = _realised(lattice, rounds.first, rounds.added, choice, _spent(lattice, rounds.added))
         scores.append(score)
         costs.append(cost)
         calls.append(rounds.first.bit_count() + np.array([a.bit_count() for a in rounds.added])[choice])
-    return Walk(np.stack(scores), np.stack(costs), np.stack(calls))
+        stopped = np.array([rounds.first | a for a in rounds.added])[choice]
+        sure.append(lattice.first[stopped, np.arange(len(choice))])
+    return Walk(np.stack(scores), np.stack(costs), np.stack(calls), np.stack(sure))

@@ -6,6 +6,7 @@ A split that is answered "right" cannot lead to the leaves on its left; the firs
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 from stretto.artifacts import packed, unpacked
@@ -17,6 +18,9 @@ MOST_LEAVES: Final = 16
 
 _CHUNK: Final = 256
 """Rows that are evaluated together: what they need stays in the caches."""
+
+_FEW: Final = 3
+"""So few rows are faster one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +63,27 @@ class Trees:
         """The sum for every row of `x`."""
         import numpy as np
 
-        if len(x) <= _CHUNK:
+        step = 1 if len(x) <= _FEW else _CHUNK
+        if len(x) <= step:
             return self._sum(x)
-        return np.concatenate([self._sum(x[k : k + _CHUNK]) for k in range(0, len(x), _CHUNK)])
+        return np.concatenate([self._sum(x[k : k + step]) for k in range(0, len(x), step)])
 
     def _sum(self, x: Any) -> Any:
         import numpy as np
 
-        right = x[:, self.features] > self.thresholds
-        barred = np.bitwise_or.reduce(np.where(right, self.left, np.uint16(0)), axis=1)
-        lowest = ~barred & (barred + np.uint16(1))  # the first leaf that is not barred, as a bit
-        leaf = np.frexp(lowest.astype(np.float32))[1] - 1
-        return self.leaves[np.arange(self.leaves.shape[0]), leaf].sum(1) + self.base
+        right = np.ascontiguousarray(x.T)[self.features] > self.thresholds[:, :, None]
+        barred = np.bitwise_or.reduce(right * self.left[:, :, None], axis=0)
+        leaf = _lowest()[~barred]  # the first that is not barred
+        trees, leaves = self.leaves.shape
+        return self.leaves.ravel()[leaf + leaves * np.arange(trees)[:, None]].sum(0) + self.base
+
+
+@cache
+def _lowest() -> Any:
+    """Of every number of sixteen bits the place of its lowest bit."""
+    import numpy as np
+
+    places = np.zeros(1 << MOST_LEAVES, dtype=np.uint8)
+    for place in range(MOST_LEAVES):
+        places[1 << place :: 2 << place] = place
+    return places

@@ -237,7 +237,7 @@ def test_our_evaluator_gives_the_same_sums_as_lightgbm() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(3000, 9))
     y = 1 / (1 + np.exp(-(x[:, 0] * x[:, 1] + x[:, 2])))
-    fit = trees_of_learning.fit_trees(x, y, rounds=40)
+    fit = trees_of_learning.fit_trees(x, y, rounds=40, rate=0.06)
     settings = {
         "objective": "cross_entropy",
         "num_leaves": 15,
