@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stretto.cli.progress import progress
+from stretto.cli.train_conductor import conductor
+from stretto.cli.train_trinity import trinity
 from stretto.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,6 +24,10 @@ _STAGES = 8
 @click.group()
 def train() -> None:
     """Learn from a table of recorded outcomes: who answered what, how good it was, what it cost."""
+
+
+train.add_command(trinity)
+train.add_command(conductor)
 
 
 @train.command(
@@ -55,7 +61,7 @@ Then, in stretto.toml, and under the name `stretto` from the next start on:
 @click.option(
     "--size",
     type=click.IntRange(1, 10),
-    default=8,
+    default=7,
     show_default=True,
     help="At most so many in the shortlist.",
 )
