@@ -6,7 +6,6 @@ the engine.
 
 from collections.abc import Generator
 from dataclasses import dataclass, replace
-from random import Random
 from typing import Any, ClassVar, Final, Literal
 
 from stretto.artifacts import Artifact
@@ -110,7 +109,8 @@ class Trinity:
             if (failure := self._unread(reading)) is not None:
                 return (yield from self._alone(request, failure, best))
             hurried = (calls := reading.left.calls) is not None and calls < _ENOUGH
-            decision = self._decide(reading, episode, able, draws, hurried=hurried)
+            two = (draws.random(), draws.random())
+            decision = self._decide(reading, episode, able, two, hurried=hurried)
             yield from self._notes(decision, episode)
             ask = self._ask(request, episode, decision.role, decision.worker)
             if decision.role == WORKER and len(episode.turns) == self.rules.turns - 1:
@@ -169,15 +169,16 @@ class Trinity:
         reading: Reply,
         episode: Episode,
         able: tuple[tuple[bool, ...], ...],
-        draws: Random,
+        two: tuple[float, float],
         *,
         hurried: bool,
     ) -> Decision:
-        """`hurried`: so few calls are left that, without an answer, nothing but a worker's turn is of use."""
+        """`two`: numbers to draw by. `hurried`: so few calls are left that nothing but a worker's turn is of use before there is
+        an answer.
+        """
         who = allowed(self.rules, episode, able)
         if hurried and episode.author < 0 and any(able[WORKER]):
             who = (who[WORKER] if any(who[WORKER]) else able[WORKER], *((False,) * len(w) for w in who[1:]))
-        two = (draws.random(), draws.random())
         return self.coordinator.decide(reading.state, who, two if self.sample else None)
 
     def _notes(self, decision: Decision, episode: Episode) -> Generator[Step, Any, None]:

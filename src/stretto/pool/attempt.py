@@ -316,8 +316,7 @@ class _Try:
     ) -> Rendered:
         """The request that brings the state of a chat request. Raises `ValueError`, `TransportError`."""
         ids = await self._ids(transport, origin, chat, deadline)
-        pooling = self.ask.params.get("pooling", "penultimate")
-        return Rendered("/embeddings", state_body(ids, pooling), chat.dropped)
+        return Rendered("/embeddings", state_body(ids, self.ask), chat.dropped)
 
     async def _ids(
         self, transport: Transport, origin: Origin, chat: Rendered, deadline: float | None
@@ -357,14 +356,14 @@ class _Try:
 
     def _forget(self) -> None:
         if self.local is not None and self.lane.gguf is not None:
-            self.local.forget(self.lane.gguf, purpose=self._purpose)
+            self.local.forget(self.lane.gguf, purpose=purpose_of(self.ask))
 
     async def _local_origin(self, deadline: float | None) -> Origin | Failure:
         lane, local = self.lane, self.local
         if local is None or lane.gguf is None:
             return Failure("unavailable", f"{lane.endpoint.name}: nothing here serves local models")
         try:
-            socket = await local.socket_for(lane.gguf, purpose=self._purpose, deadline=deadline)
+            socket = await local.socket_for(lane.gguf, purpose=purpose_of(self.ask), deadline=deadline)
             if lane.socket is None or lane.socket.socket_path != socket:
                 lane.socket = parse_url("unix:" + socket)[0]
             return lane.socket
@@ -373,10 +372,6 @@ class _Try:
         except TimeoutError:
             self.blameless = True
             return Failure("timeout", f"{lane.endpoint.name}: the model was not loaded before the deadline")
-
-    @property
-    def _purpose(self) -> Literal["text", "embedding", "mean"]:
-        return purpose_of(self.ask)
 
     # --- the answer ---
 

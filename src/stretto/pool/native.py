@@ -82,11 +82,13 @@ def _to_tokenize(text: str) -> bytes:
     return orjson.dumps({"content": text, "add_special": True, "parse_special": True})
 
 
-def state_body(ids: list[int], pooling: str = "penultimate") -> bytes:
-    """The body of an embedding request that brings a raw, unnormalised state of a prompt: by default that after its last token
-    but one (the state of pooling `last` over all tokens but the last, ORCHESTRATION.md 2.1).
+def state_body(ids: list[int], ask: Ask) -> bytes:
+    """The body of an embedding request that brings the raw, unnormalised state of a prompt that the ask means.
+
+    By default that after the last token but one: the state of pooling `last` over all tokens but the last (ORCHESTRATION.md
+    2.1).
     """
-    read = ids[:-1] or ids if pooling == "penultimate" else ids
+    read = ids[:-1] or ids if ask.params.get("pooling", _POOLINGS[0]) == _POOLINGS[0] else ids
     return orjson.dumps({"input": read, "embd_normalize": -1, "encoding_format": "base64"})
 
 
