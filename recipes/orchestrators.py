@@ -35,9 +35,12 @@ from stretto.ledger.memory import MemoryStore
 from stretto.policies.coordinator import TRINITY_SCHEMA
 from stretto.policies.solo import Solo
 from stretto.sparring import FAMILIES, entries
-from stretto.types import Limits
+from stretto.types import Card, Limits
 
 SETS = ("simple", "composite", "pairs", "wordings")
+MIX = ("simple", "composite")
+REMOVED = ("digits-south", "list-north")
+"""The workers that are taken away in turn."""
 LIMITS = Limits(calls=24)
 """The same for everybody. No contender comes near it on purpose: five turns are at most ten calls and two more."""
 ASKING = Asking(seed=2, params={"temperature": 0}, max_tokens=160, limits=LIMITS)
@@ -61,6 +64,8 @@ class Entry:
     pool: str = ""
     sets: tuple[str, ...] = SETS
     sample: int = 0
+    n: int = 1_000_000
+    """At most so many problems of a set."""
 
 
 def solvers() -> list[str]:
@@ -69,55 +74,70 @@ def solvers() -> list[str]:
 
 
 def schedule(trained: Path, out: Path) -> list[Entry]:
-    """Everything that is measured, what matters most first. What was not trained is left out."""
-    found = (
-        {path.name: path for path in sorted(trained.iterdir()) if path.is_dir()} if trained.is_dir() else {}
-    )
-    plan = [Entry(name, name, "worker", sets=(*SETS, "triples")) for name in solvers()]
-    plan += [Entry(name, name, "policy", sets=(*SETS, "triples")) for name in ("route", "cascade", "fuse")]
-    both = _together(found, out)
-    for kind in ("trinity", "conductor"):
+    """Everything that is measured, what matters most first. What was not trained is left out.
+
+    The main contenders answer all four sets and three skills; seeds, ablations and other pools the mix of simple and composite.
+    """
+    folders = sorted(trained.iterdir()) if trained.is_dir() else []
+    found = {path.name: path for path in folders if path.is_dir() and any(path.glob("*.json"))}
+    every = (*SETS, "triples")
+    plan = [Entry(name, name, "worker", sets=every) for name in solvers()]
+    for kind in ("conductor", "trinity"):
         if f"{kind}-1" in found:
-            plan.append(Entry(f"{kind}-1", kind, "policy", found[f"{kind}-1"], sets=(*SETS, "triples")))
+            plan.append(Entry(f"{kind}-1", kind, "policy", found[f"{kind}-1"], sets=every))
+    plan += [Entry(name, name, "policy", sets=every) for name in ("route", "cascade")]
     if "conductor-1" in found:
-        plan.append(Entry("stretto-ultra", "stretto-ultra", "policy", both, sets=(*SETS, "triples")))
-    for name in ("trinity-2", "trinity-3", "conductor-2", "conductor-3"):
-        if name in found:
-            plan.append(Entry(name, name.partition("-")[0], "seed", found[name]))
+        plan.append(Entry("stretto-ultra", "stretto-ultra", "policy", _together(found, out), sets=every))
     if "trinity-1" in found:
-        plan.append(Entry("trinity-random-routing", "trinity", "control", _uniform(found["trinity-1"], out)))
-    for name in found:
-        kind, _, what = name.partition("-")
-        if kind in ("trinity", "conductor") and not what.isdigit():
-            worker = what.partition("-")[2] if what.startswith("less-") else ""
-            plan.append(Entry(name, kind, "ablation", found[name], without=(worker,) if worker else ()))
-            if worker and f"{kind}-1" in found:
-                plan.append(
-                    Entry(f"{kind}-1 without {worker}", kind, "pool", found[f"{kind}-1"], without=(worker,))
-                )
-    if "conductor-1" in found:
-        for depth in (0, 1, 2):
-            toml = f'[policy.deep]\ntype = "conductor"\nartifact = "{found["conductor-1"] / "conductor.json"}"\ndepth = {depth}\n'
-            plan.append(
-                Entry(
-                    f"conductor-1 depth {depth}",
-                    "deep",
-                    "depth",
-                    found["conductor-1"],
-                    toml,
-                    sets=("simple", "composite"),
-                )
+        plan.append(
+            Entry(
+                "trinity-random-routing",
+                "trinity",
+                "control",
+                _uniform(found["trinity-1"], out),
+                sets=MIX,
+                n=500,
             )
-    for name, kind in (("trinity-1", "trinity"), ("conductor-1", "conductor")):
+        )
+    plan += [
+        Entry(name, name.partition("-")[0], "seed", found[name], sets=MIX, n=500)
+        for name in ("trinity-2", "trinity-3", "conductor-2", "conductor-3")
+        if name in found
+    ]
+    for name in ("trinity-1", "conductor-1"):
         if name in found:
+            kind = name.partition("-")[0]
             plan.append(
                 Entry(f"{name} dominated", kind, "dominated", found[name], pool="dominated", sets=("simple",))
             )
-    plan += [
-        Entry(f"{name} dominated", name, "dominated", pool="dominated", sets=("simple",))
-        for name in sub_pool("dominated").workers
-    ]
-    return plan
+            plan += [
+                Entry(
+                    f"{name} without {worker}", kind, "pool", found[name], without=(worker,), sets=MIX, n=500
+                )
+                for worker in REMOVED
+            ]
+    if "trinity-1" in found or "conductor-1" in found:
+        plan += [
+            Entry(f"{name} dominated", name, "dominated", pool="dominated", sets=("simple",))
+            for name in sub_pool("dominated").workers
+        ]
+    for name in found:
+        kind, _, what = name.partition("-")
+        if kind in ("trinity", "conductor") and not what.isdigit():
+            less = (what.removeprefix("less-"),) if what.startswith("less-") else ()
+            plan.append(
+                Entry(name, kind, "ablation", found[name], without=less, sets=MIX, n=300 if less else 500)
+            )
+    if "conductor-1" in found:
+        for depth in (0, 1, 2):
+            file = found["conductor-1"] / "conductor.json"
+            toml = f'[policy.deep]\ntype = "conductor"\nartifact = "{file}"\ndepth = {depth}\n'
+            plan.append(
+                Entry(
+                    f"conductor-1 depth {depth}", "deep", "depth", found["conductor-1"], toml, sets=MIX, n=500
+                )
+            )
+    return [*plan, Entry("fuse", "fuse", "policy", sets=SETS)]
 
 
 def _together(found: dict[str, Path], out: Path) -> Path:
@@ -162,7 +182,7 @@ def items_of(entry: Entry, n: int, choosing: int) -> list[Item]:
     families = pool.families if pool else FAMILIES
     asked = []
     for name in entry.sets:
-        some = min(n, 300) if name == "triples" else n
+        some = min(n, entry.n, 300 if name == "triples" else n)
         few = 0 if name == "triples" else choosing
         made = sparring_items((name,), some, 3 if pool else 2, families, choosing=few)
         asked += [
@@ -191,7 +211,7 @@ async def measure(plan: Sequence[Entry], n: int, choosing: int, out: Path, width
                         found = await play(
                             engine,
                             store,
-                            world.pool.cards(),
+                            _cards(entry, world),
                             part,
                             [contender],
                             log,
@@ -223,6 +243,12 @@ async def _opened(entry: Entry, out: Path) -> AsyncIterator[tuple[World, dict[st
         yield world, digests
 
 
+def _cards(entry: Entry, world: World) -> list[Card]:
+    """The pool that an answer depends on: of a worker's, the worker. So it is not asked anew when others come and go."""
+    alone = entry.kind in ("worker", "sample")
+    return [card for card in world.pool.cards() if not alone or card.id == entry.policy]
+
+
 def _digest(file: Path) -> str:
     return sha256(file.read_bytes()).hexdigest()[:16]
 
@@ -237,7 +263,7 @@ def _contender(entry: Entry, world: World) -> Contender:
 def samples(best: str) -> Iterator[Entry]:
     """The best single worker again and again, drawn: what the same number of calls to it is worth."""
     for number in range(1, SAMPLES + 1):
-        yield Entry(f"{best} sample {number}", best, "sample", sample=number)
+        yield Entry(f"{best} sample {number}", best, "sample", sets=MIX, sample=number)
 
 
 async def main() -> None:

@@ -169,10 +169,24 @@ def rate(rows: Sequence[Result]) -> Interval:
     return wilson(sum(row.score for row in rows), len(rows))
 
 
+def rates(cells: Cells, name: str) -> list[str]:
+    """How often a contender was right, by set; a dash where it was not asked."""
+    return [span(rate(cells[name][kind])) if kind in cells[name] else "-" for kind in SETS]
+
+
 def gain(a: Sequence[Result], b: Sequence[Result]) -> Interval:
-    """The paired difference over the same problems."""
-    assert [row.item for row in a] == [row.item for row in b]
-    return paired_difference([row.score for row in a], [row.score for row in b], seed=1, draws=2000)
+    """The paired difference over the problems that both were asked."""
+    other = {row.item: row.score for row in b}
+    pairs = [(row.score, other[row.item]) for row in a if row.item in other]
+    return paired_difference([x for x, _ in pairs], [y for _, y in pairs], seed=1, draws=2000)
+
+
+def gains(cells: Cells, a: str, b: str) -> list[str]:
+    """The paired differences of two contenders by set; a dash where not both were asked."""
+    return [
+        span(gain(cells[a][kind], cells[b][kind]), "+") if kind in cells[a] and kind in cells[b] else "-"
+        for kind in SETS
+    ]
 
 
 def everything(cells: Cells, names: Sequence[str], single: Mapping[str, str]) -> str:
@@ -180,7 +194,7 @@ def everything(cells: Cells, names: Sequence[str], single: Mapping[str, str]) ->
     rows = []
     for name in names:
         found = cells[name]
-        sets = [span(rate(found[kind])) if kind in found else "-" for kind in SETS]
+        sets = rates(cells, name)
         every = [row for kind in SETS for row in found.get(kind, ())]
         if not every:
             continue
@@ -215,13 +229,7 @@ def duels(cells: Cells, single: Mapping[str, str]) -> str:
         others = [*others, "trinity-1", "conductor-1"] if name == "stretto-ultra" else others
         for other in others if name != "route" else ["best single"]:
             if name in cells and other in cells:
-                both = [
-                    span(gain(cells[name][kind], cells[other][kind]), "+")
-                    if kind in cells[name] and kind in cells[other]
-                    else "-"
-                    for kind in SETS
-                ]
-                rows.append([f"{name} - {other}", *both])
+                rows.append([f"{name} - {other}", *gains(cells, name, other)])
     return table(["difference (paired)", *(TOLD[kind] for kind in SETS)], rows) if rows else ""
 
 
@@ -231,12 +239,15 @@ def seeds(cells: Cells) -> str:
     for kind in ("trinity", "conductor"):
         names = [name for name in (f"{kind}-1", f"{kind}-2", f"{kind}-3") if name in cells]
         for name in names:
-            rows.append([name, *(span(rate(cells[name][s])) for s in SETS), span_gain(cells, name)])
+            rows.append([name, *rates(cells, name), span_gain(cells, name)])
         if len(names) > 1:
-            means = [[rate(cells[n][s]).value for n in names] for s in SETS]
+            means = [
+                [rate(cells[n][s]).value for n in names] for s in SETS if all(s in cells[n] for n in names)
+            ]
             told = [f"{fmean(each):.3f} ({min(each):.3f}-{max(each):.3f})" for each in means]
+            told += ["-"] * (len(SETS) - len(told))
             rows.append([f"**{kind}**, mean (least-most)", *told, ""])
-    head = ["seed", *(TOLD[s] for s in SETS), "all sets, to best single (paired)"]
+    head = ["seed", *(TOLD[s] for s in SETS), "all these, to best single (paired)"]
     return table(head, rows) if rows else ""
 
 
@@ -274,9 +285,8 @@ def ablations(cells: Cells, answers: Answers, single: Mapping[str, str]) -> str:
     rows = []
     for name in [n for n in cells if n in answers and answers[n][0] == "ablation" and "-less-" not in n]:
         whole = f"{name.partition('-')[0]}-1"
-        found = [span(rate(cells[name][kind])) for kind in SETS]
-        rows.append([name, *found, span_gain(cells, name, whole) if whole in cells else "-"])
-    return table(["variant", *(TOLD[s] for s in SETS), "all sets, to seed 1 (paired)"], rows) if rows else ""
+        rows.append([name, *rates(cells, name), span_gain(cells, name, whole) if whole in cells else "-"])
+    return table(["variant", *(TOLD[s] for s in SETS), "all these, to seed 1 (paired)"], rows) if rows else ""
 
 
 def changes(cells: Cells, answers: Answers) -> str:
@@ -285,21 +295,12 @@ def changes(cells: Cells, answers: Answers) -> str:
     for name in [n for n in cells if n in answers and answers[n][0] == "pool"]:
         kind, _, worker = name.partition("-1 without ")
         again = f"{kind}-less-{worker}"
-        found = [span(rate(cells[name][s])) for s in SETS]
-        rows.append([name, *found, span_gain(cells, name, f"{kind}-1")])
+        rows.append([name, *rates(cells, name), span_gain(cells, name, f"{kind}-1")])
         if again in cells:
-            rows.append(
-                [again, *(span(rate(cells[again][s])) for s in SETS), span_gain(cells, again, f"{kind}-1")]
-            )
-            rows.append(
-                [
-                    "lost against retraining",
-                    *(span(gain(cells[name][s], cells[again][s]), "+") for s in SETS),
-                    "",
-                ]
-            )
+            rows.append([again, *rates(cells, again), span_gain(cells, again, f"{kind}-1")])
+            rows.append(["lost against retraining", *gains(cells, name, again), ""])
     return (
-        table(["contender", *(TOLD[s] for s in SETS), "all sets, to the whole pool (paired)"], rows)
+        table(["contender", *(TOLD[s] for s in SETS), "all these, to the whole pool (paired)"], rows)
         if rows
         else ""
     )
@@ -330,9 +331,9 @@ def depths(cells: Cells, answers: Answers) -> str:
 def dominated(cells: Cells, answers: Answers) -> str:
     """The pool in which one model is best at everything."""
     names = [n for n in cells if n in answers and answers[n][0] == "dominated"]
-    if not names:
-        return ""
     workers = [n for n in names if not n.startswith(("trinity", "conductor"))]
+    if not workers:
+        return ""
     right = {n: sum(result.score for item, result in answers[n][1] if item.split == "train") for n in workers}
     best = max(workers, key=lambda n: right[n])
     rows = [
@@ -353,7 +354,7 @@ def summary(cells: Cells, single: Mapping[str, str]) -> dict[str, Any]:
         for kind, rows in sets.items():
             row: dict[str, Any] = {"n": len(rows), "right": asdict(rate(rows))}
             base = cells["best single"].get(kind)
-            if base is not None and [r.item for r in base] == [r.item for r in rows]:
+            if base is not None and {r.item for r in rows} <= {r.item for r in base}:
                 row["gain"] = asdict(gain(rows, base))
             row["usd per 1000"] = round(1000 * usd(sum(r.cost for r in rows)) / len(rows), 6)
             row["calls"] = round(fmean(r.calls for r in rows), 4)

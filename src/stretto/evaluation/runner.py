@@ -88,8 +88,13 @@ class Ceiling(StrettoError):
     """The money for the whole evaluation is spent; what was answered is kept, and a higher ceiling goes on from there."""
 
 
-def fingerprint(item: Item, contender: Contender, asking: Asking, cards: Sequence[Card]) -> str:
-    """A key that is equal exactly if item, contender, policy settings, request and pool are."""
+def fingerprint(
+    item: Item, contender: Contender, asking: Asking, cards: Sequence[Card], settings: str = ""
+) -> str:
+    """A key that is equal exactly if item, contender, policy settings, request and pool are.
+
+    `settings` is the policy's version where the caller has it already: a policy with large tables takes long to describe.
+    """
     pool = [
         [
             c.id,
@@ -107,7 +112,8 @@ def fingerprint(item: Item, contender: Contender, asking: Asking, cards: Sequenc
     dial = asking.dial if contender.dial is None else contender.dial
     asked = [asking.seed, dial, asking.params, asking.max_tokens, asdict(asking.limits)]
     text = json.dumps(
-        [made, contender.name, version(contender.policy), contender.sample, asked, pool], sort_keys=True
+        [made, contender.name, settings or version(contender.policy), contender.sample, asked, pool],
+        sort_keys=True,
     )
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
@@ -222,7 +228,8 @@ async def play(
     called once an item and contender.
     """
     table = _Table(engine, store, log, asking, concurrency)
-    jobs = [(c, i, fingerprint(i, c, asking, cards)) for c in contenders for i in items]
+    settings = {c.name: version(c.policy) for c in contenders}
+    jobs = [(c, i, fingerprint(i, c, asking, cards, settings[c.name])) for c in contenders for i in items]
     log.used.update(key for _, _, key in jobs)
     table.spent = sum(r.cost + r.graded for r in map(log.done.get, sorted(log.used)) if r is not None)
     queue = iter(jobs)
