@@ -253,7 +253,9 @@ def _row(told: dict[str, Any], row: dict[str, str], workers: Sequence[str], numb
     lot = Random(f"pool/{told['grpo']['seed']}/{number}")
     pool = told["pool"]
     allowed = (
-        mask(lot, len(workers), pool["least"], pool["whole"]) if pool["least"] else tuple(range(len(workers)))
+        mask(lot, range(len(workers)), pool["least"], pool["whole"])
+        if pool["least"]
+        else tuple(range(len(workers)))
     )
     models = "\n".join(f"Model {n}" for n in allowed)
     messages = replace(PROMPTED, cards=False).messages(row["prompt"], models, told["workers"]["steps"])

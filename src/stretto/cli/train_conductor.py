@@ -98,7 +98,7 @@ def conductor(
     if not resume and (out / "checkpoint.pt").exists():
         raise ConfigError(f"{out} holds a training; go on with it by --resume, or give another folder")
     settings = settings_of(None, data)
-    setup = Setup(_solvers(without), seed=seed)
+    setup = Setup(_solvers(without), seed=seed, without=without)
     with (
         _Bars() as told,
         kept(replies or settings.data / "replies" / "sparring.jsonl", settings.data) as book,
@@ -129,7 +129,7 @@ def conductor(
 
 
 def _solvers(without: tuple[str, ...]) -> tuple[str, ...]:
-    """The workers by ordinal."""
+    """The workers by ordinal, those included that nothing is learned of: they keep their numbers."""
     from stretto.sparring import entries
 
     known = [entry.id for entry in entries() if entry.role == "solver"]
@@ -137,10 +137,9 @@ def _solvers(without: tuple[str, ...]) -> tuple[str, ...]:
         raise ConfigError(
             f"--without {unknown[0]}: no sparring worker is called that; there are {', '.join(known)}"
         )
-    left = tuple(name for name in known if name not in without)
-    if len(left) < 2:
+    if len(known) - len(set(without)) < 2:
         raise ConfigError("a planner needs two workers at least")
-    return left
+    return tuple(known)
 
 
 async def _live(those: "Sequence[Problem]", settings: "Settings", out: Path) -> list[bool]:

@@ -70,6 +70,8 @@ class Setup:
 
     workers: tuple[str, ...]
     seed: int = 1
+    without: tuple[str, ...] = ()
+    """Workers that have a number, but that no prompt after the format names."""
     form: Format = field(default_factory=Format)
     problems: tuple[int, int, int] = (600, 600, 300)
     held: tuple[int, int, int] = (130, 150, 120)
@@ -163,7 +165,9 @@ def rolled(setup: Setup, trained: Trained, book: Book, n: int) -> list[tuple[Pro
     what a live run of the same problems is held against."""
     model = new_model(trained.shape)
     model.load_state_dict(trained.weights)
-    those = cases("calibration", setup.chosen, _SEEDS[1], len(setup.workers), skip=setup.held)[:n]
+    gone = [place for place, worker in enumerate(setup.workers) if worker in setup.without]
+    count = len(setup.workers)
+    those = cases("calibration", setup.chosen, _SEEDS[1], count, skip=setup.held, without=gone)[:n]
     played = greedy(model, Table(SparringTongue(), setup.workers, book), those, depth=trained.depth)
     return [(case.problem, rounds[-1].right) for case, rounds in zip(those, played, strict=True)]
 
@@ -183,9 +187,10 @@ class _Run:
         self.setup, self.out, self.progress, self.begun = setup, out, progress, begun
         self.table = Table(SparringTongue(), setup.workers, book, setup.tokens)
         n = len(setup.workers)
-        self.material = cases("train", setup.problems, _SEEDS[0], n)
-        self.held = cases("calibration", setup.held, _SEEDS[1], n)
-        self.others = cases("calibration", setup.chosen, _SEEDS[1], n, skip=setup.held)
+        gone = [place for place, worker in enumerate(setup.workers) if worker in setup.without]
+        self.material = cases("train", setup.problems, _SEEDS[0], n, without=gone)
+        self.held = cases("calibration", setup.held, _SEEDS[1], n, without=gone)
+        self.others = cases("calibration", setup.chosen, _SEEDS[1], n, skip=setup.held, without=gone)
         self.rows: list[Row] = []
         self.pending: list[Group] = []
         self.model = new_model(setup.form.shape)
@@ -217,7 +222,11 @@ class _Run:
                 )
             self.state = saved
         right = alone(self.held, self.table.replies, self.setup.workers)
-        self.single = max(sum(one) for one in right) / len(self.held)
+        self.single = max(
+            sum(one)
+            for worker, one in zip(self.setup.workers, right, strict=True)
+            if worker not in self.setup.without
+        ) / len(self.held)
 
     def save(self) -> None:
         """Write the checkpoint whole or not at all, and the log that belongs to it."""
@@ -293,7 +302,7 @@ class _Run:
         if "filtered" in self.state["done"]:
             return 0
         setup, tongue = self.setup, self.table.tongue
-        lots = by_lot(self.material, len(setup.workers), setup.by_lot, setup.seed)
+        lots = by_lot(self.material, setup.by_lot, setup.seed)
         played = play([c for c, _ in lots], [text for _, text in lots], self.table.replies, setup.workers)
         self.state["calls"]["format"] = sum(one.calls for one in played)
         found = [(case, text, one.answer, one.right) for (case, text), one in zip(lots, played, strict=True)]
@@ -306,7 +315,7 @@ class _Run:
         return len(self.rows) // setup.batch
 
     def _round(self, name: str, optimizer: Any, now: int, rounds: int) -> Sequence[Group]:
-        setup, n = self.setup, len(self.setup.workers)
+        setup = self.setup
         for group in optimizer.param_groups:
             group["lr"] = self._rate(name) * min((now + 1) / 10, 1 - 0.95 * now / rounds)
         if name == "filtered":
@@ -315,7 +324,7 @@ class _Run:
             return []
         # both ways of the third stage see the same problems, with the same masks
         begun = setup.rounds if name == "again" else 0
-        some = drawn(self.material, n, setup.seed, begun + now, setup.asked)
+        some = drawn(self.material, setup.seed, begun + now, setup.asked)
         how: dict[str, Any] = {
             "group": setup.group,
             "generator": generator_for(setup.seed, name, now),

@@ -78,11 +78,12 @@ def tasks_of(problem: Problem) -> tuple[str, ...]:
     return tuple(task.lower().replace('"', "'") for task in whole)
 
 
-def mask(rng: random.Random, n: int, least: int, whole: float) -> tuple[int, ...]:
-    """A random k-of-n pool: all with probability `whole`, else `least` to n - 1 of them; in rising order."""
+def mask(rng: random.Random, places: Sequence[int], least: int, whole: float) -> tuple[int, ...]:
+    """A random k-of-n pool: all with probability `whole`, else `least` to n - 1 of them; in their order."""
+    n = len(places)
     if n <= least or rng.random() < whole:
-        return tuple(range(n))
-    return tuple(sorted(rng.sample(range(n), rng.randint(least, n - 1))))
+        return tuple(places)
+    return tuple(places[i] for i in sorted(rng.sample(range(n), rng.randint(least, n - 1))))
 
 
 def cases(
@@ -92,28 +93,30 @@ def cases(
     n: int,
     *,
     skip: tuple[int, int, int] = (0, 0, 0),
+    without: Sequence[int] = (),
     unseen_pairs: bool = False,
 ) -> list[Case]:
-    """So many simple problems, composites of two and of three steps, in random order; all `n` workers may be used.
+    """So many simple problems, composites of two and of three steps, in random order.
 
-    `skip` so many of each first: other problems of the same seed.
+    All `n` workers may be used but those at the places `without`. `skip` so many problems of each first: others of the same seed.
     """
     simple, two, three = (a + b for a, b in zip(shares, skip, strict=True))
     found = problems(FAMILIES, split, simple, seed)[skip[0] :]
     found += composites(split, two, seed, unseen_pairs=unseen_pairs)[skip[1] :]
     found += composites(split, three, seed, steps=(3,), unseen_pairs=unseen_pairs)[skip[2] :]
     random.Random(f"cases/{split}/{seed}").shuffle(found)
-    return [Case(problem, tuple(range(n))) for problem in found]
+    allowed = tuple(place for place in range(n) if place not in without)
+    return [Case(problem, allowed) for problem in found]
 
 
-def by_lot(those: Sequence[Case], n: int, times: tuple[int, int, int], seed: int) -> list[tuple[Case, str]]:
+def by_lot(those: Sequence[Case], times: tuple[int, int, int], seed: int) -> list[tuple[Case, str]]:
     """For each case so many workflows, by the number of its steps, with workers by lot, each with a mask of its own."""
     found = []
     for place, case in enumerate(those):
         tasks = tasks_of(case.problem)
         rng = random.Random(f"by lot/{seed}/{place}")
         for _ in range(times[len(tasks) - 1]):
-            allowed = mask(rng, n, min(3, n), 0.5)
+            allowed = mask(rng, case.allowed, min(3, len(case.allowed)), 0.5)
             found.append(
                 (replace(case, allowed=allowed), plan_text([rng.choice(allowed) for _ in tasks], tasks))
             )
@@ -165,7 +168,7 @@ def _lesson(problem: Problem, n: int, rng: random.Random) -> tuple[str, str]:
     question, tasks = problem.prompt, tasks_of(problem)
     if rng.random() < NOISE:
         question, tasks = _noised(problem, tasks, rng)
-    allowed = mask(rng, n, 1, 0.4)
+    allowed = mask(rng, range(n), 1, 0.4)
     written = plan_text([rng.choice(allowed) for _ in tasks], tasks)
     if rng.random() >= AGAIN:
         return prompt_of(question, allowed), written

@@ -101,10 +101,10 @@ class Counts:
         return entropy([asked.get(worker, 0) for worker in range(n)])
 
 
-def drawn(everything: Sequence[Case], n: int, seed: int, round: int, asked: int) -> list[Case]:
-    """The cases of one round: all in turn, in an order that changes each time through; masks over `n` workers by lot.
+def drawn(everything: Sequence[Case], seed: int, round: int, asked: int) -> list[Case]:
+    """The cases of one round: all in turn, in an order that changes each time through; masks by lot.
 
-    Half of them may use every worker, the others 3 to n - 1.
+    Half of them may use every worker that they might, the others 3 of those up to all but one.
     """
     found = []
     for place in range(round * asked, (round + 1) * asked):
@@ -112,7 +112,9 @@ def drawn(everything: Sequence[Case], n: int, seed: int, round: int, asked: int)
         order = list(range(len(everything)))
         random.Random(f"order/{seed}/{time}").shuffle(order)
         rng = random.Random(f"mask/{seed}/{place}")
-        found.append(replace(everything[order[index]], allowed=mask(rng, n, min(3, n), 0.5)))
+        case = everything[order[index]]
+        least = min(3, len(case.allowed))
+        found.append(replace(case, allowed=mask(rng, case.allowed, least, 0.5)))
     return found
 
 

@@ -179,8 +179,8 @@ def test_filtered_fine_tuning_makes_rows_likelier() -> None:
 def test_masks_of_a_round_are_by_lot_and_the_same_again() -> None:
     """Every problem comes once before one comes twice; pools differ."""
     material = cases("train", (8, 4, 2), 61, 7)
-    rounds = [drawn(material, 7, 1, now, 7) for now in range(2)]
-    assert rounds == [drawn(material, 7, 1, now, 7) for now in range(2)]
+    rounds = [drawn(material, 1, now, 7) for now in range(2)]
+    assert rounds == [drawn(material, 1, now, 7) for now in range(2)]
     assert len({case.problem.prompt for some in rounds for case in some}) == 14
     assert len({case.allowed for some in rounds for case in some}) > 3
 
