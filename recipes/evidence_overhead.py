@@ -35,7 +35,7 @@ def timed(name: str, run: Callable[[int], object], count: int) -> None:
             run(k)
         found.append(1e6 * (time.process_time() - begun) / 100)
     low, middle = statistics.quantiles(found, n=10)[0], statistics.median(found)
-    print(f"{name:28s} median {middle:7.0f} us, lowest decile {low:7.0f} us, n {count}")
+    print(f"{name:36s} median {middle:7.0f} us, lowest decile {low:7.0f} us, n {count}")
 
 
 def learned(table: Table) -> Artifact:
@@ -75,20 +75,23 @@ def main() -> None:
     )
     logits = [known.logits(p) for p in prompts]
     rng = np.random.default_rng(0)
-    numbers = rng.integers(-1, 3, (count, 1, 7))
-    asked = rng.random((count, 1, 7)) < 0.5
+    size = len(known.workers)
+    numbers = np.minimum(rng.integers(-1, 3, (count, 1, size)), size - 1)
+    asked = rng.random((count, 1, size)) < 0.5
     asked[:, :, 0] = True
+    form = type(known.posterior.form).__name__.lower()
     after = [Beliefs.after(known.posterior, numbers[k], logits[k], asked[k]) for k in range(count)]
     timed("of it: words to buckets", lambda k: buckets(prompts[k]), count)
     timed("of it: chances of all workers", lambda k: known.logits(prompts[k]), count)
     timed(
-        "posterior after a reply",
+        f"posterior ({form}) after a reply",
         lambda k: Beliefs.after(known.posterior, numbers[k], logits[k], asked[k]),
         count,
     )
     timed("routing decision", lambda k: known.worths(1, 0, None, known.logits(prompts[k])), count)
     timed("of it: first choice", lambda k: known.worths(1, 0, None, logits[k]), count)
     timed("stop or ask", lambda k: known.worths(1, 5, after[k], logits[k]), count)
+    timed("second round or not", lambda k: known.additions(10, after[k], logits[k]), count)
 
 
 if __name__ == "__main__":

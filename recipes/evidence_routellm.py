@@ -1,12 +1,15 @@
 """RouteLLM's figures like for like: APGR and CPT on its MMLU and GSM8K items, by a router that was trained on none of them.
 
-    python recipes/evidence_routellm.py --data FOLDER
+    python recipes/evidence_routellm.py --data FOLDER [--out RESULTS]
 
-Trained on mmlu_pro (gpt-4o against Mixtral-8x7B-Instruct) and zeroeval without GSM8K (gpt-4o against Mixtral or the like),
-without any prompt whose question also stands in the evaluation. Only the public 70 % of the items are here: not the whole set.
+Trained on mmlu_pro, zeroeval without GSM8K and llmrouter_default, without any prompt whose question also stands in the
+evaluation. The score of a prompt is how likely a model of the weak one's kind fails: the target is the MEAN score of several such
+models, which tells how hard a question is with less noise than one model's answer. Also the gap to strong models, and nearest
+neighbours; each over TF-IDF, the static embedding, and both. Only the public 70 % of the items are here: not the whole set.
 """
 
 import argparse
+import json
 import re
 from pathlib import Path
 
@@ -16,12 +19,40 @@ from stretto.evaluation.tables import Item, Table, read
 from stretto.evaluation.two_models import two_models
 from stretto.learning.features import fit_features
 from stretto.learning.success import Logistic, Nearest
+from stretto.policies.embedding import shipped
 
 STRONG, WEAK = "gpt-4-1106-preview", "mistralai/Mixtral-8x7B-Instruct-v0.1"
-PAIRS = {
-    "mmlu_pro": ("gpt-4o-2024-05-13(apr-may-2024 run)", "Mixtral-8x7B-Instruct-v0.1"),
-    "zeroeval_reasoning": ("gpt-4o-2024-08-06", "Mixtral-8x7B-Instruct-v0.1"),
+KINDS = {
+    "mmlu_pro": (
+        ("gpt-4o-2024-05-13(apr-may-2024 run)", "gemini-1.5-pro-002"),
+        (
+            "Mixtral-8x7B-Instruct-v0.1",
+            "Mixtral-8x7B-v0.1",
+            "Yi-34B",
+            "Meta-Llama-3_1-8B-Instruct",
+            "Phi-3-mini-4k-instruct",
+        ),
+    ),
+    "zeroeval_reasoning": (
+        ("gpt-4o-2024-08-06", "claude-3-5-sonnet-20240620"),
+        ("gemma-2-9b-it", "Yi-1.5-34B-Chat", "gpt-3.5-turbo-0125", "Meta-Llama-3.1-8B-Instruct"),
+    ),
+    "llmrouter_default": (
+        ("llama-3.1-nemotron-51b-instruct", "llama-3.3-nemotron-super-49b-v1"),
+        ("mistral-7b-instruct-v0.3", "gemma-2-9b-it", "llama-3.1-8b-instruct", "qwen2.5-7b-instruct"),
+    ),
 }
+CHOICES = (
+    "mmlu",
+    "arc_challenge",
+    "commonsense_qa",
+    "openbook_qa",
+    "gpqa",
+    "gsm8k",
+    "math",
+    "agentverse_mgsm",
+)
+"""Tasks of llmrouter_default that are like the evaluation's."""
 
 
 def stem(prompt: str) -> str:
@@ -30,9 +61,27 @@ def stem(prompt: str) -> str:
     return re.sub(r"\W+", "", question).casefold()[-200:]
 
 
-def outcomes(table: Table, items: list[Item], pair: tuple[str, str]) -> np.ndarray:
-    """Scores of the strong and the weak model."""
-    return np.array([[table.said(i.id, w).score for w in pair] for i in items])
+def means(table: Table, items: list[Item], workers: tuple[str, ...]) -> np.ndarray:
+    """The mean score of some workers on each item."""
+    return np.array([np.mean([table.said(i.id, w).score for w in workers]) for i in items])
+
+
+def training(data: Path, barred: set[str]) -> tuple[list[str], np.ndarray]:
+    """Prompts, and what strong and weak models make of them."""
+    prompts, scores = [], []
+    for name, (strong, weak) in KINDS.items():
+        table = read(data / name)
+        kept = [
+            i
+            for i in table.items
+            if "gsm" not in i.task or name == "llmrouter_default"
+            if stem(i.prompt) not in barred and all(table.said(i.id, w) for w in (*strong, *weak))
+            if name != "llmrouter_default" or i.task.casefold().replace("-", "_") in CHOICES
+        ]
+        print(f"{name}: {len(kept)} of {len(table.items)} prompts", flush=True)
+        prompts += [i.prompt for i in kept]
+        scores.append(np.stack([means(table, kept, strong), means(table, kept, weak)], axis=1))
+    return prompts, np.concatenate(scores)
 
 
 def main() -> None:
@@ -41,46 +90,56 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     target = read(given.data / "routellm_eval")
     clean = [i for i in target.items if not i.more.get("contaminated")]
-    barred = {stem(i.prompt) for i in target.items}
-    prompts, scores = [], []
-    for name, pair in PAIRS.items():
-        table = read(given.data / name)
-        if pair[1] not in table.workers:
-            close = [w for w in table.covering() if "mixtral" in w.lower()] or ["gemma-2-9b-it"]
-            pair = (pair[0], close[0])
-        kept = [
-            i
-            for i in table.items
-            if "gsm" not in i.task and stem(i.prompt) not in barred and all(table.said(i.id, w) for w in pair)
-        ]
-        print(f"{name}: {len(kept)} of {len(table.items)} prompts, {pair[0]} against {pair[1]}")
-        prompts += [i.prompt for i in kept]
-        scores.append(outcomes(table, kept, pair))
-    features = fit_features(prompts)
-    x, y = features.matrix(prompts), np.concatenate(scores)
-    fitted = {"logistic": Logistic().fit(x, y), "nearest": Nearest().fit(x, y)}
-    for task in ("mmlu", "gsm8k"):
-        items = [i for i in clean if (i.dataset == task or i.task == task or task in i.id)]
-        seen = outcomes(target, items, (STRONG, WEAK))
-        z = features.matrix([i.prompt for i in items])
-        for name, fit in fitted.items():
-            chance = fit.predict(z)
-            for what, score in (("gap", chance[:, 0] - chance[:, 1]), ("weak fails", 1 - chance[:, 1])):
-                found = two_models(score, seen[:, 1], seen[:, 0])
-                rng = np.random.default_rng(0)
-                draws = []
-                for _ in range(200):
-                    at = rng.integers(0, len(items), len(items))
-                    draws.append(two_models(score[at], seen[at, 1], seen[at, 0]).apgr)
-                low, high = np.percentile(draws, [2.5, 97.5])
-                print(
-                    f"{task} {name} by {what}: n {found.n} weak {found.weak:.3f} strong {found.strong:.3f} "
-                    f"APGR {found.apgr:.3f} [{low:.3f}, {high:.3f}] CPT50 {found.cpt[0.5]:.3f} CPT80 {found.cpt[0.8]}",
-                    flush=True,
-                )
+    prompts, y = training(given.data, {stem(i.prompt) for i in target.items})
+    words, sense = fit_features(prompts), shipped()
+
+    def seen(texts: list[str], which: str) -> np.ndarray:
+        parts = []
+        if which != "embedding":
+            parts.append(words.matrix(texts))
+        if which != "TF-IDF":
+            parts.append(8.0 * np.stack([sense.vector(t) for t in texts]))
+        return np.hstack(parts)
+
+    rows = []
+    for which in ("TF-IDF", "embedding", "both"):
+        x = seen(prompts, which)
+        fitted = {"logistic": Logistic(0.003).fit(x, y), "nearest": Nearest(60, 10).fit(x, y)}
+        for task in ("mmlu", "gsm8k"):
+            items = [i for i in clean if i.dataset == task]
+            real = np.array([[target.said(i.id, w).score for w in (STRONG, WEAK)] for i in items])
+            z = seen([i.prompt for i in items], which)
+            for name, fit in fitted.items():
+                chance = fit.predict(z)
+                for what, score in (("gap", chance[:, 0] - chance[:, 1]), ("weak fails", 1 - chance[:, 1])):
+                    found = two_models(score, real[:, 1], real[:, 0])
+                    rng = np.random.default_rng(0)
+                    draws = []
+                    for _ in range(100):
+                        at = rng.integers(0, len(items), len(items))
+                        draws.append(two_models(score[at], real[at, 1], real[at, 0]).apgr)
+                    low, high = (round(float(v), 3) for v in np.percentile(draws, [2.5, 97.5]))
+                    row = {
+                        "task": task,
+                        "by": f"{name} of {which}, {what}",
+                        "n": found.n,
+                        "apgr": round(found.apgr, 3),
+                    }
+                    row |= {
+                        "low": low,
+                        "high": high,
+                        "cpt50": round(found.cpt[0.5], 3),
+                        "cpt80": found.cpt[0.8],
+                    }
+                    rows.append(row)
+                    print(row, flush=True)
+    if given.out:
+        given.out.mkdir(parents=True, exist_ok=True)
+        (given.out / "routellm.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":

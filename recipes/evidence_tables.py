@@ -110,9 +110,7 @@ class Split:
         """Everything that the policy has to beat."""
         part, found, items = self.part, self.found, np.arange(len(self.part.items))
         self.add(f"best single {part.workers[found.best]}", *self.base)
-        tasks = [[i.task for i in m.items] for m in (train, part)]
-        known: Control = known_task(train.scores, tasks[0], part.scores, part.costs, tasks[1])
-        self.add("known task", known.score, known.cost)
+        self.add("known task", *self.known_task(train))
         for u in (0.0, 0.05, 0.1, 0.18):
             picked = (self.chance - u / found.unit * train.costs.mean(0)).argmax(1)
             self.add(f"text router u={u}", part.scores[items, picked], part.costs[items, picked])
@@ -122,6 +120,21 @@ class Split:
         full = self.lattice.score[-1]
         self.add("stack of the shortlist", full, self.lattice.costs.sum(1), len(found.workers))
         self.add("oracle (not reachable)", part.scores.max(1), self.base[1])
+
+    def known_task(self, train: Matrix) -> tuple:
+        """The best worker of each task; on train chosen on the other folds."""
+        tasks = [np.array([i.task for i in m.items]) for m in (train, self.part)]
+        if self.name != "train":
+            one: Control = known_task(train.scores, tasks[0], self.part.scores, self.part.costs, tasks[1])
+            return one.score, one.cost
+        score, cost = np.zeros(len(self.part.items)), np.zeros(len(self.part.items))
+        for f in range(5):
+            at, other = self.found.fold == f, self.found.fold != f
+            one = known_task(
+                train.scores[other], tasks[0][other], train.scores[at], train.costs[at], tasks[0][at]
+            )
+            score[at], cost[at] = one.score, one.cost
+        return score, cost
 
     def walked(self, name: str, went: Walk, share) -> None:
         """A line for each price."""

@@ -58,7 +58,7 @@ def certify(
         tested.append((u, float(difference.mean()), bound))
         if bound >= margin:
             break
-        passed = (u, bound, float(np.mean(cost)) / unit)
+        passed = (u, bound, float(np.mean(cost)) / unit if unit else 1.0)
     if passed is None:
         return Certificate(
             None, tested[0][2] if tested else math.inf, 1.0, tuple(tested), "nothing was certified"
