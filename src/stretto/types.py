@@ -361,11 +361,15 @@ class Key:
 
 @record
 class Continues:
-    """The step of an earlier run that this request goes on from: its tool result belongs to that worker."""
+    """The step of an earlier run that this request goes on from: its tool result belongs to that worker.
+
+    `asked`: how what the worker had been asked differs from the caller's conversation (`engine.reasked`), if it does.
+    """
 
     run: str
     step: str
     worker: str
+    asked: Mapping[str, Any] | None = None
 
 
 @record(kw_only=True)

@@ -194,7 +194,7 @@ def test_a_response_format_is_kept_by_whoever_speaks() -> None:
 
 
 def test_a_tool_result_comes_back_to_the_step_that_asked() -> None:
-    """The last step calls a tool of the caller's; the next request goes on with that worker, without a new plan."""
+    """The last step calls a tool of the caller's; that worker goes on from its own step, without a new plan."""
     call = Outcome(
         Message("assistant", None, (ToolCall("own", "look", '{"at": "map"}'),)), "tool_calls", Usage(3, 2)
     )
@@ -209,8 +209,12 @@ def test_a_tool_result_comes_back_to_the_step_that_asked() -> None:
         )
 
     assert again.choices[0].message.content == "So it is Paris"
-    assert made.pool.asks[-1].worker == "org/c"
+    went_on = made.pool.asks[-1]
+    assert went_on.worker == "org/c"
     assert [ask.role for ask in made.pool.asks].count("planner") == 1
+    assert [m.role for m in went_on.messages or ()] == ["user", "assistant", "tool"]
+    assert "It is Paris." in (went_on.messages or ())[0].text
+    assert "say it in one word" in (went_on.messages or ())[0].text
 
 
 def test_a_plan_shows_what_a_run_would_take_and_calls_nobody() -> None:

@@ -36,7 +36,8 @@ class Course:
 
     `torn`: the store has refused a part of its record, so nothing may follow. `served`: by address, the usage of the attempt that
     ended the ask. `turns`: what is known of tool calls in the transcript (`None`: it has none, nor sealed thoughts);
-    `keeps_calls`: those of the answer go out under our ids. `shape`: what the answer must fit; `misfits`: those that did not.
+    `keeps_calls`: those of the answer go out under our ids; `worded`: what speaking steps were asked in words of their own.
+    `shape`: what the answer must fit; `misfits`: those that did not.
     """
 
     run: str
@@ -61,6 +62,7 @@ class Course:
     keeps_calls: bool = False
     shape: Shape | None = None
     misfits: dict[str, Reply] = field(default_factory=dict)
+    worded: dict[str, tuple[Message, ...]] = field(default_factory=dict)
     under_way: int = 0
     busy_since: float = 0.0
     busy: float = 0.0
@@ -108,6 +110,8 @@ class Door:
         Failures come back as `reply.error`. Raises `Diverged`, `LedgerUnavailable`.
         """
         bound = ask.bound(course.request, at)
+        if ask.messages is not None and ask.speaks and course.keeps_calls:
+            course.worded[at] = ask.messages
         if course.tape is not None and (reply := self._recorded(course, ask, bound, at)) is not None:
             course.replies[at] = reply
             return reply

@@ -14,8 +14,9 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
+from stretto.engine.reasked import restored
 from stretto.steps import Ask, Choice, Emit, Note, Option, Plan, States
 from stretto.types import (
     Answer,
@@ -57,7 +58,8 @@ _RUN: Final = re.compile(r"run_([0-9a-f]{32})")
 class Turn:
     """An answer with tool calls that went out: the step it came from, and what its worker wants to see again.
 
-    `name` is the model name that the caller used, `calls` maps our ids to the worker's own, `until` is Unix seconds.
+    `name` is the model name that the caller used, `calls` maps our ids to the worker's own, `until` is Unix seconds, `asked` how
+    what the worker was asked differs from the caller's conversation.
     """
 
     run: str
@@ -68,6 +70,7 @@ class Turn:
     reasoning: str
     thoughts: tuple[Thought, ...]
     until: float
+    asked: Mapping[str, Any] | None = None
 
 
 @record
@@ -213,16 +216,19 @@ class Loops:
                 await self._put(handle, owner, turn)
         return found
 
-    async def keep(self, run: str, name: str, answer: Answer, key: Key | None) -> None:
-        """Keep what the tool calls of this answer (as its worker gave it) will be needed for."""
+    async def keep(
+        self, run: str, name: str, answer: Answer, key: Key | None, asked: Mapping[str, Any] | None = None
+    ) -> None:
+        """Keep what the tool calls of this answer (as its worker gave it) will be needed for. `asked`: as in `Turn`."""
         message = answer.message
         theirs = [call.id for call in message.tool_calls]
         if len(set(theirs)) < len(theirs) or not all(theirs):
             theirs = []  # the worker does not tell its calls apart: it sees our ids
         ours = [call_id(run, answer.at, index) for index in range(len(message.tool_calls))]
         calls = dict(zip(ours, theirs or ours, strict=True))
+        now = self._clock()
         turn = Turn(
-            run, answer.at, answer.worker, name, calls, message.reasoning, message.thoughts, self._clock()
+            run, answer.at, answer.worker, name, calls, message.reasoning, message.thoughts, now, asked
         )
         await self._put(_handle(run), key.id if key is not None else "", turn)
 
@@ -236,6 +242,7 @@ class Loops:
             "reasoning": turn.reasoning,
             "thoughts": [[t.text, t.signature, t.sealed, t.id, t.wire, t.worker] for t in turn.thoughts],
             "until": self._clock() + self._lifetime,
+            "asked": turn.asked,
         }
         await self._states.put(f"loop/{handle}", owner, json.dumps(body).encode(), self._lifetime)
 
@@ -253,7 +260,7 @@ class Loops:
                 if turn is None or turn.name != name or not turn.worker:
                     return None
                 if any(id in turn.calls and id in asked for id in results):
-                    return Continues(turn.run, turn.step, turn.worker)
+                    return Continues(turn.run, turn.step, turn.worker, turn.asked)
                 return None
             if message.tool_call_id:
                 results.append(message.tool_call_id)
@@ -274,6 +281,7 @@ def _read(body: bytes) -> Turn | None:
             raw["reasoning"],
             thoughts,
             raw["until"],
+            raw.get("asked"),
         )
     except (ValueError, KeyError, TypeError):
         return None
@@ -295,8 +303,10 @@ def held(request: Request, plan: Callable[[Request], Plan]) -> Plan:
         yield Note(Choice("decide afresh", (Option(worker, rejected=gone),), reason=gone, by="tool loop"))
         return (yield from plan(request))
     why = f"its tool results come back: it asked for them in {whence}"
+    messages = restored(request.messages, back.asked) if back.asked else None
+    why = why if messages is None else f"{why}, and goes on from what it was asked there"
     yield Note(Choice(worker, (Option(worker),), reason=why, by="tool loop"))
-    reply: Reply = yield Live(Ask(worker, speaks=True, reason=why))  # type: ignore[misc]
+    reply: Reply = yield Live(Ask(worker, messages, speaks=True, reason=why))  # type: ignore[misc]
     failed = reply.error
     if failed is None or failed.kind in ("limit", "cancelled", "misfit"):
         return Answer.of(reply, why if failed is None else "")

@@ -16,6 +16,7 @@ from stretto.engine.door import Course, Door
 from stretto.engine.drive import STEPS, Drive, Returned, advance, close, planned
 from stretto.engine.loops import LIFETIME, Live, Loops, Turn, outgoing
 from stretto.engine.progress import Progress, Tell
+from stretto.engine.reasked import difference
 from stretto.engine.room import NOBODY, by_words, crowded, suspects, told
 from stretto.engine.shaped import Shape
 from stretto.engine.sieve import sieve, with_key
@@ -415,7 +416,8 @@ class Engine:
                 and found.message.tool_calls
                 and found.error is None
             ):
-                await self._loops.keep(course.run, name, found, course.key)
+                asked = difference(course.request.messages, course.worded.get(found.at, ()))
+                await self._loops.keep(course.run, name, found, course.key, asked)
             answer = found
         except StrettoError as error:  # the accounts or the store failed, or the plan has left its tape
             failure = Failure("policy" if isinstance(error, Diverged) else "unavailable", str(error))
