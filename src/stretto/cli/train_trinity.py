@@ -1,5 +1,6 @@
 """`stretto train trinity`: train a coordinator that picks worker and role turn by turn."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ ROLES = "worker,thinker,verifier"
     "  stretto eval --sparring --set mix --policy trinity --artefact trained\n"
 )
 @click.option("--pool", type=click.Choice(["sparring"]), required=True, help="Whom to coordinate.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Of the problems and of every draw.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Of every draw of the search.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -50,7 +51,12 @@ ROLES = "worker,thinker,verifier"
     show_default=True,
     help="From where.",
 )
-@click.option("--backbone", default="thinker-north", show_default=True, help="Whose states are read.")
+@click.option(
+    "--backbone",
+    default="thinker-north",
+    show_default=True,
+    help="Whose states are read: a sparring model, a GGUF file, or a folder with a model and its GGUF file.",
+)
 @click.option(
     "--pooling", type=click.Choice(["penultimate", "last", "mean"]), default="penultimate", show_default=True
 )
@@ -65,7 +71,10 @@ ROLES = "worker,thinker,verifier"
     "--verifier", type=click.Choice(["agreement", "verdict"]), default="agreement", show_default=True
 )
 @click.option("--without", multiple=True, metavar="WORKER", help="Train without this worker.")
-@click.option("--generations", type=click.IntRange(0), default=200, show_default=True)
+@click.option("--generations", type=click.IntRange(0), default=150, show_default=True)
+@click.option(
+    "--replications", type=click.IntRange(2), default=192, show_default=True, help="Episodes a candidate."
+)
 @click.option("--problems", type=click.IntRange(8), default=600, show_default=True, help="Of each kind.")
 @click.option("--held", type=click.IntRange(4), default=150, show_default=True, help="Of each kind.")
 def trinity(
@@ -84,7 +93,7 @@ def trinity(
         ) from None
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from stretto.cli.local_pool import replies
+    from stretto.cli.local_pool import replies, states
     from stretto.sparring import entries
 
     settings = settings_of(None, data)
@@ -105,8 +114,12 @@ def trinity(
             bar.update(task, completed=row["generation"], description=told)
 
         where = kept or settings.data / "replies" / "sparring.jsonl"
-        with replies(where, settings.data) as book:
-            made = train(recipe, entries(), book, out, resume=resume, say=say, tell=tell)
+        with ExitStack() as opened:
+            book = opened.enter_context(replies(where, settings.data))
+            file, read = Path(recipe.backbone), None
+            if recipe.backbone not in known and file.is_file():
+                read = opened.enter_context(states(file.absolute(), recipe.pooling, settings.data))
+            made = train(recipe, entries(), book, out, resume=resume, read=read, say=say, tell=tell)
     last = made.artifact.provenance["calibration"]
     if made.stopped:
         click.echo(f"stopped early: {made.stopped}", err=True)

@@ -6,6 +6,7 @@ llama.cpp computes it; a test holds the two equal to 1e-3. Text by text, so that
 computed.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,12 +155,45 @@ def spectra(backbone: Backbone) -> dict[str, tuple[Array, Array, Array]]:
 
 
 class States:
-    """The states of texts under one pooling, each computed once. `tokens` makes a text's ids, as llama.cpp would."""
+    """The states of texts under one pooling, each computed once, and kept in `folder` if there is one. `tokens` makes a text's
+    ids, as llama.cpp would."""
 
-    def __init__(self, backbone: Backbone, pooling: str, tokens: Callable[[str], list[int]]) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        pooling: str,
+        tokens: Callable[[str], list[int]],
+        folder: Path | None = None,
+    ) -> None:
         self.backbone, self.pooling, self._tokens = backbone, pooling, tokens
         self._before: dict[str, Before] = {}
         self._rows: dict[str, Array] = {}
+        self._kept = folder / f"states-{backbone.sha256[:12]}-{pooling}.npz" if folder else None
+        if self._kept is not None and self._kept.is_file():
+            with np.load(self._kept) as kept:
+                texts = kept["texts"].tolist()
+                self._rows = dict(zip(texts, kept["rows"], strict=True))
+                if "seen" in kept:
+                    pairs = zip(kept["states"], kept["seen"], strict=True)
+                    self._before = {text: Before(*pair) for text, pair in zip(texts, pairs, strict=True)}
+        self._fresh = len(self._rows)
+
+    def keep(self) -> None:
+        """Write what is known beside the replies, for the next training, if that is more than before; whole or not at all."""
+        if self._kept is None or len(self._rows) <= self._fresh:
+            return
+        texts = list(self._rows)
+        told: dict[str, Any] = {"texts": np.array(texts), "rows": np.stack(list(self._rows.values()))}
+        if self.pooling != "mean":
+            before = [self._before_of(text) for text in texts]
+            told["states"], told["seen"] = (
+                np.stack([b.state for b in before]),
+                np.stack([b.seen for b in before]),
+            )
+        part = self._kept.with_suffix(f".{os.getpid()}.npz")
+        np.savez(part, **told)
+        part.replace(self._kept)
+        self._fresh = len(self._rows)
 
     def rows(self, texts: Sequence[str]) -> Array:
         """A row a text, by the backbone as it is."""

@@ -65,6 +65,8 @@ class Graph:
         self.reward = np.zeros(room)
         self.text = np.zeros(room, np.int64)
         self.problem = np.zeros(room, np.int64)
+        self._whole = np.zeros((room, len(ROLES), len(workers)), bool)
+        self._asked_whole = np.zeros(room, bool)
         self._next = np.full((room, len(ROLES), len(workers)), _UNKNOWN, np.int64)
         self.roots = np.array([self._node(i, opening(p.prompt)) for i, p in enumerate(self.problems)])
 
@@ -78,6 +80,17 @@ class Graph:
             able = tuple(map(tuple, (self._able & mask).tolist()))
             self._masks[key] = np.array(allowed(self.rules, self.episodes[node], able), dtype=bool)
         return self._masks[key]
+
+    def allowed_rows(self, nodes: Array, masks: Array) -> Array:
+        """`allowed` of many: row x role x worker."""
+        whole = masks.all(1)
+        for node in np.unique(nodes[whole & ~self._asked_whole[nodes]]).tolist():
+            self._whole[node] = self.allowed(node, np.ones(len(self.workers), bool))
+            self._asked_whole[node] = True
+        found = self._whole[nodes]
+        for row in np.flatnonzero(~whole):
+            found[row] = self.allowed(int(nodes[row]), masks[row])
+        return found
 
     def step(self, nodes: Array, roles: Array, workers: Array) -> Array:
         """Where these nodes lead with these choices. What nobody tried before is asked, all of it at a time."""
@@ -149,3 +162,4 @@ class Graph:
         self.ended, self.reward = twice(self.ended, False), twice(self.reward, 0.0)
         self.text, self.problem = twice(self.text, 0), twice(self.problem, 0)
         self._next = twice(self._next, _UNKNOWN)
+        self._whole, self._asked_whole = twice(self._whole, False), twice(self._asked_whole, False)

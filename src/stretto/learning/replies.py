@@ -41,7 +41,7 @@ Pair = tuple[str, str]
 @dataclass(frozen=True, slots=True)
 class Said:
     """One reply: its text, the log-probabilities of its least certain token and of the mean token (0.0 where it wrote none), its
-    tokens, and its cost in pico-dollars."""
+    tokens, and its cost in pico-dollars; or the `state` that was asked for."""
 
     text: str
     least: float = 0.0
@@ -49,6 +49,7 @@ class Said:
     input: int = 0
     output: int = 0
     cost: int = 0
+    state: tuple[float, ...] = ()
 
 
 Asker = Callable[[Sequence[Pair]], Sequence[Said]]
@@ -72,6 +73,7 @@ class Replies:
         tick: Callable[[str], None] = lambda worker: None,
     ) -> None:
         self._path, self._ask, self._tick = path, ask, tick
+        self.folder = path.parent
         self._short = {worker: digest[:16] for worker, digest in hashes.items()}
         self._workers: dict[str, list[str]] = {}
         for worker, digest in self._short.items():
@@ -165,11 +167,12 @@ def file_hash(path: Path) -> str:
 
 @contextmanager
 def asking(
-    opened: Callable[[], AbstractAsyncContextManager[Pool]], *, width: int = AT_ONCE
+    opened: Callable[[], AbstractAsyncContextManager[Pool]], *, width: int = AT_ONCE, pooling: str = ""
 ) -> Iterator[Asker]:
     """An `Asker` over a pool, which is opened on an event loop of its own, on a thread, for as long as the context lasts.
 
-    `width` calls are under way at a time. Raises `StrettoError` when a worker fails three times in a row.
+    `width` calls are under way at a time. With a `pooling` the hidden states of raw texts are asked for, not answers. Raises
+    `StrettoError` when a worker fails three times in a row.
     """
     loop = asyncio.new_event_loop()
     ready: Future[Pool] = Future()
@@ -196,7 +199,7 @@ def asking(
         pool = ready.result()
 
         def ask(pairs: Sequence[Pair]) -> Sequence[Said]:
-            return asyncio.run_coroutine_threadsafe(_all(pool, pairs, width), loop).result()
+            return asyncio.run_coroutine_threadsafe(_all(pool, pairs, width, pooling), loop).result()
 
         yield ask
     finally:
@@ -205,23 +208,25 @@ def asking(
         loop.close()
 
 
-async def _all(pool: Pool, pairs: Sequence[Pair], width: int) -> list[Said]:
+async def _all(pool: Pool, pairs: Sequence[Pair], width: int, pooling: str) -> list[Said]:
     found: dict[int, Said] = {}
     # one worker's prompts together: like beginnings are read from its memory
     order = iter(sorted(range(len(pairs)), key=lambda place: pairs[place]))
 
     async def lane(places: Iterable[int]) -> None:
         for place in places:
-            found[place] = await _one(pool, *pairs[place])
+            found[place] = await _one(pool, *pairs[place], pooling)
 
     await asyncio.gather(*(lane(order) for _ in range(min(width, len(pairs)))))
     return [found[place] for place in range(len(pairs))]
 
 
-async def _one(pool: Pool, worker: str, prompt: str) -> Said:
+async def _one(pool: Pool, worker: str, prompt: str, pooling: str) -> Said:
     ask = Ask(
         worker, (Message("user", prompt),), want="logprobs", max_tokens=MOST_TOKENS, params={"temperature": 0}
     )
+    if pooling:
+        ask = Ask(worker, ask.messages, "router", want="state", params={"raw": True, "pooling": pooling})
     last: Any = None
     for _ in range(_TRIES):
         ready = pool.candidates(ask)
@@ -233,6 +238,7 @@ async def _one(pool: Pool, worker: str, prompt: str) -> Said:
         if came.error is None or came.error.kind == "empty":
             chances = [token.logprob for token in came.logprobs]
             least, mean = (min(chances), math.fsum(chances) / len(chances)) if chances else (0.0, 0.0)
-            return Said(came.message.text, least, mean, came.usage.input, came.usage.output)
+            used = came.usage
+            return Said(came.message.text, least, mean, used.input, used.output, state=came.state)
         last = came.error.message
     raise StrettoError(f"{worker} does not answer: {last}")

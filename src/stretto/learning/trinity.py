@@ -209,7 +209,7 @@ class Judge:
         def choose(rows: Array, nodes: Array) -> tuple[Array, Array]:
             who = rows // per
             logits = np.einsum("rd,rkd->rk", self._seen(candidates, who, nodes), heads[who])
-            able = np.stack([self.graph.allowed(int(n), masks[r]) for r, n in zip(rows, nodes, strict=True)])
+            able = self.graph.allowed_rows(nodes, masks[rows])
             chance = None if draws.chance is None else draws.chance[rows % per, turn[0]]
             turn[0] += 1
             return _pick(logits, able, chance)
@@ -231,7 +231,7 @@ class Judge:
         def choose(rows: Array, nodes: Array) -> tuple[Array, Array]:
             features = self.features(self.graph.text[nodes])
             logits = features @ head.T
-            able = np.stack([self.graph.allowed(int(n), masks[r]) for r, n in zip(rows, nodes, strict=True)])
+            able = self.graph.allowed_rows(nodes, masks[rows])
             roles, workers = _pick(logits, able, chance[rows, len(steps)])
             at = np.arange(len(rows))
             gaps = np.concatenate(

@@ -7,10 +7,9 @@ in a `Recipe`; equal recipes over equal replies give equal artefacts.
 import hashlib
 import json
 import math
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -21,33 +20,26 @@ from stretto import artifacts
 from stretto.artifacts import Artifact, packed
 from stretto.errors import ConfigError
 from stretto.evaluation.curves import learning_curve
-from stretto.learning.backbone import Backbone, States, spectra
-from stretto.learning.backbone_export import scaled
 from stretto.learning.episodes import Graph, Played
 from stretto.learning.profiles import profile_of
 from stretto.learning.replies import Replies
 from stretto.learning.trinity import SIGMA, Evolution, Head, Judge, Space, Whitening, evolve, look, population
 from stretto.learning.trinity_search import RandomSearch, reinforce
+from stretto.learning.trinity_source import OBSERVATION, General, Read, Source, Sparring
 from stretto.learning.trinity_tree import explore, fit, targets
 from stretto.policies.coordinator import ROLES, TRINITY_SCHEMA, Observation
 from stretto.policies.episode import Rules, observed
 from stretto.policies.forms import GIVEN
 from stretto.sparring import PoolEntry, grade
 from stretto.sparring.problems import FAMILIES, Problem, Split, composites, problems
-from stretto.sparring.vocabulary import encode
 
 __all__ = ["OBSERVATION", "Method", "Recipe", "Training", "train"]
 
 Array = Any
 Method = Literal["evolution", "stage-1", "random-search", "reinforce"]
 
-OBSERVATION: Final = Observation(
-    tells="forms",
-    frame=" {text}<|answer|>",
-    lower=True,
-    spaced=(("\n", " \n "), ("+", " + "), ("-", " - "), ("  ", " "), ("  ", " ")),
-)
-"""What a small backbone can read: what its own kind was trained on, up to the mark behind which it would answer."""
+_PROBLEMS: Final = 61
+"""The seed of the problems that every training is fitted on, whatever its own; the next one is that of those it is chosen on."""
 
 _COLLAPSED: Final = 0.3
 """Share of the first entropy of workers below which a training has collapsed."""
@@ -58,7 +50,10 @@ _LOST: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What a training is made of. `problems` and `held` count simple problems, and as many composites again."""
+    """What a training is made of. `problems` and `held` count simple problems, and as many composites again.
+
+    `backbone`: a sparring model, or the path of a GGUF file or of a folder with a model (`trinity_source.General`).
+    """
 
     seed: int = 1
     method: Method = "evolution"
@@ -73,8 +68,8 @@ class Recipe:
     without: tuple[str, ...] = ()
     problems: int = 600
     held: int = 150
-    generations: int = 200
-    replications: int = 64
+    generations: int = 150
+    replications: int = 192
     sigma: float = SIGMA
     tau: float = 0.03
     decay: float = 1e-3
@@ -117,33 +112,32 @@ def train(
     out: Path,
     *,
     resume: bool = False,
+    read: Read | None = None,
     say: Callable[[str], None] = lambda what: None,
     tell: Callable[[dict[str, float]], None] = lambda row: None,
 ) -> Training:
     """Train, and write `trinity.json`, `coordinator.gguf`, `log.jsonl` and `learning-curve.svg` into `out`.
 
     `say` is told what is being done, `tell` each look at the held-out problems. With `resume` a checkpoint in `out` is gone
-    on from.
+    on from. `read` gives the states of a GGUF file that is no sparring model.
     """
     began = time.process_time()
     out.mkdir(parents=True, exist_ok=True)
     playing = [entry for entry in pool if entry.id not in recipe.without]
-    base = next((entry for entry in pool if entry.id == recipe.backbone), None)
-    if base is None:
-        raise ConfigError(f"there is no sparring model {recipe.backbone!r} to read states of")
+    source = _source(recipe, pool, len(playing), book, read)
     workers = [entry.id for entry in playing]
     rules = Rules(GIVEN, recipe.turns, recipe.roles, recipe.verifier, heeds=False, done_ends=True)
     graph = partial(
         Graph,
         rules=rules,
-        observe=lambda rules, episode: observed(OBSERVATION, rules, episode),
+        observe=lambda rules, episode: observed(source.observation, rules, episode),
         workers=workers,
         book=book,
         able=able(playing),
     )
-    fitted = graph(mixed("train", recipe.problems, 60 + recipe.seed))
-    chosen = graph(mixed("calibration", recipe.held, 62))
-    states = States(Backbone(base.path), recipe.pooling, encode)
+    fitted = graph(mixed("train", recipe.problems, _PROBLEMS))
+    chosen = graph(mixed("calibration", recipe.held, _PROBLEMS + 1))
+    states = source.states
     say("the tree of replies")
     followed = explore(
         fitted,
@@ -155,14 +149,13 @@ def train(
     say(f"states of {len(wanted.nodes)} situations")
     seen = states.rows([fitted.texts[t] for t in fitted.text[wanted.nodes]])
     whitening = Whitening.of(seen, floor=recipe.floor, bias=recipe.head != "block")
+    states.keep()
     head = fit(whitening.features(seen), wanted, decay=recipe.decay)
     if recipe.start == "zero":
         head = np.zeros_like(head)
     judge, held = Judge(fitted, states, whitening), Judge(chosen, states, whitening)
-    # a mean over all tokens would need the whole last layer of each text anew for each candidate
-    values = spectra(states.backbone) if recipe.scales and recipe.pooling != "mean" else None
-    space = Space(len(head), whitening.width, recipe.head, scaled=values)
-    singles = single(playing, mixed("calibration", recipe.held, 62), book)
+    space = source.space(len(head), whitening.width, recipe.head, scales=recipe.scales)
+    singles = single(playing, mixed("calibration", recipe.held, _PROBLEMS + 1), book)
     best_single = max(singles.items(), key=lambda found: found[1])
     say(recipe.method)
     log: list[dict[str, Any]] = [{"recipe": asdict(recipe)}]
@@ -175,9 +168,10 @@ def train(
     state = _searched(recipe, space, head, judge, held, out, resume, best_single[1], noted)
     final = space.candidate(state.best)
     (played,) = held.play([final], held.full())
+    states.keep()
     gguf = out / "coordinator.gguf"
-    bake(base.path, space.deltas(state.best), states.backbone.layers - 1, gguf)
-    data = _data(recipe, playing, space, state.best, whitening, played, singles, gguf)
+    source.bake(space.deltas(state.best), gguf)
+    data = _data(recipe, source, playing, space, state.best, whitening, played, singles, gguf)
     data["profiles"] = profile_of(fitted, followed, judge, workers)
     seconds = time.process_time() - began
     provenance = _provenance(recipe, pool, state, played, best_single, seconds)
@@ -187,6 +181,15 @@ def train(
     _write_log(out, [*log, *([{"stopped": state.stopped}] if state.stopped else []), end])
     _draw(out / "learning-curve.svg", state, best_single)
     return Training(made, state.curve, state.stopped, seconds, best_single, played)
+
+
+def _source(
+    recipe: Recipe, pool: Sequence[PoolEntry], workers: int, book: Replies, read: Read | None
+) -> Source:
+    base = next((entry for entry in pool if entry.id == recipe.backbone), None)
+    if base is not None:
+        return Sparring(base.path, recipe.pooling, book.folder)
+    return General(Path(recipe.backbone), recipe.pooling, read, workers=workers)
 
 
 def _searched(
@@ -253,16 +256,9 @@ def single(pool: Sequence[PoolEntry], asked: Sequence[Problem], book: Replies) -
     return found
 
 
-def bake(source: Path, deltas: Mapping[str, Array], layer: int, target: Path) -> None:
-    """The backbone with these matrices of a layer scaled; without any it is copied byte by byte."""
-    if deltas:
-        scaled(source, {f"blk.{layer}.{name}.weight": delta for name, delta in deltas.items()}, target)
-    else:
-        shutil.copyfile(source, target)
-
-
 def _data(
     recipe: Recipe,
+    source: Source,
     pool: Sequence[PoolEntry],
     space: Space,
     genome: Array,
@@ -284,12 +280,11 @@ def _data(
         name: [pool[int(i)].id for i in np.flatnonzero(row)]
         for name, row in zip(ROLES, able(pool), strict=True)
     }
-    observation = {
-        "tells": OBSERVATION.tells,
-        "frame": OBSERVATION.frame,
-        "lower": OBSERVATION.lower,
-        "spaced": [list(pair) for pair in OBSERVATION.spaced],
-    }
+    plain, own = Observation(), source.observation
+    told = {f.name: getattr(own, f.name) for f in fields(own)}
+    observation = {name: value for name, value in told.items() if value != getattr(plain, name)}
+    if own.spaced:
+        observation["spaced"] = [list(pair) for pair in own.spaced]
     return {
         "workers": [entry.id for entry in pool],
         "head": head,
@@ -304,6 +299,9 @@ def _data(
         "verifier": recipe.verifier,
         "heeds": False,
         "done_ends": True,
+        "temperature": 0,
+        "thinker_tokens": 200,
+        "verifier_tokens": 160,
         "able": roles,
         "best": sorted(singles, key=lambda name: -singles[name]),
         "calls": round(2 * float(played.turns.mean()), 2),

@@ -25,6 +25,9 @@ DISCOUNT: Final = 0.9
 _ASTRAY: Final = 0.3
 """The weight of a node after a wrong answer, against one on the way to the right one."""
 
+_DOUBT: Final = 0.7
+"""The share of its value that is left to a run after a wrong answer, although it could still be mended."""
+
 Array = Any
 
 Key = tuple[int, int, int]
@@ -117,7 +120,11 @@ class _Values:
         if self._graph.ended[node]:
             return float(self._graph.reward[node])
         same = self._followed.get(_key(self._graph, node))
-        return 0.0 if same is None else float(self.choices(same).max())
+        if same is None:
+            return 0.0
+        graph, best = self._graph, float(self.choices(same).max())
+        # whoever has gone astray does not know it
+        return best if on_track(graph.problems[graph.problem[same]], graph.episodes[same]) else _DOUBT * best
 
     def choices(self, node: int) -> Array:
         """Role x worker."""
@@ -141,11 +148,18 @@ def targets(graph: Graph, followed: Followed, tau: float) -> Targets:
         worth, may = values.choices(node), graph.allowed(node, full)
         if worth.max() <= 0:
             continue
-        share = np.where(may, np.exp((worth - worth.max()) / tau), 0.0)
-        share /= share.sum()
+        # the role first, by the best that it leads to, however many could play it; then the worker in each role
+        held = np.where(may, worth, -np.inf)
+        roles = _shares(held.max(1), tau)
+        workers = sum(roles[role] * _shares(held[role], tau) for role in np.flatnonzero(may.any(1)))
         good = on_track(graph.problems[graph.problem[node]], graph.episodes[node])
-        rows.append((node, share.sum(0), share.sum(1), may, 1.0 if good else _ASTRAY))
+        rows.append((node, workers, roles, may, 1.0 if good else _ASTRAY))
     return Targets(*(np.array(column) for column in zip(*rows, strict=True)))
+
+
+def _shares(worth: Array, tau: float) -> Array:
+    weights = np.exp((worth - worth.max()) / tau)
+    return weights / weights.sum()
 
 
 def fit(
