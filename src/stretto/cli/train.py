@@ -155,7 +155,7 @@ def _learn(table: "Table", workers: list[str], out: Path, size: int, prompt: boo
     from stretto.learning.evidence import artefact, learn, matrix, summary
     from stretto.learning.trees import available
 
-    data = matrix(table, workers)
+    data = matrix(table, workers, last_line=last_line)
     if not any(i.split == "train" for i in data.items):
         raise ConfigError(f"{table.name}: no item is of split train")
     with progress(_STAGES, "learning") as tick:
@@ -175,10 +175,24 @@ def _learn(table: "Table", workers: list[str], out: Path, size: int, prompt: boo
     click.echo(
         f"shortlist: {', '.join(learned.workers)}; {len(learned.fold)} items of split train, cross-fitted"
     )
-    click.echo(f"{'':24} {'score':>6} {'USD per 1000':>13} {'calls':>6}")
-    for name, score, cost, calls in rows:
-        click.echo(f"{name:24} {100 * score:6.2f} {1000 * cost:13.4f} {calls:6.2f}")
+    click.echo(f"{'':24} {'score':>6} {'USD per 1000':>13} {'calls':>6} {'dial':>6}")
+    for place, (name, score, cost, calls) in enumerate(rows):
+        dial = f"{1 - (place - 1) / max(1, len(rows) - 2):6.2f}" if place else ""
+        click.echo(f"{name:24} {100 * score:6.2f} {1000 * cost:13.4f} {calls:6.2f} {dial}")
+    click.echo(_certified(learned, data))
     click.echo(str(out))
+
+
+def _certified(learned: "Learned", data: "Matrix") -> str:
+    """Which price is safe: a fixed-sequence test on the cross-fitted items, against the best single worker."""
+    from stretto.learning.risk import certify
+
+    train = [place for place, item in enumerate(data.items) if item.split == "train"]
+    walks = [(u, w.score, w.cost) for u, w in zip(learned.prices, learned.crossed, strict=True)]
+    test = certify(walks, data.scores[train, learned.best], data.costs[train, learned.best])
+    if test.u is None:
+        return f"no price is certified ({test.reason}): {learned.pool[learned.best]} alone is the safe choice"
+    return f"price {test.u} is certified: {test.reason}"
 
 
 def _shown(learned: "Learned", data: "Matrix") -> dict[str, Any]:

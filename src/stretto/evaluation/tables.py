@@ -16,7 +16,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,7 +43,10 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a worker answered once: score 0..1, USD, tokens in and out, seconds. `None`: not recorded."""
+    """What a worker answered once: score 0..1, USD, tokens in and out, seconds. `None`: not recorded.
+
+    `confidence`: the probability of the least certain token, 0..1.
+    """
 
     score: float
     cost: float | None = None
@@ -52,6 +55,7 @@ class Said:
     seconds: float | None = None
     answer: str | None = None
     text: str | None = None
+    confidence: float | None = None
 
 
 class Table:
@@ -205,7 +209,7 @@ def _take_texts(file: Path, ids: set[str], said: dict[str, dict[str, tuple[Said,
         item, worker = _key(row, f"{file.name} row {number}", ids)
         if (found := said.get(worker, {}).get(item)) and row.get("text") is not None:
             s = found[0]
-            whole = Said(s.score, s.cost, s.input, s.output, s.seconds, s.answer, str(row["text"]))
+            whole = replace(s, text=str(row["text"]))
             said[worker][item] = (whole, *found[1:])
 
 
@@ -230,7 +234,16 @@ def _said(row: Mapping[str, Any], where: str) -> Said:
         None if written is None else int(written),
         _number(row, "latency_s", where),
         None if answer is None else str(answer),
+        confidence=_share(row, where),
     )
+
+
+def _share(row: Mapping[str, Any], where: str) -> float | None:
+    """The confidence of a row, if it tells one."""
+    found = _number(row, "confidence", where)
+    if found is not None and found > 1:
+        raise ConfigError(f"{where}: confidence is {found}; it must lie between 0 and 1")
+    return found
 
 
 def _text(row: Mapping[str, Any], column: str, where: str) -> str:

@@ -22,21 +22,26 @@ def rows_of(
     logits: Any,
     scores: Any,
     lengths: Any = None,
+    after: Any = None,
     *,
     identity: bool = True,
     rounds: int = 5,
     seed: int = 0,
 ) -> tuple[Any, Any]:
-    """Features and targets: the full set of workers of every item, and `rounds` random sets, their sizes uniform."""
+    """Features and targets: the full set of workers of every item, and `rounds` random sets, their sizes uniform.
+
+    `after`: the log-odds of workers once they have replied, where their replies tell how sure they were.
+    """
     rng = np.random.default_rng(seed)
     items, workers = classes.shape
     rows, targets = [], []
     for round_ in range(rounds + 1):
         size = rng.integers(1, workers + 1, items) if round_ else np.full(items, workers)
         asked = rng.random((items, workers)).argsort(1) < size[:, None]
-        features, item, number = candidates(classes, logits, asked, lengths, identity=identity)
+        odds = logits if after is None else np.where(asked, after, logits)
+        features, item, number = candidates(classes, odds, asked, lengths, identity=identity)
         rows.append(features)
-        targets.append(said_best(classes, logits, asked, scores, item, number))
+        targets.append(said_best(classes, odds, asked, scores, item, number))
     return np.concatenate(rows), np.concatenate(targets)
 
 
@@ -45,6 +50,7 @@ def fit_posterior(
     logits: Any,
     scores: Any,
     lengths: Any = None,
+    after: Any = None,
     *,
     identity: bool = True,
     exclusive: bool = True,
@@ -52,7 +58,7 @@ def fit_posterior(
     seed: int = 0,
 ) -> Posterior:
     """Boosted trees, or with `trees` false (or without LightGBM) a logistic regression whose identity terms shrink more."""
-    x, y = rows_of(classes, logits, scores, lengths, identity=identity, seed=seed)
+    x, y = rows_of(classes, logits, scores, lengths, after, identity=identity, seed=seed)
     if available() if trees is None else trees:
         return Posterior(
             fit_trees(x, y, least=100 if len(classes) >= 1500 else 60, seed=seed), identity, exclusive
