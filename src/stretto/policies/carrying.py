@@ -35,6 +35,7 @@ class Carrying:
 
     With `doubt` a worker that is less sure of its reply than that (`signals.confidence`) is not alone: the best other one for
     this step is asked the same, and the surer reply stands. Then the last step cannot stream, since it is checked too.
+    `steady`: the last step too is asked at `temperature` where the caller names none.
 
     `inner` makes the plan of a step that is a workflow of its own: of its request, the levels left and the forks above it.
     """
@@ -49,6 +50,7 @@ class Carrying:
     temperature: float = 0.2
     want: Want = "text"
     doubt: float = 0.0
+    steady: bool = False
 
     def plan(self) -> Plan:
         """Round after round; the last step is the last ask."""
@@ -102,7 +104,11 @@ class Carrying:
             return self.inner(inner, self.around.left - 1, self.around.forks + forked)
         if last:
             messages = put_to(request, text, tools=True)
-            return Ask(worker, messages, role="worker", reason=why, want=self.want, speaks=True)
+            own = self.steady and "temperature" not in request.params
+            params = {"temperature": self.temperature} if own else {}
+            return Ask(
+                worker, messages, role="worker", reason=why, want=self.want, speaks=True, params=params
+            )
         return Ask(
             worker,
             put_to(request, text, tools=False),

@@ -312,6 +312,7 @@ class Conductor:
             self.temperature,
             "logprobs" if self.doubt else self.want,
             self.doubt,
+            steady=not self.planning.cards,
         )
 
     # --- what it would take ---

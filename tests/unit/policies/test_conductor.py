@@ -146,6 +146,20 @@ def test_only_the_last_step_holds_what_concerns_the_caller():
     assert last.speaks
 
 
+def test_a_trained_workflow_is_steady_unless_the_caller_wants_it_otherwise():
+    """All steps of a trained conductor are asked at temperature 0, as in its training; a caller's own temperature counts."""
+    plan = text(("words", "one", ()), ("lists", "two", "all"))
+
+    steps, last = drive(trained(), asking(), planner=[plan], words=["W"])
+    _, warm = drive(trained(), asking(params={"temperature": 0.9}), planner=[plan], words=["W"])
+    _, general = drive(Conductor("boss"), asking("q", "boss", "words"), boss=[text(("numbers", "x", ()))])
+
+    assert [s.params["temperature"] for s in steps if isinstance(s, Ask) and s.role == "worker"] == [0.0]
+    assert last.params == {"temperature": 0.0}
+    assert warm.params == {}
+    assert general.params == {}
+
+
 # --- what goes wrong ---
 
 
