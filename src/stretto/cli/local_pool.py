@@ -1,6 +1,6 @@
 """The sparring models alone, for trainings: no ledger, no gateway, as many calls as the training likes."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from stretto.learning.replies import Replies
     from stretto.pool.worker import WorkerPool
 
-__all__ = ["replies", "sparring_pool"]
+__all__ = ["replies", "sparring_pool", "states"]
 
 
 @asynccontextmanager
@@ -46,3 +46,14 @@ def replies(path: Path, data: Path, tick: Callable[[str], None] = lambda worker:
     hashes, prices = {e.id: e.sha256 for e in known}, {e.id: e.card.price for e in known}
     with asking(lambda: sparring_pool(data)) as ask:
         yield Replies(path, hashes, ask, prices=prices, tick=tick)
+
+
+@contextmanager
+def states(
+    path: Path, pooling: str, data: Path
+) -> Iterator[Callable[[Sequence[str]], list[tuple[float, ...]]]]:
+    """What gives the hidden states of raw texts that llama.cpp has with this GGUF file."""
+    from stretto.learning.replies import asking
+
+    with asking(lambda: sparring_pool(data, {"backbone": path}), pooling=pooling) as ask:
+        yield lambda texts: [said.state for said in ask([("backbone", text) for text in texts])]

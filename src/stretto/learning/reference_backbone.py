@@ -203,6 +203,9 @@ class TorchStates:
         own = {name: self._rescaled(name, delta) for name, delta in scales.items() if name in self._weights}
         return np.stack([self._state(text, own) for text in texts])
 
+    def keep(self) -> None:
+        """States of general models are not kept on disk."""
+
     def _state(self, text: str, weights: Mapping[str, Any]) -> Array:
         import torch
 
@@ -256,6 +259,9 @@ class AskedStates:
             found = self._ask(fresh)
             self._rows |= {text: np.array(row, np.float32) for text, row in zip(fresh, found, strict=True)}
         return np.stack([self._rows[text] for text in texts])
+
+    def keep(self) -> None:
+        """States of general models are not kept on disk."""
 
     def scaled(self, texts: Sequence[str], scales: Mapping[str, Array]) -> Array:
         """Raises `ConfigError`: a file's matrices cannot be changed between two texts."""
