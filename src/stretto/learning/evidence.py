@@ -12,6 +12,7 @@ import numpy as np
 from stretto.artifacts import Artifact, packed
 from stretto.evaluation.tables import Item, Table
 from stretto.learning.assurance import assured
+from stretto.learning.drift import fit_agreement
 from stretto.learning.features import data_of as text_data
 from stretto.learning.features import fit_features
 from stretto.learning.lattice import Lattice, Solved, Walk, solve, walk
@@ -50,8 +51,8 @@ PRICES = (
 )
 """Usual prices: how much accuracy one call of the best single worker is worth. The dial goes along them, in steps of .05."""
 
-PENALTIES = (0.003, 0.01, 0.03, 0.3)
-"""Strengths of the worker-success regression that are tried, cross-fitted (`success.Logistic.c`)."""
+PENALTIES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+"""Weaker and weaker penalties of the worker-success regression (`success.Logistic.c`), until two in a row foretell worse."""
 
 WITHIN = (0.12, 0.2, 0.35)
 """How far behind the best worker another one may be to stand in a shortlist: each is tried."""
@@ -253,7 +254,7 @@ class Learned:
     """Everything that was learned, and the lattices to measure it on: `train` cross-fitted, `dev` unseen (if there is any).
 
     `usual` holds mean and deviation of each worker's log reply length. `rich`: which regressors the values have. `crossed`: what
-    the policy brings on train at each of `PRICES`, cross-fitted. `told`: what was chosen between, with the figures that decided.
+    the policy brings on train at each of `prices`, cross-fitted. `told`: what was chosen between, with the figures that decided.
     """
 
     workers: tuple[str, ...]
@@ -272,6 +273,8 @@ class Learned:
     crossed: Walk
     told: Mapping[str, Any]
     assurance: Assurance | None = None
+    agreement: Any = None
+    prices: Sequence[float] = PRICES
 
 
 def nats(chance: Any, right: Any) -> float:
@@ -332,11 +335,17 @@ def _success(x: Any, train: Matrix, fold: Any, text: bool, told: dict[str, Any])
     """The cross-fitted chances of all workers, and the estimator of the penalty that foretells best."""
     if not text:
         return cross_fitted(Means, x, train.scores, fold), Means().fit(x, train.scores)
-    tried = {c: cross_fitted(lambda c=c: Logistic(c), x, train.scores, fold) for c in PENALTIES}
-    losses = {c: nats(chance, train.scores) for c, chance in tried.items()}
-    best = min(PENALTIES, key=lambda c: losses[c])
+    losses: dict[float, float] = {}
+    best, chance, worse = PENALTIES[0], None, 0
+    for c in PENALTIES:
+        found = cross_fitted(lambda c=c: Logistic(c), x, train.scores, fold)
+        losses[c] = nats(found, train.scores)
+        if losses[c] <= losses[best]:
+            best, chance, worse = c, found, 0
+        elif (worse := worse + 1) == 2:
+            break
     told["success nats"] = {str(c): round(loss, 4) for c, loss in losses.items()}
-    return tried[best], Logistic(best).fit(x, train.scores)
+    return chance, Logistic(best).fit(x, train.scores)
 
 
 def _posteriors(
@@ -375,9 +384,10 @@ def learn(
     dimensions: int = 128,
     exclusive: bool | None = None,
     names: Sequence[str] = (),
+    prices: Sequence[float] = PRICES,
     say: Callable[[str], None] = lambda text: None,
 ) -> Learned:
-    """The whole offline programme but for the price. `names` fixes the shortlist.
+    """The whole offline programme. `names` fixes the shortlist; the dial will go along `prices`, from the lowest to the highest.
 
     `router` of the result: the chances of all workers, on train (cross-fitted) and dev.
     """
@@ -420,7 +430,7 @@ def learn(
             later = assurance.after(logits_dev, few_dev.confidence)
         lattice_dev = Lattice.of([posterior], none, *said, later)
     say("lattice")
-    some, per = ([u / unit if unit else 0.0 for u in us] for us in (PRICES[2::3], PRICES))
+    some, per = ([u / unit if unit else 0.0 for u in us] for us in (prices[2::3], prices))
     worths = {rich: float(cross_walk(lattice, some, rich=rich).worth(some).mean()) for rich in (False, True)}
     told["value"] = {("rich" if rich else "plain"): round(100 * w, 3) for rich, w in worths.items()}
     rich = worths[True] > worths[False]
@@ -443,6 +453,8 @@ def learn(
         crossed,
         told,
         assurance,
+        fit_agreement(posterior, few.classes, logits, long),
+        prices,
     )
 
 
@@ -489,15 +501,15 @@ def artefact(
     last_line: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> Artifact:
-    """What `policies.sequential` reads, solved for every price of `PRICES`. `provenance` says from what it was learned."""
-    solved = values(learned)
+    """What `policies.sequential` reads, solved for every one of its prices. `provenance` says from what it was learned."""
+    solved = values(learned, learned.prices)
     say("prices")
     rounds = solve_rounds(learned.train, solved.prices, rich=learned.rich)
     say("two rounds")
     calls = learned.crossed.calls.mean(1)
     subsets = sorted(mask for mask in solved.weights if mask)
     prices = []
-    for place, u in enumerate(PRICES):
+    for place, u in enumerate(learned.prices):
         stacked = np.stack([solved.weights[mask][place] for mask in subsets])
         nothing = np.zeros((1, *stacked.shape[1:]))
         prices.append(
@@ -521,6 +533,8 @@ def artefact(
         "last_line": last_line,
         "prices": prices,
     }
+    if learned.agreement is not None:
+        data["agreement"] = packed(learned.agreement.astype(np.float32))
     if learned.assurance is not None:
         data["assurance"] = learned.assurance.data
     if learned.prompts.text is not None:
@@ -534,7 +548,7 @@ def summary(learned: Learned, data: Matrix) -> list[tuple[str, float, float, flo
     """Best single worker, then each price: name, mean score, mean USD, mean calls of the train items, cross-fitted."""
     scores = data.at(np.array([i.split == "train" for i in data.items])).scores[:, learned.best]
     rows = [(f"best single {learned.pool[learned.best]}", float(scores.mean()), learned.unit, 1.0)]
-    for u, went in zip(PRICES, learned.crossed, strict=True):
+    for u, went in zip(learned.prices, learned.crossed, strict=True):
         rows.append(
             (f"price {u}", float(went.score.mean()), float(went.cost.mean()), float(went.calls.mean()))
         )

@@ -3,8 +3,8 @@
 Each reply after the first is held against those before it: does it say what somebody has said? How likely that should be is
 known from training (`expected`); how much rarer it would be if a share of the replies had become wrong is arithmetic. The sum of
 the log-ratios, kept from falling below 0 (Page 1954), is the evidence against a worker; an alarm is evidence of 1,000 to 1. Where
-only one reply was there before, a disagreement speaks against both; only the one against whom most speaks is accused, and after
-an alarm what spoke against the others by its company is forgotten.
+only one reply was there before, a disagreement speaks against both, until a third sides with one of them; only the one against
+whom most speaks is accused, and after an alarm what spoke against the others by its company is forgotten.
 """
 
 import math

@@ -10,12 +10,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final
 
 from stretto.artifacts import Artifact, unpacked
+from stretto.policies.agreement import expected
 from stretto.policies.answers import classes, said
+from stretto.policies.assurance import Assurance
 from stretto.policies.beliefs import Beliefs, Posterior, view, views
 from stretto.policies.exploring import Lot, draw
 from stretto.policies.features import TextFeatures
 from stretto.policies.outlooks import of_ask
-from stretto.steps import Ask, Choice, Fork, Note, Option, Outlook, Plan, Quotes, Span, Step, put
+from stretto.policies.signals import confidence
+from stretto.steps import Ask, Choice, Fork, Note, Option, Outlook, Plan, Quotes, Span, Step, Want, put
 from stretto.types import Answer, Failure, Reply, Request
 
 __all__ = ["EVIDENCE_SCHEMA", "Evidence", "Sequential", "task_nearness"]
@@ -75,8 +78,10 @@ class Evidence:
 
     `workers` (the shortlist), `text` (features; absent: the prompt does not count), `centres` (of known tasks; may be
     absent), `success` (weights, a column a worker), `posterior`, `usual` (mean and deviation of log reply tokens, a column a
-    worker), `rich`, `last_line`, and from the lowest price to the highest `prices` [{`u`, `calls`, `start` (regressors,
-    1 + workers), `values` (subset, regressors, 1 + workers), `rounds` {`first` (a subset), `added` (subsets), `weights`}}].
+    worker), `agreement` (weights of `policies.agreement`, a row a worker; may be absent), `assurance` (what it means how sure
+    a worker was; absent: it does not count), `rich`, `last_line`, and from the lowest price to the highest `prices` [{`u`,
+    `calls`, `start` (regressors, 1 + workers), `values` (subset, regressors, 1 + workers), `rounds` {`first` (a subset), `added`
+    (subsets), `weights`}}].
     """
 
     def __init__(self, artifact: Artifact) -> None:
@@ -99,8 +104,10 @@ class Evidence:
         self._start = [unpacked(p["start"]) for p in data["prices"]]
         self._values = [unpacked(p["values"]) for p in data["prices"]]
         self._usual = unpacked(data["usual"])
+        self.assurance = Assurance.of(data["assurance"]) if data.get("assurance") else None
         self._rounds = [p["rounds"] for p in data["prices"]]
         self._added = [unpacked(p["rounds"]["weights"]) for p in data["prices"]]
+        self._agreement = unpacked(data["agreement"]) if data.get("agreement") else None
 
     def __repr__(self) -> str:
         return self.name
@@ -133,20 +140,48 @@ class Evidence:
         x = view(believed.first, believed.second, logits, rich=self.rich)
         return dict(zip(self._rounds[price]["added"], (x @ self._added[price].T)[0].tolist(), strict=True))
 
+    def compared(
+        self, worker: int, before: Beliefs, heard: Mapping[int, "_Heard"], logits: Any
+    ) -> list[Option]:
+        """A reply held against those before it, for the drift monitor; and two that differed, held against this third one."""
+        values = {k: said(one.answer.message, last_line=self.last_line) for k, one in heard.items()}
+        mine = values.pop(worker)
+        if self._agreement is None or mine is None or None in values.values():
+            return []
+        first, second = before.first.tolist()[0], before.second.tolist()[0]
+        chance = expected(self._agreement[worker], first, second, float(logits[0, worker]))
+        beside = self.workers[next(iter(values))] if len(values) == 1 else "several"
+        told = [(f"{self.workers[worker]} with {beside}", mine in values.values(), chance)]
+        if len(values) == 2 and len(set(values.values())) == 2 and second > 0:
+            top = int(before.speaker[0])
+            for k, value in values.items():
+                share = (first if k == top else second) / (first + second)
+                told.append((f"{self.workers[k]} with several", mine == value, chance * share))
+        return [
+            Option(name, {"agrees": float(same and mine != ""), "expected": round(e, 4)}, "heard")
+            for name, same, e in told
+        ]
+
     def believed(self, heard: Mapping[int, "_Heard"], logits: Any) -> Beliefs:
         """What the replies of some workers amount to."""
         import numpy as np
 
         count = len(self.workers)
         values, asked, lengths = [""] * count, np.zeros((1, count), dtype=bool), np.zeros((1, count))
+        sure = np.full((1, count), np.nan)
         for k, one in heard.items():
             value = said(one.answer.message, last_line=self.last_line)
             values[k] = f"only {self.workers[k]}" if value is None else value
             asked[0, k] = True
+            told = confidence(one.answer.logprobs)
+            sure[0, k] = np.nan if told is None else told
             if one.tokens:
                 mean, deviation = self._usual[:, k]
                 lengths[0, k] = min(4.0, max(-4.0, (math.log1p(one.tokens) - mean) / deviation))
-        return Beliefs.after(self.posterior, np.array([classes(values)]), logits, asked, lengths)
+        odds = logits
+        if self.assurance is not None:
+            odds = np.where(asked, self.assurance.after(logits, sure), logits)
+        return Beliefs.after(self.posterior, np.array([classes(values)]), odds, asked, lengths)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,14 +194,19 @@ class _Heard:
 
 @dataclass(slots=True)
 class _Asking:
-    """One request on its way: who may be asked yet, who has answered, what that amounts to, and the last failure."""
+    """One request on its way: who may be asked yet, who has answered, what that amounts to, and the last failure.
+
+    `tell` are those who are asked how sure they are.
+    """
 
     price: int
     logits: Any
     open: list[int]
+    tell: frozenset[int] = frozenset()
     heard: dict[int, _Heard] = field(default_factory=dict)
     believed: Beliefs | None = None
     failed: Answer | None = None
+    compared: list[Option] = field(default_factory=list)
 
     @property
     def mask(self) -> int:
@@ -200,7 +240,7 @@ class Sequential:
     never explores, and goes on one at a time where the first batch is not to be had whole.
     """
 
-    CODE: ClassVar[str] = "3"
+    CODE: ClassVar[str] = "4"
     evidence: Evidence
     price: float | None = None
     explore: float = 0.0
@@ -214,7 +254,9 @@ class Sequential:
             return Answer(
                 error=Failure("denied", f"none of {', '.join(known.workers)} may be used for this request")
             )
-        now = _Asking(self._price(request), known.logits(request.prompt), usable)
+        cards = {k: request.card(known.workers[k]) for k in usable} if known.assurance is not None else {}
+        tell = frozenset(k for k, card in cards.items() if card is not None and "logprobs" in card.abilities)
+        now = _Asking(self._price(request), known.logits(request.prompt), usable, tell)
         done = False
         if self.rounds == 2:
             done = yield from self._two_rounds(now)
@@ -227,7 +269,8 @@ class Sequential:
         if now.limited:
             why = f"{why}; a limit ended the asking: {now.limited}"
         worths = known.worths(now.price, now.mask, now.believed, now.logits)
-        yield Note(self._stopping(speaker, now.open, worths, chance, why))
+        stopping = self._stopping(speaker, now.open, worths, chance, why)
+        yield Note(replace(stopping, options=(*stopping.options, *now.compared)))
         return replace(now.heard[speaker].answer, why=why)
 
     def _one_by_one(self, request: Request, now: _Asking) -> _Part:
@@ -244,9 +287,12 @@ class Sequential:
                 picked = known.workers.index(lot.picked)
             why = "exploring" if lot is not None and lot.explored else self._why(now.believed)
             yield Note(self._choice(picked, now.open, worths, now.believed, now.logits, why, lot))
-            reply = yield from put(Ask(known.workers[picked], speaks=True, reason=why))
+            reply = yield from put(self._ask(picked, why, now))
+            before = now.believed
             now.take(picked, Answer.of(reply), reply.usage.output)
             if reply.error is None:
+                if before is not None:
+                    now.compared += known.compared(picked, before, now.heard, now.logits)
                 now.believed = known.believed(now.heard, now.logits)
 
     def _two_rounds(self, now: _Asking) -> Generator[Step, Any, bool]:
@@ -282,12 +328,16 @@ class Sequential:
 
     def _together(self, batch: Sequence[int], why: str, now: _Asking) -> _Part:
         """Ask some workers side by side and weigh what comes."""
-        plans = tuple(_one(Ask(self.evidence.workers[k], speaks=True, reason=why)) for k in batch)
+        plans = tuple(_one(self._ask(k, why, now)) for k in batch)
         answers: tuple[Answer, ...] = yield Fork(plans)
         for k, answer in zip(batch, answers, strict=True):
             now.take(k, replace(answer, more={}), int(answer.more.get("tokens", 0)))
         if now.heard:
             now.believed = self.evidence.believed(now.heard, now.logits)
+
+    def _ask(self, worker: int, why: str, now: _Asking) -> Ask:
+        want: Want = "logprobs" if worker in now.tell else "text"
+        return Ask(self.evidence.workers[worker], want=want, speaks=True, reason=why)
 
     def _price(self, request: Request) -> int:
         prices = self.evidence.prices

@@ -84,7 +84,10 @@ def test_every_decision_is_recorded_with_its_worths() -> None:
     asks = [s for s in steps if isinstance(s, Ask)]
     assert len(notes) == len(asks) + 1
     assert all(n.by == f"evidence {ARTEFACT.hash}" for n in notes)
-    assert all("worth" in o.estimates for n in notes for o in n.options)
+    assert all("worth" in o.estimates for n in notes for o in n.options if o.rejected != "heard")
+    heard = [o for n in notes for o in n.options if o.rejected == "heard"]
+    assert heard
+    assert all(o.estimates["agrees"] in (0.0, 1.0) and 0 < o.estimates["expected"] < 1 for o in heard)
     assert notes[-1].picked.startswith("stop")
     assert last.text == "A"
     assert "sure after" in last.why

@@ -1,0 +1,42 @@
+"""What is to be expected of a healthy worker's reply is learned so that it holds on items that were not learned from."""
+
+import pytest
+
+np = pytest.importorskip("numpy")
+
+from stretto.learning import evidence, success  # noqa: E402
+from stretto.learning.drift import fit_agreement  # noqa: E402
+from stretto.learning.posterior import fit_posterior  # noqa: E402
+from stretto.policies.agreement import expected, signs  # noqa: E402
+from stretto.policies.beliefs import Beliefs  # noqa: E402
+
+
+def world(n: int, seed: int):
+    """Four workers of known skill choosing among five answers: classes, log-odds, scores."""
+    rng = np.random.default_rng(seed)
+    p = rng.uniform(0.35, 0.9, (n, 4))
+    right = rng.random((n, 4)) < p
+    raw = np.where(right, 0, rng.integers(1, 5, (n, 4)))
+    return evidence._renumbered(raw), success.log_odds(p), right.astype(float)
+
+
+def test_expected_agreement_is_calibrated() -> None:
+    """For each worker as the third to reply: in bins of what was expected it joins somebody about as often, on fresh items."""
+    classes, logits, scores = world(3000, 1)
+    posterior = fit_posterior(classes, logits, scores, identity=False, trees=False)
+    weights = fit_agreement(posterior, classes, logits, None)
+    assert weights.shape == (4, signs(0.5, 0.0, 0.0).shape[-1])
+    classes, logits, _ = world(4000, 2)
+    for k in range(4):
+        asked = np.zeros(classes.shape, dtype=bool)
+        asked[:, [j for j in range(4) if j != k][:2]] = True
+        found = Beliefs.after(posterior, classes, logits, asked)
+        agrees = ((classes == classes[:, [k]]) & asked).any(1)
+        chance = 1 / (1 + np.exp(-signs(found.first, found.second, logits[:, k]) @ weights[k]))
+        assert chance[:5] == pytest.approx(
+            [expected(weights[k], found.first[i], found.second[i], logits[i, k]) for i in range(5)]
+        )
+        for low in np.arange(0.1, 0.9, 0.2):
+            at = (chance >= low) & (chance < low + 0.2)
+            if at.sum() > 200:
+                assert chance[at].mean() == pytest.approx(agrees[at].mean(), abs=0.06)
