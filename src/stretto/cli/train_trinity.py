@@ -19,6 +19,8 @@ ROLES = "worker,thinker,verifier"
     epilog="\b\nExamples:\n  stretto train trinity --pool sparring --seed 1 --out trained\n"
     "  stretto train trinity --pool sparring --seed 1 --out trained --resume\n"
     "  stretto train trinity --pool sparring --method stage-1 --out quick\n"
+    "  stretto train trinity --pool sparring --without words-south --out less\n"
+    "  stretto train trinity --pool sparring --add words-south --artefact less --out added\n"
     "  stretto eval --sparring --set mix --policy trinity --artefact trained\n"
 )
 @click.option("--pool", type=click.Choice(["sparring"]), required=True, help="Whom to coordinate.")
@@ -71,6 +73,15 @@ ROLES = "worker,thinker,verifier"
     "--verifier", type=click.Choice(["agreement", "verdict"]), default="agreement", show_default=True
 )
 @click.option("--without", multiple=True, metavar="WORKER", help="Train without this worker.")
+@click.option(
+    "--add",
+    "newcomer",
+    metavar="WORKER",
+    help="Train nothing: put this worker into the coordinator in --artefact, by its answers to a probe set.",
+)
+@click.option(
+    "--artefact", type=click.Path(path_type=Path, exists=True, file_okay=False), help="The folder for --add."
+)
 @click.option("--generations", type=click.IntRange(0), default=150, show_default=True)
 @click.option(
     "--replications", type=click.IntRange(2), default=192, show_default=True, help="Episodes a candidate."
@@ -78,7 +89,15 @@ ROLES = "worker,thinker,verifier"
 @click.option("--problems", type=click.IntRange(8), default=600, show_default=True, help="Of each kind.")
 @click.option("--held", type=click.IntRange(4), default=150, show_default=True, help="Of each kind.")
 def trinity(
-    pool: str, seed: int, out: Path, resume: bool, kept: Path | None, data: Path | None, **chosen: Any
+    pool: str,
+    seed: int,
+    out: Path,
+    resume: bool,
+    kept: Path | None,
+    data: Path | None,
+    newcomer: str | None,
+    artefact: Path | None,
+    **chosen: Any,
 ) -> None:
     """Train TRINITY's coordinator: who plays next, and in which role.
 
@@ -86,6 +105,7 @@ def trinity(
     layer, on whole runs. Replies are asked once and kept; from then on a training takes minutes on one core.
     """
     try:
+        from stretto.learning.newcomers import add
         from stretto.learning.trinity_training import Recipe, train
     except ModuleNotFoundError as error:
         raise ConfigError(
@@ -96,7 +116,16 @@ def trinity(
     from stretto.cli.local_pool import replies, states
     from stretto.sparring import entries
 
+    if (newcomer is None) != (artefact is None):
+        raise click.UsageError("--add WORKER and --artefact DIR go together.")
     settings = settings_of(None, data)
+    where = kept or settings.data / "replies" / "sparring.jsonl"
+    if newcomer and artefact:
+        with replies(where, settings.data) as book:
+            made_anew = add(artefact, newcomer, entries(), book, out)
+        click.echo(f"{newcomer} put in by its answers to {made_anew.provenance['probes']} situations")
+        click.echo(str(out / "trinity.json"))
+        return
     roles = tuple(role.strip() for role in chosen.pop("roles").split(","))
     known = {entry.id for entry in entries()}
     if unknown := [name for name in chosen["without"] if name not in known]:
@@ -113,7 +142,6 @@ def trinity(
             told = f"simple {row['simple']:.3f}, composite {row['composite']:.3f}"
             bar.update(task, completed=row["generation"], description=told)
 
-        where = kept or settings.data / "replies" / "sparring.jsonl"
         with ExitStack() as opened:
             book = opened.enter_context(replies(where, settings.data))
             file, read = Path(recipe.backbone), None

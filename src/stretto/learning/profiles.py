@@ -5,17 +5,17 @@ each. Where workers of the same success have which logits is known of those that
 that go with its own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 
+from stretto.artifacts import packed
 from stretto.learning.episodes import Graph
-from stretto.learning.trinity import Judge
 from stretto.learning.trinity_tree import Followed, on_track
 from stretto.policies.episode import WORKER
 
-__all__ = ["CLUSTERS", "clustered", "profile_of", "row_for", "successes"]
+__all__ = ["CLUSTERS", "by_cluster", "clustered", "near", "probes", "profile_of", "row_for", "successes"]
 
 CLUSTERS: Final = 24
 """Clusters of the probe set."""
@@ -65,13 +65,15 @@ def successes(graph: Graph, nodes: Sequence[int], workers: Sequence[int]) -> Arr
     return np.array(good, dtype=float).reshape(len(nodes), count)
 
 
-def profile_of(graph: Graph, followed: Followed, judge: Judge, workers: Sequence[str]) -> dict[str, Any]:
-    """The clusters of the training's own situations, and each worker's success there: `centres` (packed), `success` by
-    worker."""
-    from stretto.artifacts import packed
+def profile_of(
+    graph: Graph, followed: Followed, seen: Callable[[Sequence[str]], Array], workers: Sequence[str]
+) -> dict[str, Any]:
+    """The clusters of the training's own situations, and each worker's success there: `centres` (packed), `success` by worker.
 
+    `seen` gives the features of texts.
+    """
     nodes = probes(graph, followed)
-    features = judge.features(graph.text[np.array(nodes)])
+    features = seen([graph.texts[t] for t in graph.text[nodes].tolist()])
     centres = clustered(features)
     of = near(features, centres)
     right = successes(graph, nodes, range(len(workers)))

@@ -250,6 +250,12 @@ class Judge:
             [float((p.rewards - TURN_COST * p.turns).mean()) for p in self.play(candidates, draws)]
         )
 
+    def seen_by(self, candidate: Candidate, texts: Sequence[str]) -> Array:
+        """The features that a candidate reads of texts."""
+        if not candidate.matrices:
+            return self.whitening.features(self.states.rows(texts))
+        return self.whitening.features(self.states.scaled(texts, candidate.matrices))
+
     def features(self, texts: Array) -> Array:
         """What the unscaled backbone's states of texts (places in the graph) come to."""
         if len(self._features) < len(self.graph.texts):

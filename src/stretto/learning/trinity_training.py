@@ -33,12 +33,12 @@ from stretto.policies.forms import GIVEN
 from stretto.sparring import PoolEntry, grade
 from stretto.sparring.problems import FAMILIES, Problem, Split, composites, problems
 
-__all__ = ["OBSERVATION", "Method", "Recipe", "Training", "train"]
+__all__ = ["OBSERVATION", "PROBLEMS", "Method", "Recipe", "Training", "able", "alarm", "mixed", "train"]
 
 Array = Any
 Method = Literal["evolution", "stage-1", "random-search", "reinforce"]
 
-_PROBLEMS: Final = 61
+PROBLEMS: Final = 61
 """The seed of the problems that every training is fitted on, whatever its own; the next one is that of those it is chosen on."""
 
 _COLLAPSED: Final = 0.3
@@ -77,8 +77,9 @@ class Recipe:
 
     @property
     def digest(self) -> str:
-        """Tells recipes apart."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+        """Tells recipes apart; a longer training is the same one gone on with."""
+        own = {name: value for name, value in asdict(self).items() if name != "generations"}
+        return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:12]
 
 
 @dataclass
@@ -135,8 +136,8 @@ def train(
         book=book,
         able=able(playing),
     )
-    fitted = graph(mixed("train", recipe.problems, _PROBLEMS))
-    chosen = graph(mixed("calibration", recipe.held, _PROBLEMS + 1))
+    fitted = graph(mixed("train", recipe.problems, PROBLEMS))
+    chosen = graph(mixed("calibration", recipe.held, PROBLEMS + 1))
     states = source.states
     say("the tree of replies")
     followed = explore(
@@ -155,7 +156,7 @@ def train(
         head = np.zeros_like(head)
     judge, held = Judge(fitted, states, whitening), Judge(chosen, states, whitening)
     space = source.space(len(head), whitening.width, recipe.head, scales=recipe.scales)
-    singles = single(playing, mixed("calibration", recipe.held, _PROBLEMS + 1), book)
+    singles = single(playing, mixed("calibration", recipe.held, PROBLEMS + 1), book)
     best_single = max(singles.items(), key=lambda found: found[1])
     say(recipe.method)
     log: list[dict[str, Any]] = [{"recipe": asdict(recipe)}]
@@ -172,7 +173,7 @@ def train(
     gguf = out / "coordinator.gguf"
     source.bake(space.deltas(state.best), gguf)
     data = _data(recipe, source, playing, space, state.best, whitening, played, singles, gguf)
-    data["profiles"] = profile_of(fitted, followed, judge, workers)
+    data["profiles"] = profile_of(fitted, followed, partial(judge.seen_by, final), workers)
     seconds = time.process_time() - began
     provenance = _provenance(recipe, pool, state, played, best_single, seconds)
     made = Artifact(TRINITY_SCHEMA, provenance, data)

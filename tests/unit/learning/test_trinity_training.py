@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,12 @@ from stretto import artifacts
 from stretto.learning.backbone import Backbone, States, spectra
 from stretto.learning.backbone_export import rescaled
 from stretto.learning.episodes import Graph, Played
+from stretto.learning.newcomers import add
 from stretto.learning.replies import Replies
 from stretto.learning.trinity import Evolution, Judge, Space, Whitening, entropy, evolve, population
 from stretto.learning.trinity_training import OBSERVATION, Recipe, able, alarm, mixed, train
 from stretto.learning.trinity_tree import explore, fit, on_track, targets
-from stretto.policies.coordinator import ROLES, TRINITY_SCHEMA, Coordinator
+from stretto.policies.coordinator import ROLES, TRINITY_SCHEMA, Coordinator, head_matrix
 from stretto.policies.episode import THINKER, WORKER, Rules, observed
 from stretto.policies.forms import GIVEN
 from stretto.sparring import entries
@@ -188,8 +190,10 @@ def test_an_alarm_leaves_the_last_good_candidate(tmp_path: Path) -> None:
 
 CHILD = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 from dataclasses import replace
+from stretto.learning.newcomers import add
 from stretto.learning.replies import Replies
 from stretto.learning.trinity_training import mixed, train
 from tests.unit.learning.simulated_pool import Simulated
@@ -247,3 +251,23 @@ def test_a_training_brings_what_a_coordinator_reads(tmp_path: Path) -> None:
     (beside,) = found.data["beside"]
     assert (tmp_path / "out" / beside["file"]).is_file()
     assert [row["generation"] for row in made.curve] == [0, 5, 10]
+
+
+def test_a_newcomer_is_put_in_by_its_answers_and_gets_what_it_can_do(tmp_path: Path) -> None:
+    """Trained without words-south, then probed: all other rows stay, and it ranks above workers that know nothing of words."""
+    problems = [*mixed("train", 150, 61), *mixed("calibration", SMALL.held, 62)]
+    book = Replies(tmp_path / "replies.jsonl", HASHES, Simulated(POOL, problems))
+    less = replace(SMALL, method="stage-1", problems=60, without=("words-south",))
+    before = train(less, POOL, book, tmp_path / "less").artifact
+    after = add(tmp_path / "less", "words-south", POOL, book, tmp_path / "added")
+    assert after.data["workers"] == [*before.data["workers"], "words-south"]
+    old, new = (
+        Coordinator(before),
+        Coordinator(artifacts.read(tmp_path / "added" / "trinity.json", TRINITY_SCHEMA)),
+    )
+    heads = head_matrix(before.data["head"]), head_matrix(after.data["head"])
+    assert np.allclose(heads[0][:8], heads[1][:8])
+    assert np.allclose(heads[0][8:], heads[1][9:])
+    profile = after.data["profiles"]["success"]
+    assert max(profile["words-south"]) > 0.8
+    assert old.width == new.width
