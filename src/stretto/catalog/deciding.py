@@ -4,7 +4,7 @@ from stretto.catalog.scope import Scope
 from stretto.catalog.usual import RUNGS, beside, usual, wordings
 from stretto.config import PolicySettings, RuleSettings
 from stretto.errors import ConfigError
-from stretto.policies.auto import Auto, Way
+from stretto.policies.auto import Auto, Planned, Way
 from stretto.policies.route import TABLE_SCHEMA, Route, Rule, Table, When
 from stretto.policies.unlearned import Unlearned
 from stretto.steps import Policy
@@ -46,12 +46,18 @@ def sequential(scope: Scope, own: PolicySettings) -> Policy:
 
 
 def stretto(scope: Scope) -> Policy:
-    """The rules; then evidence, where it fits: the configuration's first `sequential`, else what was learned about this
-    pool; else a route table, which knows what to do with strange prompts, too; else the prior.
+    """The rules; then a learned workflow for what nobody alone is good at; then evidence, where it fits: the configuration's
+    first `sequential`, else what was learned about this pool; else a route table, which knows what to do with strange prompts,
+    too; else the prior.
     """
     from stretto.policies.sequential import Evidence, Sequential
 
     ways: list[Way] = []
+    if scope.learned.conductor is not None and scope.learned.table is not None:
+        workflow = scope.policy("conductor", "")
+        known = Table(scope.learned.table)
+        about = f"nobody alone is known to be right, by the {known.name}"
+        ways.append(Planned("conductor", workflow, about, True, table=known))
     name = next((n for n, own in scope.settings.policies.items() if own.type == "sequential"), "")
     found: Policy | None = scope.policy(name, "") if name else None
     if found is None and scope.learned.evidence is not None:

@@ -1,19 +1,23 @@
 """Auto, what `stretto` stands for: the owner's rules, then learned evidence where it fits the request, else a prior and checks.
 
-The ladder is answer, verify, escalate. Each step of it is a recorded choice: which way is taken, whom it asks first, and after
-every answer whether that was enough.
+The ladder is answer, verify, escalate; and plan, where nobody alone is known to be right. Each step of it is a recorded
+choice: which way is taken, whom it asks first, and after every answer whether that was enough.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Final, Protocol
 
-from stretto.policies.route import Rule
+from stretto.policies.route import Rule, Table
 from stretto.policies.situation import Situation, situation
 from stretto.policies.solo import Solo
 from stretto.steps import Choice, Note, Option, Outlook, Plan, Policy, Quotes
 from stretto.types import Request
 
-__all__ = ["Auto", "Knows", "Way"]
+__all__ = ["Auto", "Knows", "Planned", "Way"]
+
+
+_PLAN_CALLS: Final = 3
+"""A plan, and two steps."""
 
 
 class Knows(Protocol):
@@ -51,6 +55,31 @@ class Way:
         if self.workers and not any(request.card(name) is not None for name in self.workers):
             return f"none of {', '.join(self.workers)} may be used for this request"
         return self.knows.strange(request.prompt) if self.knows is not None else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned(Way):
+    """A workflow of several workers, for what nobody alone is known to be good at: where by the `table` the best eligible worker
+    is right less often than half the dial. So at dial 0 nothing is planned, at 1 what is more often wrong than right.
+    """
+
+    table: Table | None = None
+
+    def unfit(self, request: Request, seen: Situation) -> str:
+        """Why one worker does, or why a workflow will not."""
+        if why := Way.unfit(self, request, seen):
+            return why
+        if (most := request.limits.calls) is not None and most < _PLAN_CALLS:
+            return f"a workflow takes {_PLAN_CALLS} calls at least, {most} allowed"
+        assert self.table is not None
+        guess = self.table.guess(request.prompt)
+        if guess.strange:
+            return f"it is like no task that the {self.table.name} knows"
+        able = {w: p for w, p in self.table.estimates(guess.task).items() if request.card(w) is not None}
+        worker = max(able, key=lambda w: able[w], default="")
+        if worker and able[worker] >= request.dial / 2:
+            return f"{worker} alone is right {able[worker]:.0%} of the time at {guess.task}"
+        return ""
 
 
 @dataclass(frozen=True, slots=True)

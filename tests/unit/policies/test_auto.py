@@ -6,15 +6,16 @@ from typing import Any
 
 import pytest
 
-from stretto.policies.auto import Auto, Way
+from stretto.artifacts import Artifact
+from stretto.policies.auto import Auto, Planned, Way
 from stretto.policies.priors import priors
-from stretto.policies.route import Rule, When
+from stretto.policies.route import Rule, Table, When
 from stretto.policies.situation import situation
 from stretto.policies.solo import Solo
 from stretto.policies.unlearned import Unlearned
 from stretto.steps import Ask, Choice, Note, Quote, Step
 from stretto.testing import by_hand, said
-from stretto.types import PICO, Answer, Card, Failure, Message, Part, Price, Reply, Request
+from stretto.types import PICO, Answer, Card, Failure, Limits, Message, Part, Price, Reply, Request
 
 TEXT = frozenset({"text", "tools", "json"})
 SURE = TEXT | {"logprobs"}
@@ -261,6 +262,42 @@ def test_images_are_nothing_that_text_evidence_knows() -> None:
     request = Request(messages=(Message("user", parts),), pool=MUTE)
     _, choices, _ = played(AUTO, request, {"middle": "3", "small": "3"})
     assert "images" in choices[0].reason
+
+
+TABLE = Table(
+    Artifact(
+        "stretto.route-table/1",
+        data={
+            "tasks": {
+                "sums": {"prior": 0.5, "workers": {"small": [96, 98]}},
+                "chains": {"prior": 0.5, "workers": {"small": [9, 98], "big": [29, 98]}},
+            },
+            "words": {"add": {"sums": -1.0, "chains": -3.0}, "then": {"sums": -5.0, "chains": -1.0}},
+            "unseen": {"sums": -6.0, "chains": -6.0},
+        },
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "fields", "why"),
+    [
+        ("then add", {"dial": 0.7}, ""),
+        ("then add", {"dial": 0.5}, "big alone is right 30% of the time at chains"),
+        ("then add", {"dial": 0.5, "pool": MUTE[:1]}, ""),
+        ("add", {"dial": 1.0}, "small alone is right 97% of the time at sums"),
+        ("sing", {"dial": 1.0}, "like no task"),
+        ("then add", {"dial": 1.0, "limits": Limits(calls=2)}, "takes 3 calls"),
+        ("then add", {"dial": 1.0, "tools": ({"type": "function"},)}, "without tools"),
+    ],
+)
+def test_a_workflow_is_for_what_nobody_alone_is_good_at(prompt: str, fields: Any, why: str) -> None:
+    """Where the best eligible worker is right less often than half the dial, if limits allow; else the reason is told."""
+    way = Planned("conductor", Solo("big"), "by the table", True, table=TABLE)
+    request = asked(prompt, **fields)
+    told = way.unfit(request, situation(request))
+    assert why in told
+    assert bool(why) == bool(told)
 
 
 def test_the_outlook_is_that_of_the_way() -> None:
