@@ -25,15 +25,19 @@ from stretto.types import derive_seed
 __all__ = [
     "SIGMA",
     "Candidate",
+    "Draws",
     "Evolution",
     "Head",
     "Judge",
     "Space",
     "Whitening",
     "drawn",
+    "entropy",
     "evolve",
+    "keep",
     "look",
     "population",
+    "restore",
 ]
 
 SIGMA: Final = 0.03

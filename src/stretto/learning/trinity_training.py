@@ -33,7 +33,18 @@ from stretto.policies.forms import GIVEN
 from stretto.sparring import PoolEntry, grade
 from stretto.sparring.problems import FAMILIES, Problem, Split, composites, problems
 
-__all__ = ["OBSERVATION", "PROBLEMS", "Method", "Recipe", "Training", "able", "alarm", "mixed", "train"]
+__all__ = [
+    "OBSERVATION",
+    "PROBLEMS",
+    "Method",
+    "Recipe",
+    "Training",
+    "able",
+    "alarm",
+    "mixed",
+    "single",
+    "train",
+]
 
 Array = Any
 Method = Literal["evolution", "stage-1", "random-search", "reinforce"]
