@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 
 from stretto import __version__, sparring
 from stretto.catalog import Catalog, equipped
+from stretto.catalog.masks import Masks
 from stretto.config import Settings, WorkerSettings, loopback
 from stretto.engine.run import Engine
 from stretto.errors import ConfigError
@@ -47,6 +48,7 @@ class World:
     engine: Engine
     catalog: Catalog
     reader: Reader
+    masks: Masks
 
     def gateway(self) -> Gateway:
         """The ASGI application. Raises `ConfigError` like `check_access`."""
@@ -64,7 +66,9 @@ class World:
 
     def _health(self) -> Mapping[str, Any]:
         ledger = "unavailable" if self.store.trouble else "ok"
-        return {"workers": len(self.pool.cards()), "process": self.store.process, "ledger": ledger}
+        told = {"workers": len(self.pool.cards()), "process": self.store.process, "ledger": ledger}
+        left_out = [worker for worker, _ in self.masks.current()]
+        return told | {"left_out": left_out} if left_out else told
 
 
 def _config_version(settings: Settings) -> str:
@@ -150,7 +154,8 @@ async def open_world(
         stack.push_async_callback(local.close)
         workers, known = equipped(settings, found.workers, artefacts)
         pool = WorkerPool(workers, transport, local=local)
-        catalog = Catalog(pool.cards(), settings, known)
+        masks = Masks(data)
+        catalog = Catalog(pool.cards(), settings, known, masks.current)
         store = JournalStore(
             data,
             process=process,
@@ -185,6 +190,7 @@ async def open_world(
             ),
             catalog=catalog,
             reader=Reader(store),
+            masks=masks,
         )
 
 

@@ -9,14 +9,16 @@ from click.testing import CliRunner
 
 np = pytest.importorskip("numpy")
 
+from stretto.artifacts import Artifact  # noqa: E402
 from stretto.cli.main import stretto  # noqa: E402
 from stretto.engine.run import Engine  # noqa: E402
 from stretto.evaluation.tables import read as read_table  # noqa: E402
 from stretto.learning import offpolicy  # noqa: E402
 from stretto.learning.own_outcomes import Logged, item_of, read, table_of, write  # noqa: E402
+from stretto.learning.promotion import Promise, Promotions  # noqa: E402
 from stretto.ledger.journal import JournalStore  # noqa: E402
 from stretto.policies.fuse import Fuse  # noqa: E402
-from stretto.policies.route import Route  # noqa: E402
+from stretto.policies.route import TABLE_SCHEMA, Route, Table, Uniform  # noqa: E402
 from stretto.policies.solo import Solo  # noqa: E402
 from stretto.steps import Ask, Policy  # noqa: E402
 from stretto.testing import MemoryStore, ScriptedPool  # noqa: E402
@@ -72,6 +74,19 @@ def test_what_the_strong_worker_would_bring_is_known_from_exploring() -> None:
         np.array([f.weight for f in stays]), np.array([float(run.cost) for run in runs])
     ).value
     assert cost == pytest.approx(10 * cheap, rel=0.1)
+
+
+def test_a_candidate_is_held_against_what_is_served() -> None:
+    """On the same log: always the strong worker against the cheap route: +70 points at ten times the cost; else words."""
+    store = MemoryStore()
+    asyncio.run(served(store, Route(explore=0.3), 500))
+    found = offpolicy.against(Solo("strong"), Route(), logs(store))
+    assert not isinstance(found, str)
+    score, (gap, low, high), (cost, _, _), warning = found
+    assert (score, cost, warning) == (pytest.approx(1.0), pytest.approx(10, rel=0.1), "")
+    assert low < 0.7 < high
+    assert gap == pytest.approx(0.7, abs=0.1)
+    assert "by lot" in str(offpolicy.against(Uniform(), Route(), logs(store)))
 
 
 def test_without_exploring_nothing_is_known_of_the_other_worker() -> None:
@@ -148,3 +163,51 @@ def test_the_command_writes_what_a_data_folder_knows(tmp_path: Path) -> None:
     trained = CliRunner().invoke(stretto, learned)
     assert trained.exit_code == 0, trained.output
     assert "best single strong" in trained.output
+
+
+def learned_table() -> Artifact:
+    """A route table that knows one kind of question, and prefers `strong`."""
+    workers = {"strong": [90, 100], "weak": [30, 100]}
+    tasks = {"ask": {"prior": 1.0, "workers": workers}}
+    words = {word: {"ask": -1.0} for word in ("question", "0", ".")}
+    return Artifact(
+        TABLE_SCHEMA, {"from": "a test"}, {"tasks": tasks, "words": words, "unseen": {"ask": -6.0}}
+    )
+
+
+@pytest.mark.parametrize(("promised", "kept"), [(0.9, True), (0.99, True), (1.0, False)])
+def test_a_promise_that_feedback_refutes_is_taken_back(tmp_path: Path, promised: float, kept: bool) -> None:
+    """`stretto demote --check` holds the feedback since against the promised score; the history says what was done."""
+    promotions = Promotions(tmp_path, clock=lambda: 0.0)
+    gap, cost = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    margin = 0.01 if kept else 0.0
+    promotions.promote(learned_table(), Promise("weak", "a test", 400, promised, gap, cost, margin, "better"))
+    store = JournalStore(tmp_path, content="digest")
+    try:
+        asyncio.run(served(store, Route(table=Table(learned_table())), 12))
+        asyncio.run(disliked(store, promised))
+    finally:
+        store.close()
+    found = CliRunner().invoke(stretto, ["demote", "--check", "--data", str(tmp_path)])
+    assert found.exit_code == 0, found.output
+    assert ("kept" in found.output) is kept, found.output
+    assert (promotions.current("route-table.json") is not None) is kept
+    assert [r.what for r in promotions.history()] == ["promoted"] + ([] if kept else ["demoted"])
+
+
+async def disliked(store: Any, promised: float) -> None:
+    """Where everything was promised to be right, one complaint among thirteen refutes it; else nobody complains."""
+    if promised == 1.0:
+        engine = Engine(ScriptedPool({w: ["no"] for w in PRICES}, prices=PRICES), store)
+        run = await engine.run(Route(table=Table(learned_table())), asked(99), name="route")
+        await engine.score(run.id, 0.0, by="me")
+
+
+def test_demote_says_what_it_needs(tmp_path: Path) -> None:
+    """Without a file and a reason, or a check; and where nothing was promoted."""
+    bare = CliRunner().invoke(stretto, ["demote", "--data", str(tmp_path)])
+    assert (bare.exit_code, "--reason" in bare.output) == (2, True)
+    unknown = CliRunner().invoke(stretto, ["demote", "other.json", "--check", "--data", str(tmp_path)])
+    assert (unknown.exit_code, "is none of" in unknown.output) == (2, True)
+    nothing = CliRunner().invoke(stretto, ["demote", "--check", "--data", str(tmp_path)])
+    assert (nothing.exit_code, "Nothing is served" in nothing.output) == (0, True)

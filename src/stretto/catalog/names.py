@@ -13,6 +13,7 @@ from stretto.config import POLICY_KEYS, PolicySettings, Settings, near
 from stretto.errors import ConfigError, UnknownModel
 from stretto.gateway.wish import ALIASES, Wish
 from stretto.policies.fallback import Fallback
+from stretto.policies.masked import Masked
 from stretto.policies.route import Uniform
 from stretto.policies.solo import Solo
 from stretto.steps import Policy
@@ -46,10 +47,19 @@ _NOTHING: Final = Learned()
 class Catalog:
     """All names of a deployment. Everything is built at once, so that mistakes are known at the start.
 
-    Raises `ConfigError` for a policy or rule that names what does not exist, or itself.
+    Raises `ConfigError` for a policy or rule that names what does not exist, or itself. `masks` tells at any time who is left out
+    for now, and why.
     """
 
-    def __init__(self, cards: Sequence[Card], settings: Settings, learned: Learned = _NOTHING) -> None:
+    def __init__(
+        self,
+        cards: Sequence[Card],
+        settings: Settings,
+        learned: Learned = _NOTHING,
+        masks: Callable[[], tuple[tuple[str, str], ...]] = tuple,
+    ) -> None:
+        self._masks = masks
+        self._masked: dict[str, Masked] = {}
         self._policies: dict[str, Policy] = {}
         self._builder = builder = _Builder(tuple(cards), settings, learned)
         for name in (*(card.id for card in cards), *builder.scope.names):
@@ -60,7 +70,7 @@ class Catalog:
         )
 
     def resolve(self, name: str) -> Policy:
-        """The policy that a name on the wire stands for, the same object every time. Raises `UnknownModel`."""
+        """The policy that a name on the wire stands for, the same object while the same are left out. Raises `UnknownModel`."""
         found = self._policies.get(name)
         if found is None and name == "trinity":
             raise UnknownModel(
@@ -74,7 +84,15 @@ class Catalog:
                 f'There is no model "{name}"{hint} GET /v1/models lists workers and policies, `stretto pool list` the workers.',
                 param="model",
             )
-        return found
+        why = self._masks()
+        return self._without(name, found, why) if why and not isinstance(found, Solo) else found
+
+    def _without(self, name: str, policy: Policy, why: tuple[tuple[str, str], ...]) -> Policy:
+        """A policy that leaves out whom the drift monitor accuses; a worker that is asked by its name still answers."""
+        known = self._masked.get(name)
+        if known is None or known.why != why:
+            known = self._masked[name] = Masked(policy, why)
+        return known
 
     def fusion(self, wish: Wish, name: str) -> Policy | None:
         """The policy of a wish for fusion in a request to `name`; `None` where that is a worker that is called like an alias.

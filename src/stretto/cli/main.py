@@ -28,6 +28,8 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
         "Compare workers and policies, with a verdict; audit the grading.",
     ),
     "promote": ("stretto.cli.promote:promote", "Let what was learned be served, if the figures allow it."),
+    "demote": ("stretto.cli.demote:demote", "Take back what was promoted and does not keep its promise."),
+    "drift": ("stretto.cli.drift:drift", "Which worker has silently got worse; leave it out for a while."),
     "train": ("stretto.cli.train:train", "Learn a policy from recorded outcomes: evidence."),
     "merge": ("stretto.cli.merge:merge", "Merge models of one shape into one, by evolution of their shares."),
     "sparring": (

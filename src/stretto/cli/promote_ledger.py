@@ -1,13 +1,12 @@
 """`stretto promote --ledger`: a candidate judged by what is on record, without asking anybody."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stretto.errors import ConfigError
 
 if TYPE_CHECKING:
     from stretto.artifacts import Artifact
-    from stretto.learning.own_outcomes import Logged
     from stretto.learning.promotion import Promotions, Verdict
     from stretto.steps import Policy
 
@@ -19,6 +18,7 @@ def by_ledger(
 ) -> "tuple[Verdict, str, str]":
     """The gate over off-policy values of the scored runs that the artefact now served has decided."""
     from stretto.cli.outcomes import of_ledger
+    from stretto.learning.offpolicy import against
     from stretto.learning.promotion import FILES, Verdict, judge_values
 
     file = FILES.get(found.schema)
@@ -34,7 +34,7 @@ def by_ledger(
         why = f"{len(scored)} of {len(runs)} runs have a score and kept texts: {least} are needed"
         return Verdict(False, why, len(scored)), now.hash, told
     told = f"{told}, {len(scored)} of them scored"
-    values = _values(_policy(found), _policy(now), scored)
+    values = against(_policy(found), _policy(now), scored)
     if isinstance(values, str):
         return Verdict(False, f"no value is claimed: {values}", len(scored)), now.hash, told
     score, difference, cost, warning = values
@@ -53,27 +53,3 @@ def _policy(artifact: "Artifact") -> "Policy":
     raise ConfigError(
         f"a policy of {artifact.schema} cannot be followed through the record: judge by --evaluation"
     )
-
-
-def _values(candidate: "Policy", current: "Policy", runs: "list[Logged]") -> Any:
-    """Score, difference and relative cost with intervals, and a warning; or why there are none."""
-    import numpy as np
-
-    from stretto.learning import offpolicy
-
-    followed = [[offpolicy.follow(offpolicy.greedy(p), run) for run in runs] for p in (candidate, current)]
-    unknown = [f.why for each in followed for f in each if f.weight is None]
-    if unknown:
-        most = max(set(unknown), key=unknown.count)
-        return f"of {len(unknown)} runs nothing is known ({most}); explore, or judge by --evaluation"
-    estimates, costs = [], []
-    money = np.array([float(run.cost) for run in runs])
-    for each in followed:
-        weights = np.array([f.weight for f in each])
-        estimates.append(offpolicy.snips(weights, np.array([f.score for f in each])))
-        costs.append(offpolicy.snips(weights, money))
-    gap = offpolicy.difference(*estimates)
-    if gap.value is None or gap.low is None or gap.high is None:
-        return gap.warning
-    cost = offpolicy.ratio(*costs)
-    return estimates[0].value, (gap.value, gap.low, gap.high), cost, gap.warning

@@ -7,7 +7,7 @@ where a few runs carry all the weight, no value is claimed.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ __all__ = [
     "Estimate",
     "Followed",
     "Value",
+    "against",
     "difference",
     "direct",
     "doubly_robust",
@@ -222,3 +223,25 @@ def direct(x: Any, workers: Any, rewards: Any, count: int, make: Callable[[], Es
     scores = np.full((len(x), count), np.nan)
     scores[np.arange(len(x)), workers] = rewards
     return cross_fitted(make, x, scores, folds(len(x)))
+
+
+def against(
+    candidate: Policy, current: Policy, runs: Sequence[Logged]
+) -> tuple[float, tuple[float, float, float], tuple[float, float, float], str] | str:
+    """A candidate's score, its difference to the current policy's and its relative cost, with intervals, and a warning.
+
+    On the same scored runs, both without their exploration, self-normalised; or, in words, why no value is claimed.
+    """
+    followed = [[follow(greedy(policy), run) for run in runs] for policy in (candidate, current)]
+    unknown = [each.why for found in followed for each in found if each.weight is None]
+    if unknown:
+        most = max(set(unknown), key=unknown.count)
+        return f"of {len(unknown)} runs nothing is known ({most}); explore, or judge by --evaluation"
+    money = np.array([float(run.cost) for run in runs])
+    weights = [np.array([each.weight for each in found]) for found in followed]
+    scores = [snips(w, np.array([each.score for each in f])) for w, f in zip(weights, followed, strict=True)]
+    gap = difference(scores[0], scores[1])
+    if gap.value is None or gap.low is None or gap.high is None:
+        return gap.warning
+    cost = ratio(snips(weights[0], money), snips(weights[1], money))
+    return scores[0].value, (gap.value, gap.low, gap.high), cost, gap.warning
