@@ -16,7 +16,10 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "serve": ("stretto.cli.serve:serve", "Serve the endpoint: OpenAI- and Anthropic-compatible."),
     "ask": ("stretto.cli.ask:ask", "Ask once and print the answer."),
     "plan": ("stretto.cli.plan:plan", "Show who would play and what it would cost; nothing is called."),
-    "runs": ("stretto.cli.runs:runs", "Recorded runs: list, show, verify, replay, resume, reindex, outcomes, erase."),
+    "runs": (
+        "stretto.cli.runs:runs",
+        "Recorded runs: list, show, verify, replay, resume, reindex, outcomes, erase.",
+    ),
     "pool": ("stretto.cli.pool:pool", "The workers of this deployment: list, check."),
     "connect": (
         "stretto.cli.connect.command:connect",
