@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ pytest.importorskip("transformers")
 import torch
 
 from stretto.errors import ConfigError
-from stretto.learning.conductor import Setup, train
+from stretto.learning.conductor import Setup, load, train
 from stretto.learning.conductor_alarms import Limits
 from stretto.learning.conductor_data import cases, tasks_of
 from stretto.learning.conductor_export import export
@@ -217,6 +218,18 @@ def test_the_artefact_names_the_planners_file(tmp_path: Path) -> None:
     assert data["beside"][0]["role"] == "planner"
 
 
+def test_an_alarm_ends_a_stage_and_its_best_weights_are_kept(tmp_path: Path) -> None:
+    """Random weights write no workflow: each stage stops at its first reading, goes back, and the reason is on record."""
+    watched = replace(small(), limits=Limits(parsed=0.9, spread=0.0, regret=1.0, fall=1.0))
+    found = train(watched, tmp_path, Few())
+    assert set(found.found["alarms"]) == {"filtered", "grpo", "sft", "again"}
+    assert all(why.startswith("parse: 0.000") for why in found.found["alarms"].values())
+    _, saved = load(tmp_path, "format")
+    assert all(torch.equal(saved["kept"]["format"][key], found.weights[key]) for key in found.weights)
+    rounds = [json.loads(line).get("round") for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert rounds == [0, 4, 0, 1, 0, 1, 0, 1, None]
+
+
 def test_another_setup_does_not_go_on_with_a_training(tmp_path: Path) -> None:
     """Nothing is overwritten."""
     train(small(), tmp_path, Few())
@@ -242,7 +255,7 @@ train(small(), Path(sys.argv[1]), Few(), progress=told)
 
 
 def test_killed_at_any_time_it_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
-    """Killed with -9 in the format, twice in the fine-tuning, after GRPO: the same weights, log and findings."""
+    """Killed with -9 in the format and three times in the fine-tuning: the same weights, log and findings."""
     root = str(Path(__file__).parents[3])
     straight = train(small(), tmp_path / "straight", Few())
     environ = {**os.environ, "OMP_NUM_THREADS": "1"}
