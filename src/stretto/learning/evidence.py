@@ -318,7 +318,7 @@ def _shortlisted(
 ) -> list[int]:
     """Of several shortlists the one that is worth most, cross-fitted."""
     unit = float(train.costs[:, best].mean())
-    lists = {}
+    lists: dict[tuple[int, ...], str] = {}
     for within in WITHIN:
         found = shortlist(train, log_odds(chance), size, best, within=within)
         lists[tuple(found)] = f"within {100 * within:.0f} points"
@@ -328,7 +328,7 @@ def _shortlisted(
         return list(next(iter(lists)))
     worths = {chosen: _worth(train, chance, fold, chosen, unit) for chosen in lists}
     told["shortlists"] = {lists[chosen]: round(100 * worth, 3) for chosen, worth in worths.items()}
-    return list(max(worths, key=lambda chosen: worths[chosen]))
+    return list(max(worths.items(), key=lambda pair: pair[1])[0])
 
 
 def _success(x: Any, train: Matrix, fold: Any, text: bool, told: dict[str, Any]) -> tuple[Any, Any]:

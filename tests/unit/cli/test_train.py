@@ -71,11 +71,12 @@ def catalog(base: Path, text: str = CONFIG, workers: tuple[str, ...] = WORKERS) 
 
 
 def test_a_table_becomes_an_artefact_and_a_summary(trained: tuple[Path, Result]) -> None:
-    """The best single worker and every price are printed, and the file is there."""
+    """The best single worker, every price and whether one is safe are printed, and the file is there."""
     base, result = trained
     assert result.exit_code == 0, result.output
     assert "best single dear" in result.stdout
     assert result.stdout.count("\nprice ") == 21
+    assert "no price is certified (100 items are too few" in result.stdout
     assert (base / "evidence.json").exists()
 
 
