@@ -1,5 +1,6 @@
 """Builds the orchestrators: TRINITY, the conductor, which works untrained as well, and ultra, which checks the conductor."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -48,7 +49,9 @@ def conductor(scope: Scope, own: PolicySettings) -> Policy:
         options["forms"] = FORMS[options["forms"]]
     named = "planner" in options
     artifact = None if named else _artifact(scope, own, scope.learned.conductor, CONDUCTOR_SCHEMA)
+    options["seats"] = _seats(scope, own, options.pop("seats", ()))
     if artifact is not None:
+        options["seats"] = {**artifact.data.get("seats", {}), **options["seats"]}
         if "among" in options:
             raise ConfigError(f"{own.where}.among: a trained planner knows the workers of its artefact only")
         try:
@@ -90,6 +93,15 @@ def ultra(scope: Scope, own: PolicySettings) -> Policy:
     options.setdefault("writer", members[0])
     options["wordings"] = wordings(scope.cards, options.get("wordings"), reader)
     return Ultra(replace(base, doubt=options.pop("doubt", base.doubt)), **options | {"panel": members})
+
+
+def _seats(scope: Scope, own: PolicySettings, pairs: Sequence[str]) -> dict[str, str]:
+    """`NEW=TRAINED`: which worker of the pool may sit in the place of which one of the artefact."""
+    found = {new: place for new, _, place in (pair.partition("=") for pair in pairs)}
+    if not all(found.values()):
+        raise ConfigError(f'{own.where}.seats: each is "NEW=TRAINED", two ids of workers')
+    scope.known(found, f"{own.where}.seats", policies=False)
+    return found
 
 
 def _artifact(scope: Scope, own: PolicySettings, learned: Artifact | None, schema: str) -> Artifact | None:

@@ -150,6 +150,7 @@ POLICY_KEYS: Final[Mapping[str, Mapping[str, Check]]] = {
         "options": a_whole(1, 16),
         "temperature": a_number(0, 2),
         "doubt": a_number(0, 1),
+        "seats": some_texts,
     },
     "ultra": {
         "conductor": a_name,

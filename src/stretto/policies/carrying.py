@@ -134,7 +134,7 @@ class Carrying:
     def _again(self, place: int, replies: Mapping[int, str], failed: Answer) -> Generator[Step, Any, Answer]:
         """A step that failed, given to the next best worker."""
         worker = self.workflow.steps[place].worker
-        other = self._other(place, replies, worker)
+        other = self._other(place, worker)
         if not other or failed.error is None:
             return failed
         lost = Option(worker, rejected=f"{failed.error.kind}: {failed.error.message}")
@@ -143,17 +143,17 @@ class Carrying:
         assert isinstance(step, Ask)
         return Answer.of((yield from put(step)))
 
-    def _other(self, place: int, replies: Mapping[int, str], *without: str) -> str:
-        """The best other worker for a step, or ""."""
-        text = step_prompt(self.request.prompt, self.workflow, place, replies, self.forms, self.around.before)
-        return next((each for each in self.ranked(text) if each not in without), "")
+    def _other(self, place: int, *without: str) -> str:
+        """The best other worker for a step's sub-task, or ""."""
+        ranked = self.ranked(self.workflow.steps[place].subtask)
+        return next((each for each in ranked if each not in without), "")
 
     def _sure(self, place: int, replies: Mapping[int, str], answer: Answer) -> Generator[Step, Any, Answer]:
         """The reply of a step, or that of another worker where its own one doubts it and the other is surer."""
         sure = confidence(answer.logprobs) if answer.error is None and self.doubt else None
         if sure is None or sure >= self.doubt:
             return answer
-        other = self._other(place, replies, answer.worker)
+        other = self._other(place, answer.worker)
         step = self._step(place, replies, worker=other) if other else None
         if not isinstance(step, Ask):
             return answer

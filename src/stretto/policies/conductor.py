@@ -5,7 +5,7 @@ After the Conductor (Nielsen et al. 2026) and Fugu-Ultra: any worker may plan, t
 """
 
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final
 
 from stretto.artifacts import Artifact
@@ -41,7 +41,8 @@ class Conductor:
     """`planner` writes a workflow of at most `steps` steps over some workers, which is then carried out.
 
     `workers`: who may do steps. A trained `planning` knows them by their places in it, and leaves out who may not be used;
-    another is told of at most `options` of them (empty: of everybody who writes text), chosen by `table` or price. `forms`
+    a worker that training never saw may sit in the place of one of them (`seats`: whose), and plays where that may not.
+    Another planner is told of at most `options` of them (empty: of all who write text), chosen by `table` or price. `forms`
     words the steps. Steps that see nothing of each other run side by side; the last one speaks to the caller, holds its tools
     and streams.
 
@@ -59,6 +60,7 @@ class Conductor:
     CODE: ClassVar[str] = "1"
     planner: str
     workers: tuple[str, ...] = ()
+    seats: Mapping[str, str] = field(default_factory=dict)
     planning: Planning = PROMPTED
     forms: Forms = TAGGED
     steps: int = STEPS
@@ -90,6 +92,7 @@ class Conductor:
         name = f"conductor {artifact.hash}"
         found: dict[str, Any] = {
             "workers": tuple(data["workers"]),
+            "seats": data.get("seats", {}),
             "planning": Planning.trained(data, name),
             "forms": FORMS[data["forms"]],
             "steps": data.get("steps", STEPS),
@@ -149,14 +152,20 @@ class Conductor:
     def _numbered(self, request: Request) -> tuple[dict[int, str], Choice | None]:
         """Who may do steps, by the numbers that the planner knows them by; and the choice of these few, if there was one."""
         if not self.planning.cards:
-            places = enumerate(self.workers)
-            return {n: worker for n, worker in places if request.card(worker) is not None}, None
+            sitting = {n: self._seated(request, worker) for n, worker in enumerate(self.workers)}
+            return {n: worker for n, worker in sitting.items() if worker}, None
         listed = shortlist(request, self._candidates(request), self.table, self.options)
         return dict(enumerate(listed.workers)), listed.choice
 
+    def _seated(self, request: Request, worker: str) -> str:
+        """Who does what this worker was trained for: it, else the first one in its seat that may be used, else ""."""
+        sitting = (worker, *(new for new, place in self.seats.items() if place == worker))
+        return next((each for each in sitting if request.card(each) is not None), "")
+
     def _candidates(self, request: Request) -> list[Card]:
         if self.workers:
-            return [card for w in self.workers if (card := request.card(w)) is not None]
+            seated = (self._seated(request, w) for w in self.workers)
+            return [card for w in dict.fromkeys(seated) if (card := request.card(w)) is not None]
         return [
             c for c in request.pool if "text" in c.abilities and c.labels.get("role", "solver") == "solver"
         ]

@@ -92,6 +92,17 @@ def test_a_worker_that_may_not_be_used_loses_its_number_and_the_others_keep_thei
     assert last.worker in ("words", "lists")
 
 
+def test_a_worker_that_training_never_saw_may_take_the_seat_of_one_that_is_gone():
+    """It plays under that one's number; while the trained one may be used, it does not."""
+    policy = trained(seats={"mine": "numbers"})
+    plan = text(("numbers", "x", ()))
+
+    _, without = drive(policy, asking("q", "words", "mine", "lists"), planner=[plan])
+    _, with_it = drive(policy, asking("q", "words", "numbers", "mine"), planner=[plan])
+
+    assert (without.worker, with_it.worker) == ("mine", "numbers")
+
+
 def test_steps_that_see_nothing_of_each_other_run_side_by_side():
     """Two blind steps are one fork; the third sees both, the latest last."""
     plan = text(("words", "one", ()), ("numbers", "two", ()), ("lists", "three", "all"))
