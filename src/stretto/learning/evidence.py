@@ -403,11 +403,8 @@ def learn(
     chance, success = _success(x, train, fold, text, told)
     chance_dev = success.predict(x_dev) if len(x_dev) else np.zeros((0, len(data.workers)))
     say("success")
-    chosen = (
-        [data.workers.index(n) for n in names]
-        if names
-        else _shortlisted(train, chance, fold, size, best, told)
-    )
+    chosen = [data.workers.index(n) for n in names]
+    chosen = chosen or _shortlisted(train, chance, fold, size, best, told)
     say("shortlist " + ", ".join(data.workers[k] for k in chosen))
     few, few_dev = train.of(chosen), dev.of(chosen)
     usual = _usual(few)
