@@ -410,12 +410,8 @@ class Engine:
         failure = Failure("cancelled", "the caller left")
         try:
             found = await self._answer(course, policy, emit, tell)
-            if (
-                course.keeps_calls
-                and self._loops is not None
-                and found.message.tool_calls
-                and found.error is None
-            ):
+            keeps = course.keeps_calls and found.message.tool_calls and found.error is None
+            if keeps and self._loops is not None:
                 asked = difference(course.request.messages, course.worded.get(found.at, ()))
                 await self._loops.keep(course.run, name, found, course.key, asked)
             answer = found

@@ -283,7 +283,7 @@ def nats(chance: Any, right: Any) -> float:
     return float(-(right * np.log(p) + (1 - right) * np.log(1 - p)).mean())
 
 
-def lengths(data: Matrix, usual: Any) -> Any:
+def _lengths(data: Matrix, usual: Any) -> Any:
     """How much longer each reply is than the worker's usual ones, in deviations; 0 where it is not known."""
     mean, deviation = usual
     return np.nan_to_num(np.clip((data.tokens - mean) / deviation, -LONGEST, LONGEST))
@@ -301,7 +301,7 @@ def _worth(data: Matrix, chance: Any, fold: Any, chosen: Sequence[int], unit: fl
     """The mean worth of asking these workers over several prices, cross-fitted, with the quicker form of the posterior."""
     at = np.sort(np.random.default_rng(1).permutation(len(fold))[:SAMPLE])
     few, logits, fold = data.of(chosen), log_odds(chance[:, chosen])[at], fold[at]
-    long = lengths(few, _usual(few))[at]
+    long = _lengths(few, _usual(few))[at]
     parts = few.classes[at], logits, few.scores[at], long
     sure = is_exclusive(few)
     fits = [
@@ -410,7 +410,7 @@ def learn(
     usual = _usual(few)
     logits, logits_dev = log_odds(chance[:, chosen]), log_odds(chance_dev[:, chosen])
     sure = is_exclusive(few) if exclusive is None else exclusive
-    long = lengths(few, usual)
+    long = _lengths(few, usual)
     assurance, after = None, None
     if few.confidence is not None:
         assurance, after = assured(logits, few.confidence, few.scores, fold)
@@ -421,7 +421,7 @@ def learn(
     lattice_dev = None
     if len(dev.items):
         none = np.zeros(len(dev.items), dtype=int)
-        said = few_dev.classes, logits_dev, few_dev.scores, few_dev.costs, lengths(few_dev, usual)
+        said = few_dev.classes, logits_dev, few_dev.scores, few_dev.costs, _lengths(few_dev, usual)
         later = None
         if assurance is not None and few_dev.confidence is not None:
             later = assurance.after(logits_dev, few_dev.confidence)

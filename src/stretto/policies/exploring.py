@@ -45,7 +45,7 @@ def chances(best: str, worths: Mapping[str, float], explore: float) -> dict[str,
 def odds(request: Request, best: str, worths: Mapping[str, float], explore: float) -> dict[str, float]:
     """The chances of `best` and of those others that the request can pay."""
     cards = {card.id: card for card in request.pool}
-    within = {n: w for n, w in worths.items() if n == best or (n in cards and affordable(cards[n], request))}
+    within = {n: w for n, w in worths.items() if n == best or (n in cards and _affordable(cards[n], request))}
     return chances(best, within, explore)
 
 
@@ -63,7 +63,7 @@ def draw(request: Request, best: str, worths: Mapping[str, float], explore: floa
     return Lot(best, found)
 
 
-def affordable(card: Card, request: Request) -> bool:
+def _affordable(card: Card, request: Request) -> bool:
     """Whether the request's money surely pays one call with a full-sized answer; exploring must not make a run fail.
 
     Tokens are bounded from above: one a byte of text, and a flat sum for each attachment.
