@@ -63,7 +63,9 @@ async def live(folder: Path, asked: list[Problem], data_dir: Path) -> list[tuple
         policy, gate = world.catalog.resolve("trinity"), asyncio.Semaphore(8)
 
         async def one(problem: Problem) -> tuple[float, str]:
-            request = Request((Message("user", problem.prompt),), model="trinity", params={"temperature": 0})
+            request = Request(
+                messages=(Message("user", problem.prompt),), model="trinity", params={"temperature": 0}
+            )
             async with gate:
                 run = await world.engine.run(policy, request, name="trinity", purpose="evaluation")
             text = "" if run.answer.error else run.answer.text
