@@ -16,6 +16,7 @@ import shutil
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -39,6 +40,8 @@ from stretto.types import Card, Limits
 
 SETS = ("simple", "composite", "pairs", "wordings")
 MIX = ("simple", "composite")
+CONTROLS = ("stage-1", "random-search")
+"""Ablations that TRINITY has to beat, so on as many problems."""
 REMOVED = ("digits-south", "list-north")
 """The workers that are taken away in turn."""
 LIMITS = Limits(calls=24)
@@ -126,17 +129,20 @@ def schedule(trained: Path, out: Path) -> list[Entry]:
         if kind in ("trinity", "conductor") and not what.isdigit():
             less = (what.removeprefix("less-"),) if what.startswith("less-") else ()
             plan.append(
-                Entry(name, kind, "ablation", found[name], without=less, sets=MIX, n=300 if less else 500)
-            )
-    if "conductor-1" in found:
-        for depth in (0, 1, 2):
-            file = found["conductor-1"] / "conductor.json"
-            toml = f'[policy.deep]\ntype = "conductor"\nartifact = "{file}"\ndepth = {depth}\n'
-            plan.append(
                 Entry(
-                    f"conductor-1 depth {depth}", "deep", "depth", found["conductor-1"], toml, sets=MIX, n=500
+                    name,
+                    kind,
+                    "ablation",
+                    found[name],
+                    without=less,
+                    sets=MIX,
+                    n=300 if less else 1000 if what in CONTROLS else 500,
                 )
             )
+    if taught := found.get("conductor-recursion", found.get("conductor-1")):
+        for depth in (0, 1, 2):
+            toml = f'[policy.deep]\ntype = "conductor"\nartifact = "{taught / "conductor.json"}"\ndepth = {depth}\n'
+            plan.append(Entry(f"{taught.name} depth {depth}", "deep", "depth", taught, toml, sets=MIX, n=500))
     return [*plan, Entry("fuse", "fuse", "policy", sets=SETS)]
 
 
@@ -176,18 +182,22 @@ def _uniform(trained: Path, out: Path) -> Path:
 # --- playing -----------------------------------------------------------------------------------------------------
 
 
+@cache
+def _made(kind: str, n: int, seed: int, families: tuple[str, ...], choosing: int) -> list[Item]:
+    """The problems of a set. Making a thousand takes a second, and everybody is asked the same."""
+    made = sparring_items((kind,), n, seed, families, choosing=choosing)
+    return [replace(item, task=kind) for item in made]
+
+
 def items_of(entry: Entry, n: int, choosing: int) -> list[Item]:
     """The problems of an entry: `n` of each set, and calibration problems for workers, on which the best single is chosen."""
-    pool = sub_pool(entry.pool) if entry.pool else None
-    families = pool.families if pool else FAMILIES
+    families = sub_pool(entry.pool).families if entry.pool else FAMILIES
     asked = []
-    for name in entry.sets:
-        some = min(n, entry.n, 300 if name == "triples" else n)
-        few = 0 if name == "triples" else choosing
-        made = sparring_items((name,), some, 3 if pool else 2, families, choosing=few)
-        asked += [
-            replace(item, task=name) for item in made if item.split == "dev" or entry.kind == "worker" or pool
-        ]
+    for kind in entry.sets:
+        some = min(n, entry.n, 300 if kind == "triples" else n)
+        few = 0 if kind == "triples" else choosing
+        made = _made(kind, some, 3 if entry.pool else 2, tuple(families), few)
+        asked += [item for item in made if item.split == "dev" or entry.kind == "worker" or entry.pool]
     return asked
 
 
@@ -266,6 +276,10 @@ def samples(best: str) -> Iterator[Entry]:
         yield Entry(f"{best} sample {number}", best, "sample", sets=MIX, sample=number)
 
 
+def _named(name: str, patterns: str) -> bool:
+    return any(fnmatch.fnmatch(name, pattern.strip()) for pattern in patterns.split(","))
+
+
 async def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -280,7 +294,7 @@ async def main() -> None:
     parser.add_argument(
         "--only",
         default="*",
-        help="contenders to play now, such as 'trinity*'; others are shown if they are there",
+        help="contenders to play beside the workers, such as 'trinity*,route'",
     )
     parser.add_argument("--out", type=Path, default=Path("orchestrator-figures"))
     parser.add_argument("--docs", type=Path, help="the folder of the documentation")
@@ -290,9 +304,7 @@ async def main() -> None:
     workers = [entry for entry in plan if entry.kind == "worker"]
     answers = await measure(workers, args.n, args.choosing, args.out, args.width)
     again = samples(chosen(answers, [entry.name for entry in workers])["mix"])
-    rest = [
-        entry for entry in (*plan, *again) if entry not in workers and fnmatch.fnmatch(entry.name, args.only)
-    ]
+    rest = [entry for entry in (*plan, *again) if entry not in workers and _named(entry.name, args.only)]
     answers |= await measure(rest, args.n, args.choosing, args.out, args.width)
     show(answers, args.trained, args.out, args.docs)
 

@@ -12,7 +12,8 @@ from typing import Any
 from orchestrators_pictures import bars, steps, trade
 from sparring_matrix import fill, table
 
-from stretto.evaluation.intervals import Interval, paired_difference, wilson
+from stretto.evaluation.controls import paired
+from stretto.evaluation.intervals import Interval, wilson
 from stretto.evaluation.runner import Result
 from stretto.evaluation.tasks import Item
 from stretto.sparring import normalise
@@ -178,7 +179,7 @@ def gain(a: Sequence[Result], b: Sequence[Result]) -> Interval:
     """The paired difference over the problems that both were asked."""
     other = {row.item: row.score for row in b}
     pairs = [(row.score, other[row.item]) for row in a if row.item in other]
-    return paired_difference([x for x, _ in pairs], [y for _, y in pairs], seed=1, draws=2000)
+    return paired([x for x, _ in pairs], [y for _, y in pairs], seed=1)
 
 
 def gains(cells: Cells, a: str, b: str) -> list[str]:
@@ -252,7 +253,9 @@ def seeds(cells: Cells) -> str:
 
 
 def span_gain(cells: Cells, name: str, other: str = "best single") -> str:
-    """The paired difference over all four sets together."""
+    """The paired difference over all sets that both were asked together; a dash without the other."""
+    if other not in cells:
+        return "-"
     kinds = [kind for kind in SETS if kind in cells[name] and kind in cells[other]]
     a, b = ([row for kind in kinds for row in cells[who][kind]] for who in (name, other))
     return span(gain(a, b), "+")
@@ -285,7 +288,7 @@ def ablations(cells: Cells, answers: Answers, single: Mapping[str, str]) -> str:
     rows = []
     for name in [n for n in cells if n in answers and answers[n][0] == "ablation" and "-less-" not in n]:
         whole = f"{name.partition('-')[0]}-1"
-        rows.append([name, *rates(cells, name), span_gain(cells, name, whole) if whole in cells else "-"])
+        rows.append([name, *rates(cells, name), span_gain(cells, name, whole)])
     return table(["variant", *(TOLD[s] for s in SETS), "all these, to seed 1 (paired)"], rows) if rows else ""
 
 
@@ -374,7 +377,7 @@ def pictures(cells: Cells, names: Sequence[str], single: Mapping[str, str], imag
     shown = {n: {TOLD[k]: rate(cells[n][k]) for k in SETS if k in cells[n]} for n in drawn}
     bars(images / "orchestrators-sets.svg", shown, [TOLD[k] for k in SETS])
     points = {}
-    for name in [*drawn, *[n for n in names if n in _WORKERS]]:
+    for name in [*drawn, *[n for n in names if n.startswith("general-")]]:
         every = [row for kind in SETS for row in cells[name].get(kind, ())]
         if every and all(kind in cells[name] for kind in SETS):
             points[name] = (1000 * usd(sum(r.cost for r in every)) / len(every), rate(every))
