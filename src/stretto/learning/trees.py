@@ -31,8 +31,8 @@ def fit_trees(
 ) -> Trees:
     """Minimise the cross-entropy of targets `y` in 0..1 on features `x`. One thread, and the same trees for the same seed.
 
-    A leaf holds at least `least` rows, each tree sees .7 of the features and .8 of the rows. 60 trees at this rate foretell within
-    .001 nats of EVIDENCE.md's 150 at .06 (mmlu_pro, one fold) at two fifths of the cost of serving them.
+    A leaf holds at least `least` rows, each tree sees .7 of the features and .8 of the rows. 60 trees at this rate foretell
+    within .001 nats of EVIDENCE.md's 150 at .06 (mmlu_pro, one fold) at two fifths of the cost of serving them.
     """
     import lightgbm
 
