@@ -371,19 +371,21 @@ class Sequential:
             numbers = {"success": round(success, 4), "worth": round(float(worths[k + 1]), 4)}
             if lot is not None:
                 numbers["probability"] = lot.chances.get(workers[k], 0.0)
-            passed = "not drawn" if lot is not None and lot.explored else "worth less"
+            passed = (
+                "not drawn" if lot is not None and lot.explored else _less(worths[k + 1], worths[picked + 1])
+            )
             options.append(Option(workers[k], numbers, "" if k == picked else passed))
         if believed is not None:
             sure = {"sure": round(float(believed.first[0]), 4), "worth": round(float(worths[0]), 4)}
-            options.append(Option(_STOP, sure, "worth less"))
+            options.append(Option(_STOP, sure, _less(worths[0], worths[picked + 1])))
         chance = 1.0 if lot is None else lot.chances[lot.picked]
         return Choice(workers[picked], tuple(options), chance, why, self.evidence.name)
 
     def _stopping(self, speaker: int, open_: Sequence[int], worths: Any, chance: float, why: str) -> Choice:
         workers = self.evidence.workers
         options = tuple(
-            Option(f"ask {workers[k]}", {"worth": round(float(worths[k + 1]), 4)}, "worth less")
-            for k in open_
+            Option(f"ask {workers[k]}", {"worth": round(float(w), 4)}, _less(w, worths[0]))
+            for k, w in ((k, worths[k + 1]) for k in open_)
         )
         stop = Option(
             f"{_STOP}: {workers[speaker]}", {"sure": round(chance, 4), "worth": round(float(worths[0]), 4)}
@@ -418,3 +420,8 @@ def _one(ask: Ask) -> Plan:
     """An ask as a branch that also tells how long the reply is."""
     reply: Reply = yield from put(ask)
     return Answer.of(reply, more={"tokens": reply.usage.output})
+
+
+def _less(worth: float, best: float) -> str:
+    """Why an option was passed over."""
+    return f"worth {float(worth):.3f} < {float(best):.3f}"
