@@ -28,7 +28,7 @@ def _save(path: Path, width: float, height: float, parts: Sequence[str]) -> None
 
 def bars(path: Path, shown: Mapping[str, Mapping[str, Interval]], sets: Sequence[str]) -> None:
     """A panel a set, a bar a contender, with its 95 % interval."""
-    left, wide, row, top = 170, 190, 17, 40
+    left, wide, row, top = 205, 190, 17, 40
     parts = []
     for column, kind in enumerate(sets):
         at = left + column * (wide + 24)
