@@ -151,7 +151,7 @@ def merge(
     ever mix, whatever the shares.
 
     The search (CMA-ES) scores each mixture on calibration problems, by serving it with llama.cpp. It can be stopped at any time,
-    even by kill -9: the same command goes on. At the end the mixture, every parent and the plain mean answer the same held-out
+    even by kill -9: the same command goes on. At the end the mixture, the parents, base and plain mean answer the same held-out
     problems; the table says what was gained, with 95 % intervals, or that nothing was.
     """
     try:
@@ -244,14 +244,15 @@ async def _merge(space: "Space", plan: "Plan", job: _Job, out: Path, folder: Pat
     candidate, mean = folder / "candidate.gguf", folder / "mean.gguf"
     write_model(space.parents[0], space.mean(), mean)
     write_model(space.parents[0], space.mean(), candidate)
+    given = [*space.parents, *([space.base] if space.base else [])]
     models = {
-        **{parent.name: parent.path for parent in space.parents},
+        **{model.name: model.path for model in given},
         MEAN: mean,
         MERGED: candidate,
     }
     dev, fresh = job.problems("calibration", job.items, 1), job.problems("calibration", job.confirming, 2)
     held = job.problems("test", job.test, 3)
-    contenders = [*(parent.name for parent in space.parents), MEAN, MERGED]
+    contenders = [*(model.name for model in given), MEAN, MERGED]
     async with _asked(models, job.concurrency) as (quick, play):
         total = len(space.starts()) + plan.evaluations + 5
         with progress(total, "merging") as tick:
@@ -366,8 +367,8 @@ def _report(
 ) -> dict[str, Any]:
     from stretto.evaluation.intervals import paired_difference, wilson
 
-    parents = [parent["name"] for parent in notes["parents"]]
-    best = max(parents, key=lambda name: dev[name])
+    given = [name for name in scores if name not in (MEAN, MERGED)]
+    best = max(given, key=lambda name: dev[name])
     rows = []
     for name, each in scores.items():
         gain = paired_difference(scores[MERGED], each, seed=job.seed)
@@ -384,7 +385,7 @@ def _report(
         "merge": notes,
         "n": job.test,
         "rows": rows,
-        "best parent": best,
+        "best given": best,
         "verdict": _verdict(against, best),
         "starts": search.starts,
         "curve": [e.score for e in search.evaluations if not e.start],
@@ -393,10 +394,10 @@ def _report(
 
 def _verdict(gain: "Interval", best: str) -> str:
     if gain.above_zero:
-        return f"Better than the best parent, {best}."
+        return f"Better than the best of what was given, {best}."
     if gain.below_zero:
-        return f"Worse than the best parent, {best}: use that."
-    return f"No gain shown over the best parent, {best}."
+        return f"Worse than the best of what was given, {best}: use that."
+    return f"No gain shown over the best of what was given, {best}."
 
 
 def _draw(search: "Search", dev: dict[str, float], path: Path) -> None:
