@@ -252,7 +252,7 @@ def test_over_http_the_receipt_shows_every_turn_and_its_chances(tmp_path: Path) 
             assert done.json["choices"][0]["message"]["content"]
             receipt = (await Exchange(world.gateway(), "GET", f"/v1/runs/{told['run_id']}").run()).json
             attempts = receipt["attempts"]
-            assert attempts[0]["worker"] == "coordinator"
+            assert attempts[0]["worker"].startswith("coordinator")  # the shipped one has the plain name
             assert attempts[0]["role"] == "router"
             assert len(attempts) == told["calls"]
             text = json.dumps(receipt)

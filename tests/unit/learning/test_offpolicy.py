@@ -89,7 +89,11 @@ def test_a_wrong_model_does_no_harm_on_average() -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 1)), min_size=1, max_size=60))
+@given(
+    st.lists(
+        st.tuples(st.just(0.0) | st.floats(1e-6, 100), st.floats(0, 1)), min_size=1, max_size=60
+    )  # a chance in the denominator is never so large that a weight vanishes
+)
 def test_the_self_normalised_value_is_a_mean_of_what_was_seen(rows: list[tuple[float, float]]) -> None:
     """It lies between the least and the greatest reward of the runs that weigh anything; the effective size is at most n."""
     weights, rewards = (np.array(column) for column in zip(*rows, strict=True))
