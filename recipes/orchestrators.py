@@ -4,7 +4,8 @@
 
 FOLDER holds a sub-folder for each artefact, as `stretto train trinity|conductor --out` leaves it: `trinity-1`, `trinity-2`, ...
 (seeds), `trinity-stage-1` and the like (ablations), `conductor-1`, ...; `conductor-less-list-north` was trained without that
-worker. Every run goes through the engine, its policy and llama.cpp; a question at temperature 0 is asked once and its reply kept
+worker, `trinity-added-list-north` got it back by its profile alone, `trinity-reduced-...` had the budget of `trinity-reduced`.
+Every run goes through the engine, its policy and llama.cpp; a question at temperature 0 is asked once and its reply kept
 (OUT/replies.jsonl). Answers are kept as they come (OUT/answers.jsonl), so a run that was killed goes on. `--only` plays the
 contenders whose names match, beside the workers. Tables and pictures go to OUT, and with `--docs` into the documentation.
 """
@@ -20,7 +21,7 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
-from orchestrators_kept import Kept
+from orchestrators_kept import Kept, known
 from orchestrators_shown import Answers, chosen, show
 
 from stretto import artifacts
@@ -42,6 +43,8 @@ SETS = ("simple", "composite", "pairs", "wordings")
 MIX = ("simple", "composite")
 CONTROLS = ("stage-1", "random-search")
 """Ablations that TRINITY has to beat, so on as many problems."""
+LONGER = (5, 7, 9)
+"""Turns that TRINITY may take for three skills; it was trained with the first of them."""
 REMOVED = ("digits-south", "list-north")
 """The workers that are taken away in turn."""
 LIMITS = Limits(calls=24)
@@ -50,6 +53,8 @@ ASKING = Asking(seed=2, params={"temperature": 0}, max_tokens=160, limits=LIMITS
 DRAWN = 0.7
 """The temperature of the best single worker's further samples."""
 SAMPLES = 5
+MANY = 26
+"""Drawn answers of the worker that is best at composites: what one answer of the Conductor costs there."""
 AT_ONCE = 250
 """Items between two fresh ledgers: what has been graded is in the answers' file, and memory is not endless."""
 
@@ -103,9 +108,21 @@ def schedule(trained: Path, out: Path) -> list[Entry]:
             )
         )
     plan += [
-        Entry(name, name.partition("-")[0], "seed", found[name], sets=MIX, n=500)
+        Entry(name, name.partition("-")[0], "seed", found[name], sets=MIX)
         for name in ("trinity-2", "trinity-3", "conductor-2", "conductor-3")
         if name in found
+    ]
+    plan += [
+        Entry(
+            f"trinity-1, {turns} turns",
+            "longer",
+            "turns",
+            found["trinity-1"],
+            _longer(found["trinity-1"], turns),
+            sets=("triples",),
+        )
+        for turns in LONGER
+        if "trinity-1" in found
     ]
     for name in ("trinity-1", "conductor-1"):
         if name in found:
@@ -126,24 +143,23 @@ def schedule(trained: Path, out: Path) -> list[Entry]:
         ]
     for name in found:
         kind, _, what = name.partition("-")
-        if kind in ("trinity", "conductor") and not what.isdigit():
-            less = (what.removeprefix("less-"),) if what.startswith("less-") else ()
-            plan.append(
-                Entry(
-                    name,
-                    kind,
-                    "ablation",
-                    found[name],
-                    without=less,
-                    sets=MIX,
-                    n=300 if less else 1000 if what in CONTROLS else 500,
-                )
-            )
+        if kind not in ("trinity", "conductor") or what.isdigit():
+            continue
+        less = (what.removeprefix("less-"),) if what.startswith("less-") else ()
+        n = 1_000_000 if what in CONTROLS else 500
+        plan.append(Entry(name, kind, "ablation", found[name], without=less, sets=MIX, n=n))
+        if kind == "conductor" and less:  # its prompt numbers whoever is there: nothing has to be put in
+            plan.append(Entry(f"conductor-added-{less[0]}", kind, "ablation", found[name], sets=MIX, n=n))
     if taught := found.get("conductor-recursion", found.get("conductor-1")):
         for depth in (0, 1, 2):
             toml = f'[policy.deep]\ntype = "conductor"\nartifact = "{taught / "conductor.json"}"\ndepth = {depth}\n'
             plan.append(Entry(f"{taught.name} depth {depth}", "deep", "depth", taught, toml, sets=MIX, n=500))
     return [*plan, Entry("fuse", "fuse", "policy", sets=SETS)]
+
+
+def _longer(trained: Path, turns: int) -> str:
+    """A policy like the trained one that may take more turns."""
+    return f'[policy.longer]\ntype = "trinity"\nartifact = "{trained / "trinity.json"}"\nturns = {turns}\n'
 
 
 def _together(found: dict[str, Path], out: Path) -> Path:
@@ -204,6 +220,7 @@ def items_of(entry: Entry, n: int, choosing: int) -> list[Item]:
 async def measure(plan: Sequence[Entry], n: int, choosing: int, out: Path, width: int) -> Answers:
     """The answers of every entry, in the order of its items."""
     answers: Answers = {}
+    replies = known(out / "replies.jsonl")
     with ExitStack() as stack:
         log = Log(out / "answers.jsonl")
         stack.callback(log.close)
@@ -211,7 +228,7 @@ async def measure(plan: Sequence[Entry], n: int, choosing: int, out: Path, width
             items = items_of(entry, n, choosing)
             async with _opened(entry, out) as (world, digests):
                 contender = _contender(entry, world)
-                kept = Kept(world.pool, out / "replies.jsonl", digests)
+                kept = Kept(world.pool, out / "replies.jsonl", digests, replies)
                 with progress(len(items), entry.name) as tick:
                     done = []
                     for start in range(0, len(items), AT_ONCE):
@@ -270,10 +287,13 @@ def _contender(entry: Entry, world: World) -> Contender:
     return Contender(entry.name, world.catalog.resolve(entry.policy), entry.kind)
 
 
-def samples(best: str) -> Iterator[Entry]:
-    """The best single worker again and again, drawn: what the same number of calls to it is worth."""
+def samples(best: dict[str, str]) -> Iterator[Entry]:
+    """The best single worker again and again, drawn: what as many calls to it, or as much money, are worth."""
     for number in range(1, SAMPLES + 1):
-        yield Entry(f"{best} sample {number}", best, "sample", sets=MIX, sample=number)
+        yield Entry(f"{best['mix']} sample {number}", best["mix"], "sample", sets=MIX, sample=number)
+    cheap = best["composite"]
+    for number in range(1, MANY + 1 if cheap != best["mix"] else 1):
+        yield Entry(f"{cheap} sample {number}", cheap, "sample", sets=("composite",), sample=number, n=300)
 
 
 def _named(name: str, patterns: str) -> bool:
@@ -303,7 +323,7 @@ async def main() -> None:
     plan = schedule(args.trained, args.out)
     workers = [entry for entry in plan if entry.kind == "worker"]
     answers = await measure(workers, args.n, args.choosing, args.out, args.width)
-    again = samples(chosen(answers, [entry.name for entry in workers])["mix"])
+    again = samples(chosen(answers, [entry.name for entry in workers]))
     rest = [entry for entry in (*plan, *again) if entry not in workers and _named(entry.name, args.only)]
     answers |= await measure(rest, args.n, args.choosing, args.out, args.width)
     show(answers, args.trained, args.out, args.docs)

@@ -14,28 +14,40 @@ from stretto.pool.worker import WorkerPool
 from stretto.steps import Ask, Count, Emit, Endpoint, Outcome, Quote, Ready, Tally
 from stretto.types import Card, Message, TokenLogprob, Usage
 
+Rows = dict[str, list[Any]]
+"""Replies by what was asked."""
+
+
+def known(path: Path) -> Rows:
+    """The replies that are kept in `path`, one JSON line each; half a line, which a kill leaves, is passed over."""
+    rows: Rows = {}
+    text = path.read_bytes() if path.is_file() else b""
+    for line in text.split(b"\n"):
+        try:
+            key, *row = json.loads(line)
+        except ValueError:
+            continue
+        rows[key] = row
+    if text and not text.endswith(b"\n"):
+        with path.open("ab") as file:
+            file.write(b"\n")
+    return rows
+
 
 class Kept:
     """A `steps.Pool` over another one. `digests`: of each worker's file, so that another model is asked anew.
 
-    What is kept is in `path`, one JSON line a reply; half a line, which a kill leaves, is passed over.
+    What is new is kept in `path` and in `rows`, which several of these may share; without it `path` is read.
     """
 
-    def __init__(self, pool: WorkerPool, path: Path, digests: Mapping[str, str]) -> None:
+    def __init__(
+        self, pool: WorkerPool, path: Path, digests: Mapping[str, str], rows: Rows | None = None
+    ) -> None:
         self._pool, self._digests = pool, digests
-        self._known: dict[str, list[Any]] = {}
         self.asked = self.spared = 0
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = path.read_bytes() if path.is_file() else b""
-        for line in text.split(b"\n"):
-            try:
-                key, *row = json.loads(line)
-            except ValueError:
-                continue
-            self._known[key] = row
+        self._known = known(path) if rows is None else rows
         self._file = path.open("ab")
-        if text and not text.endswith(b"\n"):
-            self._file.write(b"\n")
 
     def close(self) -> None:
         """Let go of the file."""

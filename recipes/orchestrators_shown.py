@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
@@ -26,6 +26,8 @@ Cells = dict[str, dict[str, list[Result]]]
 """By contender and set, the answers to held-out problems, in the order of the problems."""
 
 SETS = ("simple", "composite", "pairs", "wordings")
+FEW = 3
+"""Samples of the best single worker for as many calls as the Conductor makes for a composite; they cost more than it."""
 TOLD = {
     "simple": "simple",
     "composite": "composites",
@@ -48,6 +50,7 @@ def show(answers: Answers, trained: Path, out: Path, docs: Path | None) -> None:
         "against": duels(cells, single),
         "seeds": seeds(cells),
         "plans": difficulty(cells, main),
+        "turns": longer(cells, answers),
         "ablations": ablations(cells, answers, single),
         "pool": changes(cells, answers),
         "depth": depths(cells, answers),
@@ -109,33 +112,34 @@ def controls(cells: Cells, single: Mapping[str, str], workers: Sequence[str]) ->
         for kind in cells[workers[0]]
     }
     drawn = [name for name in cells if " sample " in name]
-    if drawn:
-        worker = drawn[0].partition(" sample ")[0]
-        kinds = [kind for kind in cells[drawn[0]] if all(kind in cells[name] for name in drawn)]
-        cells[f"{worker} x {len(drawn)}, vote"] = {
-            kind: [_vote(rows) for rows in zip(*(cells[n][kind] for n in drawn), strict=True)]
+    for worker in dict.fromkeys(name.partition(" sample ")[0] for name in drawn):
+        _resampled(cells, worker, [name for name in drawn if name.startswith(f"{worker} sample ")])
+    for name in drawn:
+        del cells[name]
+
+
+def _resampled(cells: Cells, worker: str, drawn: Sequence[str]) -> None:
+    """Add what several samples of a worker come to: by vote of all and of the first `FEW`, the last, and by a perfect judge."""
+
+    def add(names: Sequence[str], how: str, pick: Callable[[Sequence[Result]], Result]) -> None:
+        kinds = [kind for kind in cells[names[0]] if all(kind in cells[name] for name in names)]
+        cells[f"{worker} x {len(names)}, {how}"] = {
+            kind: [_summed(rows, pick(rows)) for rows in zip(*(cells[n][kind] for n in names), strict=True)]
             for kind in kinds
         }
-        cells[f"{worker} x {len(drawn)}, last"] = {
-            kind: [_summed(rows, rows[-1]) for rows in zip(*(cells[n][kind] for n in drawn), strict=True)]
-            for kind in kinds
-        }
-        cells[f"{worker} x {len(drawn)}, perfect judge"] = {
-            kind: [
-                _summed(rows, max(rows, key=lambda r: r.score))
-                for rows in zip(*(cells[n][kind] for n in drawn), strict=True)
-            ]
-            for kind in kinds
-        }
-        for name in drawn:
-            del cells[name]
+
+    if FEW < len(drawn) < 2 * FEW:
+        add(drawn[:FEW], "vote", _vote)
+    add(drawn, "vote", _vote)
+    add(drawn, "last", lambda rows: rows[-1])
+    add(drawn, "perfect judge", lambda rows: max(rows, key=lambda r: r.score))
 
 
 def _vote(rows: Sequence[Result]) -> Result:
     """The answer that most samples gave, the first of equals; every sample is paid for."""
     said = [normalise(row.answer) for row in rows]
     counts = Counter(said)
-    return _summed(rows, rows[max(range(len(rows)), key=lambda at: (counts[said[at]], -at))])
+    return rows[max(range(len(rows)), key=lambda at: (counts[said[at]], -at))]
 
 
 def _summed(rows: Sequence[Result], picked: Result) -> Result:
@@ -211,12 +215,10 @@ def everything(cells: Cells, names: Sequence[str], single: Mapping[str, str]) ->
 
 def duels(cells: Cells, single: Mapping[str, str]) -> str:
     """The paired differences that the claims rest on."""
-    voted = next((name for name in cells if name.endswith(", vote")), "")
-    last = next((name for name in cells if name.endswith(", last")), "")
+    drawn = [name for name in cells if name.endswith((", vote", ", last"))]
     against = [
         "best single",
-        voted,
-        last,
+        *drawn,
         "route",
         "cascade",
         "fuse",
@@ -284,29 +286,47 @@ def difficulty(cells: Cells, names: Sequence[str]) -> str:
 
 
 def ablations(cells: Cells, answers: Answers, single: Mapping[str, str]) -> str:
-    """What training left out, beside the whole."""
+    """What training left out, beside the whole at the same budget."""
     rows = []
-    for name in [n for n in cells if n in answers and answers[n][0] == "ablation" and "-less-" not in n]:
-        whole = f"{name.partition('-')[0]}-1"
-        rows.append([name, *rates(cells, name), span_gain(cells, name, whole)])
-    return table(["variant", *(TOLD[s] for s in SETS), "all these, to seed 1 (paired)"], rows) if rows else ""
+    for name in [n for n in cells if n in answers and answers[n][0] == "ablation"]:
+        if "-less-" in name or "-added-" in name:
+            continue
+        whole = "trinity-reduced" if name.startswith("trinity-reduced-") else f"{name.partition('-')[0]}-1"
+        rows.append([name, *rates(cells, name)[:2], whole, *gains(cells, name, whole)[:2]])
+    head = ["variant", "simple", "composites", "against", "difference, simple", "difference, composites"]
+    return table(head, rows) if rows else ""
 
 
 def changes(cells: Cells, answers: Answers) -> str:
-    """The trained orchestrators in a pool that lacks a worker, beside those trained for that pool."""
+    """The trained orchestrators in a pool that lacks a worker, beside those trained for that pool; and those given a new one."""
     rows = []
     for name in [n for n in cells if n in answers and answers[n][0] == "pool"]:
         kind, _, worker = name.partition("-1 without ")
-        again = f"{kind}-less-{worker}"
-        rows.append([name, *rates(cells, name), span_gain(cells, name, f"{kind}-1")])
+        whole, again, added = f"{kind}-1", f"{kind}-less-{worker}", f"{kind}-added-{worker}"
+        rows.append([name, *rates(cells, name)[:2], span_gain(cells, name, whole)])
         if again in cells:
-            rows.append([again, *rates(cells, again), span_gain(cells, again, f"{kind}-1")])
-            rows.append(["lost against retraining", *gains(cells, name, again), ""])
-    return (
-        table(["contender", *(TOLD[s] for s in SETS), "all these, to the whole pool (paired)"], rows)
-        if rows
-        else ""
-    )
+            rows.append([again, *rates(cells, again)[:2], span_gain(cells, again, whole)])
+            lost = span_gain(cells, name, again)
+            rows.append(["masked against retrained", *gains(cells, name, again)[:2], lost])
+        if added in cells:
+            rows.append([added, *rates(cells, added)[:2], span_gain(cells, added, whole)])
+            lost = span_gain(cells, added, again) if again in cells else "-"
+            rows.append(["added against left out", *gains(cells, added, again)[:2], lost])
+    head = ["contender", "simple", "composites", "both, to the whole pool (paired)"]
+    return table(head, rows) if rows else ""
+
+
+def longer(cells: Cells, answers: Answers) -> str:
+    """Problems of three skills, with more turns than were trained with."""
+    rows = []
+    for name in [n for n in cells if n in answers and answers[n][0] == "turns"]:
+        found = cells[name]["triples"]
+        first = next(n for n in cells if n in answers and answers[n][0] == "turns")
+        more = "-" if name == first else span(gain(found, cells[first]["triples"]), "+")
+        cost = 1000 * usd(sum(r.cost for r in found)) / len(found)
+        rows.append([name, span(rate(found)), more, f"{fmean(r.calls for r in found):.2f}", f"{cost:.3f}"])
+    head = ["contender", "right, three skills", "gain (paired)", "calls", "USD / 1000"]
+    return table(head, rows) if rows else ""
 
 
 def depths(cells: Cells, answers: Answers) -> str:

@@ -146,11 +146,16 @@ def test_the_tables_say_what_the_answers_were(tmp_path: Path, recipes: tuple[Mod
         "trinity-stage-1": ("ablation", _rows("z", half)),
         "conductor-1 without list-north": ("pool", _rows("x", half)),
         "conductor-less-list-north": ("ablation", _rows("y", good)),
+        "conductor-added-list-north": ("ablation", _rows("v", half)),
+        "trinity-reduced": ("ablation", _rows("u", half)),
+        "trinity-reduced-mean": ("ablation", _rows("t", bad)),
+        "trinity-1, 5 turns": ("turns", _rows("w", {"triples": [0.0] * 20})),
+        "trinity-1, 9 turns": ("turns", _rows("w", {"triples": [1.0, 0.0] * 10})),
         **{f"string-north sample {k}": ("sample", _rows("s", half if k < 3 else bad)) for k in (1, 2, 3)},
     }
     docs = tmp_path / "docs"
     (docs / "reference").mkdir(parents=True)
-    names = ("mix", "against", "seeds", "ablations", "pool")
+    names = ("mix", "against", "seeds", "turns", "ablations", "pool")
     page = "".join(f"<!-- {name} -->\n\nold\n\n<!-- end -->\n" for name in names)
     (docs / "reference" / "orchestrators.md").write_text(page)
     shown.show(answers, tmp_path, tmp_path, docs)
@@ -161,6 +166,12 @@ def test_the_tables_say_what_the_answers_were(tmp_path: Path, recipes: tuple[Mod
     assert "| string-north x 3, vote | 0.500 [0.299, 0.701] |" in text
     assert "| string-north x 3, last | 0.000 [0.000, 0.161] |" in text
     assert "| trinity-1 - trinity-stage-1 | +0.500" in text
-    assert "| lost against retraining | -0.500" in text
+    assert "| masked against retrained | -0.500" in text
+    assert "| added against left out | -0.500" in text
+    assert (
+        "| trinity-reduced-mean | 0.000 [0.000, 0.161] | 0.000 [0.000, 0.161] | trinity-reduced | -0.500"
+        in text
+    )
+    assert "| trinity-1, 9 turns | 0.500 [0.299, 0.701] | +0.500" in text
     assert (docs / "images" / "orchestrators-sets.svg").read_text().count("<rect") > 20
     assert '"trinity-1":{"simple":{"n":20' in (docs / "reference" / "orchestrators.json").read_text()
