@@ -1,11 +1,14 @@
 """What the parts of sequential evidence are worth, on train alone: everything cross-fitted, every variant refitted.
 
-    python recipes/evidence_ablations.py zeroeval --data FOLDER --out RESULTS [--size 7] [--only parts|cold|removed|families]
+    python recipes/evidence_ablations.py zeroeval --data FOLDER --out RESULTS [--most N] [--only parts|cold|removed|families]
+    python recipes/evidence_ablations.py page --out RESULTS        # the tables of what is there, as Markdown
 
-parts: question alone (text router), agreement alone (no text, no lengths), both; exchangeable workers; sizes of the shortlist.
+parts: question alone (text router), agreement alone (no text), both; exchangeable workers; sizes of the shortlist.
 cold: the best single plays a worker with 0, 20, 50, 200 labels, in an exchangeable posterior that never saw it (full vote of the
 shortlist, mean of 5 draws). removed: each worker of the shortlist gone, the policy only masked, and solved again.
-families: log-loss of the families of worker-success estimators behind one protocol, cross-fitted, for all workers.
+families: the families of worker-success estimators behind one protocol, cross-fitted, for all workers.
+`--most`: so many items of train, by chance. `worth`: score less the price of what was asked, against the served form, paired.
+What is there already is not made again.
 """
 
 import argparse
@@ -18,7 +21,7 @@ from evidence_tables import SETS, loaded
 
 from stretto.evaluation.controls import paired
 from stretto.learning import success
-from stretto.learning.evidence import PRICES, Learned, Matrix, Prompts, cross_walk, learn, nats
+from stretto.learning.evidence import Learned, Matrix, Prompts, cross_walk, learn, nats, shortlist
 from stretto.learning.lattice import NEVER, Solved, Walk, solve, walk
 from stretto.learning.posterior import fit_posterior
 from stretto.policies.beliefs import Beliefs
@@ -41,33 +44,55 @@ def line(name: str, score, cost, base, unit: float, **more) -> dict:
     return row
 
 
-def priced(name: str, went: Walk, base, unit: float) -> list[dict]:
-    """A row a price."""
-    return [line(f"{name}, u={u}", w.score, w.cost, base, unit, u=u) for u, w in zip(US, went, strict=True)]
+def points(a, b) -> list[float]:
+    """A paired difference in points, with its interval."""
+    gap = paired(a, b)
+    return [round(100 * x, 2) for x in (gap.value, gap.low, gap.high)]
 
 
-def parts(data: Matrix, train: Matrix, full: Learned, size: int) -> list[dict]:
+def priced(name: str, went: Walk, base, unit: float, served: Walk | None = None) -> list[dict]:
+    """A row a price; `served` is what its worth is held against."""
+    rows = []
+    for k, (u, w) in enumerate(zip(US, went, strict=True)):
+        more: dict = {"u": u, "calls": round(float(w.calls.mean()), 2)}
+        if served is not None:
+            mine, other = (x.score[k] - u / unit * x.cost[k] for x in (went, served))
+            more["worth"] = points(mine, other)
+        rows.append(line(f"{name}, u={u}", w.score, w.cost, base, unit, **more))
+    return rows
+
+
+def parts(data: Matrix, train: Matrix, full: Learned) -> list[dict]:
     """Question, agreement, both; identity; the size of the shortlist (its first workers)."""
     base, unit = train.scores[:, full.best], full.unit
     per = [u / unit for u in US]
+    served = cross_walk(full.train, per, rich=full.rich)
     rows = []
     items = np.arange(len(base))
     for u in US:
         picked = (full.router[0] - u / unit * train.costs.mean(0)).argmax(1)
         score, cost = train.scores[items, picked], train.costs[items, picked]
-        rows.append(line(f"question alone (text router), u={u}", score, cost, base, unit, u=u))
+        mine = score - u / unit * cost
+        k = US.index(u)
+        worth = points(mine, served.score[k] - u / unit * served.cost[k])
+        rows.append(line(f"question alone (text router), u={u}", score, cost, base, unit, u=u, worth=worth))
     variants = {
-        "both (as served)": full,
-        "agreement alone": learn(data, names=full.workers, text=False),
-        "both, exchangeable workers": learn(data, names=full.workers, identity=False),
+        "agreement alone": {"names": full.workers, "text": False},
+        "both, exchangeable workers": {"names": full.workers, "identity": False},
     }
-    for smaller in (3, 5):
-        if smaller < size:
-            variants[f"both, the first {smaller} of the shortlist"] = learn(
-                data, names=full.workers[:smaller]
-            )
-    for name, found in variants.items():
-        rows += priced(name, cross_walk(found.train, per, rich=found.rich), base, unit)
+    for few in (2, 3, 4):
+        if few < len(full.workers):
+            variants[f"both, the first {few} of the shortlist"] = {"names": full.workers[:few]}
+    for many in (5, 7):
+        if many != len(full.workers):
+            names = [
+                data.workers[k] for k in shortlist(train, success.log_odds(full.router[0]), many, full.best)
+            ]
+            variants[f"both, a shortlist of {many}"] = {"names": names}
+    rows += priced("both (as served)", served, base, unit)
+    for name, how in variants.items():
+        found = learn(data, **how)
+        rows += priced(name, cross_walk(found.train, per, rich=found.rich), base, unit, served)
     return rows
 
 
@@ -103,10 +128,13 @@ def halves(found: Learned, gone: int | None, *, again: bool) -> Walk:
 def removed(train: Matrix, found: Learned) -> list[dict]:
     """Each worker of the shortlist gone at test time."""
     base = train.scores[:, found.best]
-    rows = priced("nobody gone", halves(found, None, again=False), base, found.unit)
+    whole = halves(found, None, again=False)
+    rows = priced("nobody gone", whole, base, found.unit)
     for gone, worker in enumerate(found.workers):
-        rows += priced(f"{worker} gone, masked", halves(found, gone, again=False), base, found.unit)
-        rows += priced(f"{worker} gone, solved again", halves(found, gone, again=True), base, found.unit)
+        masked = halves(found, gone, again=False)
+        solved = halves(found, gone, again=True)
+        rows += priced(f"{worker} gone, masked", masked, base, found.unit, whole)
+        rows += priced(f"{worker} gone, solved again", solved, base, found.unit, whole)
     return rows
 
 
@@ -152,45 +180,118 @@ def cold(train: Matrix, found: Learned, draws: int = 5) -> list[dict]:
     return rows
 
 
+def auc(chance, right) -> float:
+    """The mean over workers of how often a prompt that a worker gets right is told from one that it does not."""
+    found = []
+    for p, y in zip(chance.T, right.T, strict=True):
+        good = y >= 0.5
+        if 0 < good.sum() < len(good):
+            _, place, count = np.unique(p, return_inverse=True, return_counts=True)
+            rank = (np.cumsum(count) - (count - 1) / 2)[place]
+            pairs = good.sum() * (~good).sum()
+            found.append((rank[good].sum() - good.sum() * (good.sum() + 1) / 2) / pairs)
+    return float(np.mean(found))
+
+
+def loss(chance, right):
+    """Log-loss of each item, the mean over the workers."""
+    p = np.clip(chance, 1e-6, 1 - 1e-6)
+    return -(right * np.log(p) + (1 - right) * np.log(1 - p)).mean(1)
+
+
 def families(train: Matrix) -> list[dict]:
-    """Log-loss of each family, cross-fitted."""
+    """Log-loss and AUC of each family, cross-fitted; as a router, the best worker by it against the best single."""
     x = Prompts.learned(train.items).matrix(train.items)
     fold = success.folds(len(x))
+    base = train.scores[:, int(train.scores.mean(0).argmax())]
     made = {
-        "means (no prompt)": success.Means,
         "logistic, c .003": lambda: success.Logistic(0.003),
         "logistic, c .01": lambda: success.Logistic(0.01),
+        "logistic, c .1": lambda: success.Logistic(0.1),
+        "means (no prompt)": success.Means,
         "nearest neighbours (40)": success.Nearest,
         "clusters (Avengers-Pro, 40)": success.Clusters,
         "matrix factorisation, rank 8": lambda: success.Factors(0.01, rank=8),
         "item response, rank 1": lambda: success.Factors(0.01, rank=1),
     }
+    chances = {name: success.cross_fitted(make, x, train.scores, fold) for name, make in made.items()}
+    odds = success.log_odds(chances["logistic, c .01"])
+    for labels in (0, 20, 50, 200):
+        chances[f"probe profile, {labels} labels each"] = profile(train, odds, fold, labels)
+    usual = loss(chances["logistic, c .01"], train.scores)
     rows = []
-    for name, make in made.items():
-        chance = success.cross_fitted(make, x, train.scores, fold)
-        picked = train.scores[np.arange(len(x)), chance.argmax(1)].mean()
-        rows.append(
-            {
-                "family": name,
-                "nats": round(nats(chance, train.scores), 4),
-                "router": round(100 * float(picked), 2),
-            }
-        )
-        print(rows[-1], flush=True)
-    profile = np.zeros(train.scores.shape)
+    for name, chance in chances.items():
+        gap = paired(loss(chance, train.scores), usual)
+        picked = train.scores[np.arange(len(x)), chance.argmax(1)]
+        row = {
+            "family": name,
+            "nats": round(nats(chance, train.scores), 4),
+            "against logistic": [round(v, 4) for v in (gap.value, gap.low, gap.high)],
+            "auc": round(auc(chance, train.scores), 3),
+            "router": points(picked, base),
+        }
+        rows.append(row)
+        print(row, flush=True)
+    return rows
+
+
+def profile(train: Matrix, odds, fold, labels: int):
+    """Each worker as a newcomer with so many labels, foretold from what is known of the others."""
+    out = np.zeros(train.scores.shape)
     rng = np.random.default_rng(0)
-    full = success.cross_fitted(lambda: success.Logistic(0.01), x, train.scores, fold)
-    odds = success.log_odds(full)
     for k in range(train.scores.shape[1]):
         others = np.delete(odds, k, axis=1)
         for f in range(5):
             at, other = fold == f, np.flatnonzero(fold != f)
-            some = rng.choice(other, min(200, len(other)), replace=False)
-            fit = success.Newcomer().fit(others[some], train.scores[some][:, [k]])
-            profile[at, k] = fit.predict(others[at])[:, 0]
-    rows.append({"family": "probe profile, 200 labels each", "nats": round(nats(profile, train.scores), 4)})
-    print(rows[-1], flush=True)
-    return rows
+            newcomer = success.Newcomer()
+            if labels:
+                some = rng.choice(other, min(labels, len(other)), replace=False)
+                newcomer.fit(others[some], train.scores[some][:, [k]])
+            out[at, k] = newcomer.predict(others[at])[:, 0]
+    return out
+
+
+def told(pair: list[float], digits: int = 2) -> str:
+    """A difference and its interval."""
+    value, low, high = pair
+    return f"{value:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+
+
+def page(out: Path) -> None:
+    """The tables of what is there."""
+    for file in sorted(out.glob("ablations-*.json")):
+        body = json.loads(file.read_text())
+        print(f"### {body['set']} (train, cross-fitted, n {body['n']:,})\n")
+        if "shortlist" in body:
+            print(f"Shortlist: {', '.join(body['shortlist'])}.\n")
+        for part in ("parts", "removed"):
+            if part in body:
+                marks = " | ".join(f"u = {u}" for u in US)
+                print(f"| {part} | {marks} |\n|---|{'---|' * len(US)}")
+                grouped: dict[str, list[str]] = {}
+                for r in body[part]:
+                    worth = f", worth {told(r['worth'])}" if "worth" in r else ""
+                    name = r["variant"].rsplit(", u=", 1)[0]
+                    grouped.setdefault(name, []).append(f"{told(r['difference'])} x{r['cost']:.2f}{worth}")
+                print(
+                    "\n".join(f"| {name} | {' | '.join(cells)} |" for name, cells in grouped.items()) + "\n"
+                )
+        if "cold" in body:
+            print("| cold start | points | cost |\n|---|---|--:|")
+            print(
+                "\n".join(
+                    f"| {r['variant']} | {told(r['difference'])} | x{r['cost']:.2f} |" for r in body["cold"]
+                )
+            )
+            print()
+        if "families" in body:
+            print(
+                "| family | log-loss | against logistic c .01 | AUC | as a router, points |\n|---|--:|---|--:|---|"
+            )
+            for r in body["families"]:
+                against, router = told(r["against logistic"], 4), told(r["router"])
+                print(f"| {r['family']} | {r['nats']:.4f} | {against} | {r['auc']:.3f} | {router} |")
+            print()
 
 
 def main() -> None:
@@ -198,35 +299,43 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("set", choices=SETS)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("set", choices=[*SETS, "page"])
+    parser.add_argument("--data", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--size", type=int, default=7)
+    parser.add_argument("--most", type=int, help="so many items of train, by chance")
     parser.add_argument("--only", choices=("parts", "cold", "removed", "families"), action="append")
     given = parser.parse_args()
+    if given.set == "page":
+        page(given.out)
+        return
+    if given.data is None:
+        parser.error("--data FOLDER")
     begun = time.process_time()
     data = loaded(given.data, given.set)
-    train = data.at(np.array([i.split == "train" for i in data.items]))
+    data = data.at(np.array([i.split == "train" for i in data.items]))
+    if given.most and given.most < len(data.items):
+        data = data.at(np.random.default_rng(0).permutation(len(data.items)) < given.most)
     wanted = given.only or ["parts", "cold", "removed", "families"]
-    body: dict = {"set": given.set, "split": "train, cross-fitted", "n": len(train.items)}
-    if wanted != ["families"]:
-        full = learn(data, size=given.size)
-        body |= {
-            "shortlist": full.workers,
-            "prices": len(PRICES),
-            "posterior": full.told.get("posterior nats"),
-        }
-        if "parts" in wanted:
-            body["parts"] = parts(data, train, full, given.size)
-        if "cold" in wanted:
-            body["cold"] = cold(train, full)
-        if "removed" in wanted:
-            body["removed"] = removed(train, full)
-    if "families" in wanted:
-        body["families"] = families(train)
-    body["cpu_seconds"] = round(time.process_time() - begun, 1)
     given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / f"ablations-{given.set}.json").write_text(json.dumps(body, indent=1) + "\n")
+    file = given.out / f"ablations-{given.set}.json"
+    body: dict = {"set": given.set, "split": "train, cross-fitted", "n": len(data.items)}
+    if file.exists() and (known := json.loads(file.read_text()))["n"] == body["n"]:
+        body = known
+    todo = [part for part in wanted if part not in body]
+    if {"parts", "cold", "removed"} & set(todo):
+        full = learn(data, size=given.size)
+        body |= {"shortlist": full.workers, "posterior": full.told.get("posterior nats")}
+    for part in todo:
+        body[part] = {
+            "parts": lambda: parts(data, data, full),
+            "cold": lambda: cold(data, full),
+            "removed": lambda: removed(data, full),
+            "families": lambda: families(data),
+        }[part]()
+        body["cpu_seconds"] = round(body.get("cpu_seconds", 0) + time.process_time() - begun, 1)
+        begun = time.process_time()
+        file.write_text(json.dumps(body, indent=1) + "\n")
 
 
 if __name__ == "__main__":

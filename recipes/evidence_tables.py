@@ -240,7 +240,7 @@ def summary(out: Path) -> None:
         lines[file.stem] |= {"certified": body["certified"], "best": body["rows"]["train"][0]}
     means = {}
     five = [s for s in ("mmlu_pro", "zeroeval", "reasoning_gym", "bfcl", "routerbench") if s in lines]
-    for kind in ("sequential", "two rounds"):
+    for kind in ("sequential", "two rounds") if five else ():
         for split in ("train", "dev"):
             found = [lines[s][split].get(f"{kind}, equal quality") for s in five]
             costs = [
