@@ -14,9 +14,10 @@ from stretto.policies.agreement import expected
 from stretto.policies.answers import classes, said
 from stretto.policies.assurance import Assurance
 from stretto.policies.beliefs import Beliefs, Posterior, view, views
+from stretto.policies.equivalence import Compared, Comparer, softly
 from stretto.policies.exploring import Lot, draw
 from stretto.policies.features import TextFeatures
-from stretto.policies.outlooks import of_ask
+from stretto.policies.outlooks import of_ask, then
 from stretto.policies.signals import confidence
 from stretto.steps import Ask, Choice, Fork, Note, Option, Outlook, Plan, Quotes, Span, Step, Want, put
 from stretto.types import Answer, Failure, Reply, Request
@@ -79,12 +80,14 @@ class Evidence:
     `workers` (the shortlist), `text` (features; absent: the prompt does not count), `centres` (of known tasks; may be
     absent), `success` (weights, a column a worker), `posterior`, `usual` (mean and deviation of log reply tokens, a column a
     worker), `agreement` (weights of `policies.agreement`, a row a worker; may be absent), `assurance` (what it means how sure
-    a worker was; absent: it does not count), `rich`, `last_line`, and from the lowest price to the highest `prices` [{`u`,
-    `calls`, `start` (regressors, 1 + workers), `values` (subset, regressors, 1 + workers), `rounds` {`first` (a subset), `added`
-    (subsets), `weights`}}].
+    a worker was; absent: it does not count), `comparing` (who says whether free texts amount to the same, and how often that
+    is wrong, `policies.equivalence`; absent: no two are), `rich`, `last_line`, and from the lowest price to the highest
+    `prices` [{`u`, `calls`, `start` (regressors, 1 + workers), `values` (subset, regressors, 1 + workers), `rounds` {`first`
+    (a subset), `added` (subsets), `weights`}}].
     """
 
-    def __init__(self, artifact: Artifact) -> None:
+    def __init__(self, artifact: Artifact, *, same: str = "", comparer: str = "") -> None:
+        """`same`: `exact` leaves the comparer out, `embedding` or `judge` insist on it; `comparer`: its id, if another."""
         if artifact.schema != EVIDENCE_SCHEMA:
             raise ValueError(
                 f"sequential needs an artefact of schema {EVIDENCE_SCHEMA}, not {artifact.schema}"
@@ -108,9 +111,11 @@ class Evidence:
         self._rounds = [p["rounds"] for p in data["prices"]]
         self._added = [unpacked(p["rounds"]["weights"]) for p in data["prices"]]
         self._agreement = unpacked(data["agreement"]) if data.get("agreement") else None
+        self.comparer = Comparer.chosen(data.get("comparing"), same, comparer)
+        self._given = ", ".join(given for given in (same, comparer) if given)
 
     def __repr__(self) -> str:
-        return self.name
+        return f"{self.name}, {self._given}" if self._given else self.name
 
     def logits(self, prompt: str) -> Any:
         """The log-odds of each worker to be right, before anything is asked: one row."""
@@ -144,7 +149,7 @@ class Evidence:
         self, worker: int, before: Beliefs, heard: Mapping[int, "_Heard"], logits: Any
     ) -> list[Option]:
         """A reply held against those before it, for the drift monitor; and two that differed, held against this third one."""
-        values = {k: said(one.answer.message, last_line=self.last_line) for k, one in heard.items()}
+        values = self.values(heard)
         mine = values.pop(worker)
         if self._agreement is None or mine is None or None in values.values():
             return []
@@ -162,15 +167,27 @@ class Evidence:
             for name, same, e in told
         ]
 
-    def believed(self, heard: Mapping[int, "_Heard"], logits: Any) -> Beliefs:
-        """What the replies of some workers amount to."""
+    def values(self, heard: Mapping[int, "_Heard"]) -> dict[int, str | None]:
+        """What each reply comes to, `None` where that cannot be compared."""
+        return {k: said(one.answer.message, last_line=self.last_line) for k, one in heard.items()}
+
+    def held(self, known: Compared) -> list[Option]:
+        """What a comparer has said of pairs of free texts."""
+        return [
+            Option(f"{self.workers[a]} with {self.workers[b]}", {"same": float(same)}, "free texts compared")
+            for (a, b), same in known.same.items()
+        ]
+
+    def believed(self, heard: Mapping[int, "_Heard"], logits: Any, known: Compared | None = None) -> Beliefs:
+        """What the replies of some workers amount to. `known`: what a comparer has said of those that are free text."""
         import numpy as np
 
         count = len(self.workers)
+        said_ = self.values(heard)
         values, asked, lengths = [""] * count, np.zeros((1, count), dtype=bool), np.zeros((1, count))
         sure = np.full((1, count), np.nan)
         for k, one in heard.items():
-            value = said(one.answer.message, last_line=self.last_line)
+            value = said_[k]
             values[k] = f"only {self.workers[k]}" if value is None else value
             asked[0, k] = True
             told = confidence(one.answer.logprobs)
@@ -181,6 +198,8 @@ class Evidence:
         odds = logits
         if self.assurance is not None:
             odds = np.where(asked, self.assurance.after(logits, sure), logits)
+        if self.comparer is not None and None in said_.values():
+            return softly(self.posterior, self.comparer, said_, known or Compared(), odds, lengths)
         return Beliefs.after(self.posterior, np.array([classes(values)]), odds, asked, lengths)
 
 
@@ -207,6 +226,7 @@ class _Asking:
     believed: Beliefs | None = None
     failed: Answer | None = None
     compared: list[Option] = field(default_factory=list)
+    same: Compared = field(default_factory=Compared)
 
     @property
     def mask(self) -> int:
@@ -215,8 +235,9 @@ class _Asking:
     @property
     def limited(self) -> str:
         """What a limit said, if one ended the asking."""
-        error = self.failed.error if self.failed is not None else None
-        return error.message if error is not None and error.kind == "limit" else ""
+        failures = (self.same.failed, self.failed.error if self.failed is not None else None)
+        error = next((e for e in failures if e is not None and e.kind == "limit"), None)
+        return error.message if error is not None else ""
 
     def take(self, worker: int, answer: Answer, tokens: int) -> None:
         self.open.remove(worker)
@@ -259,7 +280,7 @@ class Sequential:
         now = _Asking(self._price(request), known.logits(request.prompt), usable, tell)
         done = False
         if self.rounds == 2:
-            done = yield from self._two_rounds(now)
+            done = yield from self._two_rounds(request, now)
         if not done:
             yield from self._one_by_one(request, now)
         if now.believed is None:
@@ -270,7 +291,8 @@ class Sequential:
             why = f"{why}; a limit ended the asking: {now.limited}"
         worths = known.worths(now.price, now.mask, now.believed, now.logits)
         stopping = self._stopping(speaker, now.open, worths, chance, why)
-        yield Note(replace(stopping, options=(*stopping.options, *now.compared)))
+        told = (*stopping.options, *now.compared, *known.held(now.same))
+        yield Note(replace(stopping, options=told))
         return replace(now.heard[speaker].answer, why=why)
 
     def _one_by_one(self, request: Request, now: _Asking) -> _Part:
@@ -293,9 +315,20 @@ class Sequential:
             if reply.error is None:
                 if before is not None:
                     now.compared += known.compared(picked, before, now.heard, now.logits)
-                now.believed = known.believed(now.heard, now.logits)
+                yield from self._hold(request, [picked], now)
+                now.believed = known.believed(now.heard, now.logits, now.same)
 
-    def _two_rounds(self, now: _Asking) -> Generator[Step, Any, bool]:
+    def _hold(self, request: Request, new: Sequence[int], now: _Asking) -> _Part:
+        """Let the comparer, if there is one, hold new replies that are free text against the others."""
+        if (comparer := self.evidence.comparer) is None:
+            return
+        values = self.evidence.values(now.heard)
+        for k in new:
+            if k in now.heard and not now.limited:
+                earlier = {j: now.heard[j].answer for j in now.heard if j not in new[new.index(k) + 1 :]}
+                yield from comparer.hear(request, k, earlier, values, now.same)
+
+    def _two_rounds(self, request: Request, now: _Asking) -> Generator[Step, Any, bool]:
         """Whether they were gone through: the first batch answered whole, and the second was asked or not needed."""
         known = self.evidence
         first = known.first(now.price)
@@ -304,7 +337,7 @@ class Sequential:
             return False
         names = " + ".join(known.workers[k] for k in batch)
         yield Note(Choice(names, (Option(names),), reason="the first round", by=known.name))
-        yield from self._together(batch, "the first round", now)
+        yield from self._together(request, batch, "the first round", now)
         if now.mask != first or now.limited or now.believed is None:
             return False
         worths = known.additions(now.price, now.believed, now.logits)
@@ -323,17 +356,18 @@ class Sequential:
         ]
         why = self._why(now.believed)
         yield Note(Choice(options[0].name, tuple(options), reason=why, by=known.name))
-        yield from self._together(known.members(added), why, now)
+        yield from self._together(request, known.members(added), why, now)
         return True
 
-    def _together(self, batch: Sequence[int], why: str, now: _Asking) -> _Part:
+    def _together(self, request: Request, batch: Sequence[int], why: str, now: _Asking) -> _Part:
         """Ask some workers side by side and weigh what comes."""
         plans = tuple(_one(self._ask(k, why, now)) for k in batch)
         answers: tuple[Answer, ...] = yield Fork(plans)
         for k, answer in zip(batch, answers, strict=True):
             now.take(k, replace(answer, more={}), int(answer.more.get("tokens", 0)))
         if now.heard:
-            now.believed = self.evidence.believed(now.heard, now.logits)
+            yield from self._hold(request, batch, now)
+            now.believed = self.evidence.believed(now.heard, now.logits, now.same)
 
     def _ask(self, worker: int, why: str, now: _Asking) -> Ask:
         want: Want = "logprobs" if worker in now.tell else "text"
@@ -409,11 +443,13 @@ class Sequential:
                 sum(p.most for p in parts),
             )
 
-        return Outlook(
+        asking = Outlook(
             Span(1, calls, sum(e.calls.most for e in each)),
             span([e.usd for e in each]),
             span([e.seconds for e in each]),
         )
+        comparer = self.evidence.comparer
+        return asking if comparer is None else then(asking, comparer.outlook(request, len(cards), quotes))
 
 
 def _one(ask: Ask) -> Plan:
