@@ -62,6 +62,44 @@ def one(body: dict) -> list[str]:
     return [line for line in lines if line is not None]
 
 
+def drift(body: dict) -> list[str]:
+    """The drift monitor on one set: a line for each worker that silently fails on 30 % of the items."""
+    lines = [
+        f"### Silent faults: {body['set']}, u = {body['u']}",
+        "",
+        "| worker | asked on | loss, nobody notices | its asks until noticed, 10 / 50 / 90 % | noticed within 50 "
+        "| another accused | never | loss solved again, cost | loss masked only, cost |",
+        "|---|--:|--:|---|--:|--:|--:|---|---|",
+    ]
+    for r in body["rows"]:
+        waits = " / ".join(map(str, r["asks until alarm"])) if r["asks until alarm"] else "-"
+        lines.append(
+            f"| {r['worker']} | {r['asked on']:.2f} | {r['unaware loss']:.2f} x{r['cost'][1]:.2f} | {waits} "
+            f"| {100 * r['noticed within 50 asks']:.0f} % | {100 * r['another accused']:.0f} % | {100 * r['never']:.0f} % "
+            f"| {r['loss re-solved']:.2f} x{r['cost'][2]:.2f} | {r['loss masked']:.2f} x{r['cost'][3]:.2f} |"
+        )
+    return [*lines, "", f"False alarms per 10,000 asks without any fault: {body['false']}.", ""]
+
+
+def routellm(rows: list[dict]) -> list[str]:
+    """RouteLLM's metrics: the row that the training prompts chose, and how it was found."""
+    lines = [
+        "| items | n | by | APGR [95 %] | CPT50 [95 %] | CPT80 | APGR on training prompts |",
+        "|---|--:|---|---|---|--:|--:|",
+    ]
+    for r in rows:
+        low, high = r["apgr 95 %"]
+        cheap, dear = r["cpt50 95 %"]
+        mark = "**" if r.get("chosen") else ""
+        by = r["by"] + (", chosen" if mark else "")
+        apgr = f"{r['apgr']:.3f} [{low:.3f}, {high:.3f}]"
+        cpt = f"{100 * r['cpt50']:.1f} % [{100 * cheap:.1f}, {100 * dear:.1f}] | {100 * r['cpt80']:.1f} %"
+        lines.append(
+            f"| {mark}{r['task']}{mark} | {r['n']:,} | {by} | {apgr} | {cpt} | {r['on training prompts']:.3f} |"
+        )
+    return ["### RouteLLM's items", "", *lines, ""]
+
+
 def main() -> None:
     """All sets that are there."""
     parser = argparse.ArgumentParser(
@@ -73,6 +111,10 @@ def main() -> None:
         file = given.out / f"{name}.json"
         if file.exists():
             print("\n".join(one(json.loads(file.read_text()))))
+    for file in sorted(given.out.glob("drift-*.json")):
+        print("\n".join(drift(json.loads(file.read_text()))))
+    if (file := given.out / "routellm.json").exists():
+        print("\n".join(routellm(json.loads(file.read_text()))))
 
 
 if __name__ == "__main__":

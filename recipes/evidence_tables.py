@@ -1,7 +1,7 @@
 """The sequential evidence policy on recorded tables: cross-fitted over train, once on dev, beside its controls.
 
     python recipes/evidence_tables.py mmlu_pro --data FOLDER --out RESULTS
-    python recipes/evidence_tables.py summary --out RESULTS        # the geometric mean over what is there
+    python recipes/evidence_tables.py summary --out RESULTS        # the geometric mean over what is there; pictures anew
 
 Writes RESULTS/SET.json, RESULTS/SET.svg and RESULTS/summary.json. Every choice (best single, shortlist, form of the posterior, a
 row's price) is made on train. Differences are to the best single worker of train on the same items, in points, with 95 % paired
@@ -234,7 +234,7 @@ def summary(out: Path) -> None:
     lines = {}
     for file in sorted(out.glob("*.json")):
         body = json.loads(file.read_text())
-        if file.stem == "summary" or "rows" not in body:
+        if file.stem == "summary" or "chosen" not in body:
             continue
         lines[file.stem] = {split: body["chosen"][split] for split in ("train", "dev")}
         lines[file.stem] |= {"certified": body["certified"], "best": body["rows"]["train"][0]}
@@ -306,11 +306,13 @@ def picture(body: dict, title: str) -> str:
     for r in body["rows"]["train"]:
         if "u" not in r and r["cost"] <= 4 and "oracle" not in r["policy"] and "router" not in r["policy"]:
             x, y = at(r)
-            name = r["policy"].split(" claude")[0].split(" gpt")[0].split(" openai")[0]
+            name, down = ("best single", 15) if r["policy"].startswith("best") else (r["policy"], -5)
             marks.append(
                 f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="#b7791f"><title>{r["policy"]}</title></circle>'
             )
-            marks.append(f'<text x="{x + 6:.0f}" y="{y - 5:.0f}" fill="#b7791f" font-size="11">{name}</text>')
+            marks.append(
+                f'<text x="{x + 6:.0f}" y="{y + down:.0f}" fill="#b7791f" font-size="11">{name}</text>'
+            )
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {high}" font-family="sans-serif" font-size="12"'
     back = f'<rect width="{wide}" height="{high}" fill="white"/>'
     axis = f'<text x="{wide / 2}" y="{low + 36}" text-anchor="middle">cost relative to the best single (logarithmic)</text>'
@@ -329,6 +331,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.set == "summary":
         summary(given.out)
+        for file in given.out.glob("*.svg"):
+            file.write_text(picture(json.loads(file.with_suffix(".json").read_text()), file.stem))
         return
     if given.data is None:
         parser.error("--data FOLDER")
