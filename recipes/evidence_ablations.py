@@ -91,7 +91,7 @@ def parts(data: Matrix, train: Matrix, full: Learned) -> list[dict]:
             variants[f"both, a shortlist of {many}"] = {"names": names}
     rows += priced("both (as served)", served, base, unit)
     for name, how in variants.items():
-        found = learn(data, **how)
+        found = learn(data.of([data.workers.index(w) for w in how["names"]]), **how)
         rows += priced(name, cross_walk(found.train, per, rich=found.rich), base, unit, served)
     return rows
 
