@@ -225,12 +225,18 @@ data = "data"
 [policy.three]
 type = "trinity"
 artifact = "trinity.json"
+alone = 1
 
 [policy.one]
 type = "trinity"
 artifact = "trinity.json"
 roles = false
 turns = 1
+alone = 1
+
+[policy.usual]
+type = "trinity"
+artifact = "trinity.json"
 """
 
 
@@ -270,5 +276,24 @@ def test_over_http_the_receipt_shows_every_turn_and_its_chances(tmp_path: Path) 
             said = [piece for piece in pieces if piece]
             assert "".join(said) == "tenalp"
             assert len(said) > 1
+
+            # where the shipped table knows who is right, nobody plans: one call, which streams
+            question = [{"role": "user", "content": "Spell planet backward."}]
+            found = (await post(world, "/v1/plans", model="usual", messages=question)).json
+            assert found["outlook"]["calls"]["expected"] < 1.1
+            live = await post(world, model="usual", stream=True, stretto={"seed": 1})
+            pieces = [
+                line for line in live.body.decode().splitlines() if '"content":"' in line.replace(" ", "")
+            ]
+            assert len(pieces) > 1
+            alone = await post(world, model="usual")
+            assert alone.json["choices"][0]["message"]["content"] == "tenalp"
+            assert alone.json["stretto"]["calls"] == 1
+            receipt = (
+                await Exchange(world.gateway(), "GET", f"/v1/runs/{alone.json['stretto']['run_id']}").run()
+            ).json
+            (choice,) = receipt["choices"]
+            assert choice["picked"] == "string-north"
+            assert "string-north alone is right" in choice["reason"]
 
     asyncio.run(scene())

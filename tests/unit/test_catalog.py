@@ -17,6 +17,7 @@ from stretto.policies.fallback import Fallback
 from stretto.policies.fuse import Fuse
 from stretto.policies.fusion import Fusion
 from stretto.policies.judging import COMPACT, STANDARD
+from stretto.policies.outright import Outright
 from stretto.policies.route import Route, Uniform
 from stretto.policies.solo import Solo
 from stretto.policies.ultra import Ultra
@@ -446,10 +447,23 @@ doubt = 0.5
     assert isinstance(team, Conductor)
     assert (team.planner, team.workers, team.steps) == ("dear", ("cheap", "middling"), 2)
     assert (team.depth, team.itself, team.doubt, team.otherwise) == (1, True, 0.5, None)
-    taught = catalog(text, Learned(table=TABLE)).resolve("team")
+    taught = catalog(text + "alone = 1\n", Learned(table=TABLE)).resolve("team")
     assert isinstance(taught, Conductor)
     assert isinstance(taught.otherwise, Route)
     assert "there is no worker" in refused('[policy.x]\ntype = "conductor"\nplanner = "nobody"')
+
+
+def test_who_is_known_to_be_right_answers_before_a_conductor_plans() -> None:
+    """Where a table was learned, among the conductor's own workers; ultra and the ladder hold the planning one itself."""
+    text = '[policy.team]\ntype = "conductor"\namong = ["cheap"]\nalone = 0.5\n[policy.best]\ntype = "ultra"\nconductor = "team"'
+    names = catalog(text, Learned(table=TABLE))
+    team, usual, best = names.resolve("team"), names.resolve("conductor"), names.resolve("best")
+    assert isinstance(team, Outright)
+    assert (team.name, team.least, team.among) == ("team", 0.5, ("cheap",))
+    assert isinstance(usual, Outright)
+    assert (usual.name, usual.among, usual.temperature) == ("conductor", (), None)
+    assert isinstance(best, Ultra)
+    assert best.conductor.workers == ("cheap",)
 
 
 def test_ultra_checks_by_confidence_where_something_was_learned() -> None:

@@ -1,5 +1,6 @@
 """Builds the policies that decide whom to ask: route, sequential, the owner's rules, and `stretto` over them."""
 
+from stretto.catalog.orchestrators import unwrapped
 from stretto.catalog.scope import Scope
 from stretto.catalog.usual import RUNGS, beside, usual, wordings
 from stretto.config import PolicySettings, RuleSettings
@@ -54,7 +55,7 @@ def stretto(scope: Scope) -> Policy:
 
     ways: list[Way] = []
     if scope.learned.conductor is not None and scope.learned.table is not None:
-        workflow = scope.policy("conductor", "")
+        workflow = unwrapped(scope.policy("conductor", ""))
         known = Table(scope.learned.table)
         about = f"nobody alone is known to be right, by the {known.name}"
         ways.append(Planned("conductor", workflow, about, True, table=known))

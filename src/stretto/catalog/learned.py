@@ -25,6 +25,9 @@ __all__ = ["Learned", "equipped", "learned"]
 _BRINGS: Final = {"trinity": TRINITY_SCHEMA, "conductor": CONDUCTOR_SCHEMA}
 """Types of policies whose artefacts may bring workers, and their schemas."""
 
+_OF_THE_MODEL: Final = ("role", "vendor", "licence")
+"""Labels that tell of a model, wherever it runs."""
+
 
 @dataclass(frozen=True, slots=True)
 class Learned:
@@ -83,13 +86,13 @@ def equipped(
     """
     # an embedder beside the workers that write text changes nothing of what was learned
     found = learned(settings.data, [w.id for w in workers if "text" in w.card.abilities], folder)
-    pool, ids = list(workers), {}
+    pool, ids, here = list(workers), {}, _here(workers)
     taken = {worker.id for worker in workers}
     for artifact, folder in _bringing(found, settings):
         for row in artifact.data.get("beside", ()):
             if row["sha256"] in ids:
                 continue
-            made = _worker(row, folder)
+            made = _worker(row, folder, here)
             if made.id in taken:
                 made = replace(made, id=f"{made.id}-{row['sha256'][:6]}")
                 made = replace(made, card=replace(made.card, id=made.id))
@@ -111,8 +114,18 @@ def _bringing(found: Learned, settings: Settings) -> Iterator[tuple[Artifact, Pa
             yield artifacts.read(path, _BRINGS[own.type]), path.parent
 
 
-def _worker(row: Mapping[str, Any], folder: Path) -> "Worker":
-    """A worker that stands beside an artefact: a GGUF file with a job of its own."""
+def _here(workers: "Sequence[Worker]") -> dict[str, str]:
+    """The labels of this machine: those on which all workers that run on it agree, but for what tells of the model."""
+    local = [w.card.labels for w in workers if all(place.gguf is not None for place in w.places)]
+    return {
+        label: value
+        for label, value in (local[0] if local else {}).items()
+        if label not in _OF_THE_MODEL and all(other.get(label) == value for other in local)
+    }
+
+
+def _worker(row: Mapping[str, Any], folder: Path, here: Mapping[str, str]) -> "Worker":
+    """A worker that stands beside an artefact: a GGUF file with a job of its own, on this machine, whose labels are `here`."""
     from stretto.pool.worker import Place, Worker  # late: it loads the HTTP client
 
     path = (folder / row["file"]).resolve()
@@ -130,7 +143,7 @@ def _worker(row: Mapping[str, Any], folder: Path) -> "Worker":
     card = Card(
         row["id"],
         price=Price.per_million(price["input"], price["output"]),
-        labels={"role": row["role"], **row.get("labels", {})},
+        labels={"role": row["role"], **row.get("labels", {}), **here},
         abilities=frozenset({"text", "logprobs", "state"}),
         context=row.get("context", 2048),
         description=row.get("about", ""),

@@ -13,12 +13,16 @@ from stretto.errors import ConfigError
 from stretto.policies.conductor import CONDUCTOR_SCHEMA, Conductor
 from stretto.policies.coordinator import TRINITY_SCHEMA
 from stretto.policies.forms import FORMS
+from stretto.policies.outright import Outright
 from stretto.policies.route import Table
 from stretto.policies.trinity import Trinity
 from stretto.policies.ultra import Ultra
 from stretto.steps import Policy
 
-__all__ = ["conductor", "trinity", "ultra"]
+__all__ = ["conductor", "trinity", "ultra", "unwrapped"]
+
+_ALONE: Final = 0.5
+"""How often a worker must be right to answer alone; chosen on calibration problems (recipes/LOG.md)."""
 
 _DOUBT: Final = 0.9
 """Below this confidence a step of ultra's workflow gets a second worker; chosen on the sparring pool's calibration problems."""
@@ -29,20 +33,23 @@ def trinity(scope: Scope, own: PolicySettings) -> Policy:
     artifact = _artifact(scope, own, scope.learned.trinity, TRINITY_SCHEMA)
     if artifact is None:
         raise ConfigError(f"{own.where}: needs the key `artifact`, a trinity.json of `stretto train trinity`")
-    options = {key: value for key, value in own.options.items() if key != "artifact"}
+    options = {key: value for key, value in own.options.items() if key not in ("artifact", "alone")}
     if "otherwise" in options:
         options["otherwise"] = scope.one(own, "otherwise")
     try:
-        return Trinity.of(artifact, backbone=_brought(scope, artifact), **options)
+        made = Trinity.of(artifact, backbone=_brought(scope, artifact), **options)
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(
             f"{own.where or own.name}: is not what `stretto train trinity` writes: {error}"
         ) from None
+    return _outright(scope, own, made, temperature=made.temperature)
 
 
 def conductor(scope: Scope, own: PolicySettings) -> Policy:
     """With an artefact the planner that it brings; else a general one: the named worker, or the dearest usual one."""
-    options: dict[str, Any] = {key: value for key, value in own.options.items() if key != "artifact"}
+    options: dict[str, Any] = {
+        key: value for key, value in own.options.items() if key not in ("artifact", "alone")
+    }
     table = None if scope.learned.table is None else Table(scope.learned.table)
     options |= {"table": table, "otherwise": scope.policy("route", "") if table is not None else None}
     if "forms" in options:
@@ -55,16 +62,36 @@ def conductor(scope: Scope, own: PolicySettings) -> Policy:
         if "among" in options:
             raise ConfigError(f"{own.where}.among: a trained planner knows the workers of its artefact only")
         try:
-            return Conductor.trained(artifact, _brought(scope, artifact), **options)
+            made = Conductor.trained(artifact, _brought(scope, artifact), **options)
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(
                 f"{own.where or own.name}: is not what `stretto train conductor` writes: {error}"
             ) from None
+        return _outright(scope, own, made, temperature=made.temperature)
     dearest = max(talkers(scope.cards), key=blend, default=None)
     planner = scope.one(own, "planner") if named else dearest.id if dearest is not None else ""
     options.pop("planner", None)
     options["workers"] = scope.some(own, "among") if options.pop("among", ()) else ()
-    return Conductor(planner, **options)
+    return _outright(scope, own, Conductor(planner, **options), options["workers"])
+
+
+def unwrapped(policy: Policy) -> Policy:
+    """What plans, without the question whether somebody alone is known to be right: for those who have asked it themselves."""
+    return policy.policy if isinstance(policy, Outright) else policy
+
+
+def _outright(
+    scope: Scope,
+    own: PolicySettings,
+    policy: Policy,
+    among: tuple[str, ...] = (),
+    temperature: float | None = None,
+) -> Policy:
+    """The policy for what nobody alone is known to be right at; for everything with `alone = 1`, or where nothing was learned."""
+    least = own.options.get("alone", _ALONE)
+    if scope.learned.table is None or least >= 1:
+        return policy
+    return Outright(Table(scope.learned.table), policy, own.name, least, among, temperature)
 
 
 def ultra(scope: Scope, own: PolicySettings) -> Policy:
@@ -75,7 +102,7 @@ def ultra(scope: Scope, own: PolicySettings) -> Policy:
     """
     options: dict[str, Any] = dict(own.options)
     name = str(options.pop("conductor", "conductor"))
-    base = scope.policy(name, f"{own.where}.conductor")
+    base = unwrapped(scope.policy(name, f"{own.where}.conductor"))
     if len(talkers(scope.cards)) < 2 or not isinstance(base, Conductor):
         if "conductor" in own.options and not isinstance(base, Conductor):
             raise ConfigError(f'{own.where}.conductor: "{name}" is no policy of type conductor')

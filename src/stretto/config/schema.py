@@ -137,6 +137,7 @@ POLICY_KEYS: Final[Mapping[str, Mapping[str, Check]]] = {
         "roles": a_flag,
         "verifier": one_of("verdict", "agreement"),
         "otherwise": a_name,
+        "alone": a_number(0, 1),
     },
     "conductor": {
         "artifact": a_text,
@@ -151,6 +152,7 @@ POLICY_KEYS: Final[Mapping[str, Mapping[str, Check]]] = {
         "temperature": a_number(0, 2),
         "doubt": a_number(0, 1),
         "seats": some_texts,
+        "alone": a_number(0, 1),
     },
     "ultra": {
         "conductor": a_name,

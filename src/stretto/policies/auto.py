@@ -5,7 +5,7 @@ choice: which way is taken, whom it asks first, and after every answer whether t
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Final, Protocol
+from typing import ClassVar, Final
 
 from stretto.policies.route import Rule, Table
 from stretto.policies.situation import Situation, situation
@@ -13,19 +13,11 @@ from stretto.policies.solo import Solo
 from stretto.steps import Choice, Note, Option, Outlook, Plan, Policy, Quotes
 from stretto.types import Request
 
-__all__ = ["Auto", "Knows", "Planned", "Way"]
+__all__ = ["Auto", "Planned", "Way"]
 
 
 _PLAN_CALLS: Final = 3
 """A plan, and two steps."""
-
-
-class Knows(Protocol):
-    """What tells whether a prompt is of a kind that something was learned from."""
-
-    def strange(self, prompt: str) -> str:
-        """Why it is like none of those, or ""."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +25,7 @@ class Way:
     """One way to answer, under a name. `about` says what it rests on; `learned`: on evidence about the workers' answers.
 
     Learned evidence serves where its workers may be used and the request is of a kind that it has seen: `workers` are those it
-    knows, `tools` tells whether it saw requests with tools, `knows` whether a prompt is like those it saw.
+    knows, `tools` tells whether it saw requests with tools.
     """
 
     name: str
@@ -42,19 +34,16 @@ class Way:
     learned: bool = False
     workers: tuple[str, ...] = ()
     tools: bool = False
-    knows: Knows | None = None
 
     def unfit(self, request: Request, seen: Situation) -> str:
         """Why this way cannot be taken for a request, or ""."""
         if not self.learned:
             return ""
-        if seen.form == "calls" and not self.tools:
-            return "it was learned from requests without tools"
-        if seen.images:
-            return "it was learned from text, and the request shows images"
+        if why := seen.unlike_texts(tools=self.tools):
+            return why
         if self.workers and not any(request.card(name) is not None for name in self.workers):
             return f"none of {', '.join(self.workers)} may be used for this request"
-        return self.knows.strange(request.prompt) if self.knows is not None else ""
+        return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +61,10 @@ class Planned(Way):
         if (most := request.limits.calls) is not None and most < _PLAN_CALLS:
             return f"a workflow takes {_PLAN_CALLS} calls at least, {most} allowed"
         assert self.table is not None
-        guess = self.table.guess(request.prompt)
-        if guess.strange:
+        known = self.table.known(request)
+        if known.guess.strange:
             return f"it is like no task that the {self.table.name} knows"
-        able = {w: p for w, p in self.table.estimates(guess.task).items() if request.card(w) is not None}
-        worker = max(able, key=lambda w: able[w], default="")
-        if worker and able[worker] >= request.dial / 2:
-            return f"{worker} alone is right {able[worker]:.0%} of the time at {guess.task}"
-        return ""
+        return known.alone(request.dial / 2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from stretto.types import Answer, Card, Failure, Request
 __all__ = [
     "TABLE_SCHEMA",
     "Guess",
+    "Known",
     "Route",
     "Rule",
     "Table",
@@ -64,6 +65,26 @@ class Guess:
 
 
 @dataclass(frozen=True, slots=True)
+class Known:
+    """What a table knows of a request: its `guess`, and how often each worker that may be used is `right` at that, the best one
+    first and of equals the cheaper. Of a strange prompt nobody's record says anything.
+
+    `foreign`: words of the prompt that other tasks have and its own never had. Such a prompt may ask for more than its task.
+    """
+
+    guess: Guess
+    right: Mapping[str, float]
+    foreign: tuple[str, ...] = ()
+
+    def alone(self, least: float) -> str:
+        """Why the best worker does alone, being right `least` of the time; "" where it is not, or nobody is known."""
+        worker = next(iter(self.right), "")
+        if not worker or self.right[worker] < least:
+            return ""
+        return f"{worker} alone is right {self.right[worker]:.0%} of the time at {self.guess.task}"
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """Who is good at what: a naive Bayes classifier of prompts into tasks over `words`, and per task each worker's record.
 
@@ -103,6 +124,17 @@ class Table:
         """Each worker's expected success at a task (Laplace: one success and one failure added)."""
         record = self.artifact.data["tasks"][task]["workers"]
         return {worker: (good + 1) / (tried + 2) for worker, (good, tried) in record.items()}
+
+    def known(self, request: Request, among: tuple[str, ...] = ()) -> Known:
+        """What the record says of a request's prompt, and of who may be used for it (`among` empty: whoever writes text)."""
+        guess = self.guess(request.prompt)
+        right = {} if guess.strange else self.estimates(guess.task)
+        cards = [card for card in _among(request, among) if card.id in right]
+        cards.sort(key=lambda card: (-right[card.id], blend(card), card.id))
+        seen, never = self.artifact.data["words"], self.artifact.data["unseen"][guess.task]
+        told = dict.fromkeys(words(request.prompt))
+        foreign = tuple(word for word in told if word in seen and seen[word].get(guess.task, never) <= never)
+        return Known(guess, {card.id: right[card.id] for card in cards}, foreign)
 
     def breadth(self) -> Mapping[str, float]:
         """Each worker's median success over the tasks: how broad it is, whatever it is best at."""

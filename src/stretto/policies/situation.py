@@ -54,6 +54,12 @@ class Situation:
         """Whether two answers that say the same can be expected to look the same, so that agreement means something."""
         return self.form == "value"
 
+    def unlike_texts(self, *, tools: bool = False) -> str:
+        """Why what was learned from texts (`tools`: and from requests with tools) says nothing of this, or ""."""
+        if self.form == "calls" and not tools:
+            return "it was learned from requests without tools"
+        return "it was learned from text, and the request shows images" if self.images else ""
+
 
 def situation(request: Request) -> Situation:
     """The situation of a request."""
