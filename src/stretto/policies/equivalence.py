@@ -19,7 +19,7 @@ from stretto.policies.outlooks import maybe, of_ask, then
 from stretto.steps import Ask, Outlook, Quotes, Step, put
 from stretto.types import Answer, Failure, Message, Request
 
-__all__ = ["LONGEST", "SHIPPED", "Compared", "Comparer", "divisions", "likely", "softly"]
+__all__ = ["LONGEST", "SHIPPED", "Compared", "Comparer", "divisions", "likely", "mean_over", "softly"]
 
 LONGEST: Final = 8000
 """So many characters of a reply are embedded: its end, where answers stand."""
@@ -322,21 +322,22 @@ def softly(
     wide = (len(rows), count)
     long = None if lengths is None else np.broadcast_to(lengths, wide)
     found = posterior.chances(classes, np.broadcast_to(odds, wide), np.broadcast_to(asked, wide), long)
-    return _mean_of(found, classes, chance[:, None], odds, asked)
+    return mean_over(found[:, None], classes[:, None], chance[:, None], odds, asked[None])
 
 
-def _mean_of(found: Any, classes: Any, chance: Any, odds: Any, asked: Any) -> Beliefs:
-    """Beliefs of one item: the mean over ways (rows) of the chances of each candidate, each way with its `chance` (ways, 1)."""
+def mean_over(found: Any, classes: Any, chance: Any, odds: Any, asked: Any) -> Beliefs:
+    """Beliefs of items from those of each way to divide their replies: the mean of the chances to be right.
+
+    `found` (ways, items, candidates): the chances in that way; `classes` (ways, items, workers): who gives which candidate, -1
+    for none; `chance` (ways, items): how likely the way is; `odds`, `asked` (items, workers) as for `Beliefs.after`.
+    """
     import numpy as np
 
-    ways = np.arange(len(classes))
-    own = np.where(classes >= 0, found[ways[:, None], np.maximum(classes, 0)], 0.0)
-    each = np.where(asked, (chance * own).sum(0), -1.0)
-    top = each >= each.max() - 1e-12
-    speaker = int(np.where(top & asked, odds[0], -np.inf).argmax())
-    rest = found.copy()
-    mine = classes[:, speaker] >= 0
-    rest[ways[mine], classes[mine, speaker]] = 0.0
-    second = float((chance[:, 0] * rest.max(1)).sum())
-    one = np.array([speaker])
-    return Beliefs(one, one, np.array([max(0.0, float(each[speaker]))]), np.array([second]))
+    own = np.take_along_axis(found, np.maximum(classes, 0), axis=2)
+    each = np.where(asked, (chance[:, :, None] * np.where(classes >= 0, own, 0.0)).sum(0), -1.0)
+    top = each >= each.max(1, keepdims=True) - 1e-12
+    speaker = np.where(top, odds, -np.inf).argmax(1)
+    rows = np.arange(len(speaker))
+    mine = classes[:, rows, speaker]
+    others = np.where((np.arange(found.shape[2]) == mine[:, :, None]), 0.0, found).max(2)
+    return Beliefs(speaker, speaker, np.maximum(each[rows, speaker], 0.0), (chance * others).sum(0))

@@ -1,0 +1,142 @@
+"""How far a comparer of free texts can be trusted: learned from pairs whose scores tell whether they are the same."""
+
+from typing import Any
+
+import pytest
+
+np = pytest.importorskip("numpy")
+pytest.importorskip("scipy")
+
+from stretto.learning import comparing  # noqa: E402
+from stretto.learning.comparing import Told, assumed, cosines, drawn, error  # noqa: E402
+from stretto.learning.lattice import Lattice  # noqa: E402
+from stretto.policies.beliefs import Linear, Posterior  # noqa: E402
+from stretto.policies.equivalence import Compared, Comparer, softly  # noqa: E402
+
+WEIGHTS = np.zeros(23)
+WEIGHTS[1] = 0.8
+PLAIN = Posterior(Linear(WEIGHTS, np.zeros(23), np.ones(23)))
+JUDGE = Comparer("judge", "referee", 0.9, 0.75, collision=0.3)
+ITEMS, WORKERS = 400, 4
+
+
+def world(seed: int = 3) -> tuple[Any, Any, Any]:
+    """Scores, true classes (wrong ones may coincide), and log-odds of made replies."""
+    rng = np.random.default_rng(seed)
+    chance = rng.uniform(0.35, 0.9, (ITEMS, WORKERS))
+    scores = (rng.random((ITEMS, WORKERS)) < chance).astype(float)
+    wrong = 1 + rng.integers(0, 3, (ITEMS, WORKERS))
+    numbers = np.where(scores > 0, 0, wrong)
+    first = (numbers[:, :, None] == numbers[:, None, :]).argmax(2)
+    return scores, first, np.log(chance / (1 - chance))
+
+
+SCORES, TRUTH, ODDS = world()
+
+
+def test_the_error_of_a_judge_is_found_again() -> None:
+    """From verdicts drawn by a known error, within a few points; and how often wrong replies coincide."""
+    found = error(drawn(JUDGE, TRUTH), SCORES, "judge", "referee", usd=0.001)
+    assert found.comparer.sensitivity == pytest.approx(0.9, abs=0.04)
+    assert found.comparer.specificity == pytest.approx(0.75, abs=0.04)
+    assert found.comparer.collision == pytest.approx(1 / 3, abs=0.1)
+    assert found.comparer.usd == 0.001
+    assert found.edge_interval[0] > 0.5
+    assert found.told["items"] == found.items > 200
+
+
+def test_a_coin_is_known_for_a_coin() -> None:
+    """The interval of its edge holds 0, so it counts as right half of the time, exactly."""
+    coin = Comparer("judge", "coin", 0.5, 0.5)
+    found = error(drawn(coin, TRUTH, seed=6), SCORES, "judge", "coin")
+    assert found.edge_interval[0] <= 0 <= found.edge_interval[1]
+    assert (found.comparer.sensitivity, found.comparer.specificity) == (0.5, 0.5)
+    assert not found.comparer.informed
+
+
+def test_too_few_pairs_make_a_coin() -> None:
+    """Nobody is trusted on a handful of prompts."""
+    few = error(drawn(JUDGE, TRUTH)[:20], SCORES[:20], "judge", "referee")
+    assert not few.comparer.informed
+
+
+def test_vectors_are_compared_by_a_threshold_that_was_learned() -> None:
+    """Replies that are the same lie near each other; the threshold falls between, and both rates are high."""
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(ITEMS, WORKERS, 16))
+    vectors = np.take_along_axis(centres, TRUTH[:, :, None], axis=1) + 0.4 * rng.normal(size=centres.shape)
+    found = error(cosines(vectors), SCORES, "embedding", "embedder")
+    assert found.auc > 0.95
+    assert found.comparer.sensitivity > 0.85
+    assert found.comparer.specificity > 0.85
+    assert 0 < found.comparer.threshold < 1
+
+
+def test_easy_prompts_do_not_pass_for_a_good_comparer() -> None:
+    """A measure that only says how easy a prompt is ranks pairs well over all prompts, and not at all within one."""
+    ease = ODDS.mean(1)[:, None, None] * np.ones((1, WORKERS, WORKERS))
+    noise = np.random.default_rng(1).normal(0, 0.01, ease.shape)
+    found = error(ease + noise + noise.transpose(0, 2, 1), SCORES, "embedding", "embedder")
+    assert found.auc == pytest.approx(0.5, abs=0.06)
+    assert not found.comparer.informed
+
+
+def test_assumed_classes_keep_what_the_scores_tell() -> None:
+    """Right replies are one class, no wrong one is in it, who gave no answer has none; wrong ones follow the verdicts."""
+    speaks = np.ones_like(SCORES, dtype=bool)
+    speaks[::7, 1] = False
+    sure = Comparer("judge", "referee", 1 - 1e-9, 1 - 1e-9, collision=0.3)
+    classes = assumed(Told.of(sure, drawn(sure, TRUTH)), SCORES, speaks)
+    assert (classes[~speaks] == -1).all()
+    for a in range(WORKERS):
+        for b in range(a):
+            both = speaks[:, a] & speaks[:, b]
+            assert ((classes[:, a] == classes[:, b]) == (TRUTH[:, a] == TRUTH[:, b]))[both].all()
+
+
+def test_the_lattice_believes_what_serving_believes() -> None:
+    """Subset by subset the same chances and the same speaker as `equivalence.softly`, the silent ones included."""
+    speaks = np.ones_like(SCORES, dtype=bool)
+    speaks[1, 2] = False
+    verdicts = drawn(JUDGE, TRUTH)
+    told = Told.of(JUDGE, verdicts).at(slice(0, 4))
+    none = np.zeros(4, dtype=int)
+    found = comparing.lattice([PLAIN], none, told, speaks[:4], ODDS[:4], SCORES[:4], np.ones((4, WORKERS)))
+    for item in range(4):
+        for mask in range(1, 1 << WORKERS):
+            values: dict[int, str | None] = {
+                k: None if speaks[item, k] else "" for k in range(WORKERS) if mask >> k & 1
+            }
+            pairs = {
+                (a, b): bool(verdicts[item, a, b]) for b in range(WORKERS) for a in range(b) if a in values
+            }
+            served = softly(PLAIN, JUDGE, values, Compared(pairs), ODDS[item : item + 1])
+            assert found.first[mask, item] == pytest.approx(float(served.first[0]), abs=1e-6)
+            assert found.second[mask, item] == pytest.approx(float(served.second[0]), abs=1e-6)
+            assert found.score[mask, item] == SCORES[item, int(served.speaker[0])]
+
+
+def test_a_perfect_comparer_gives_the_exact_lattice() -> None:
+    """And a coin gives one in which agreement is never seen, so that nobody is surer than the best of those asked."""
+    perfect = Comparer("judge", "referee", 1 - 1e-12, 1 - 1e-12, collision=0.3)
+    speaks, costs, none = np.ones_like(SCORES, dtype=bool), np.ones_like(SCORES), np.zeros(ITEMS, dtype=int)
+    parts = ODDS, SCORES, costs
+    soft = comparing.lattice([PLAIN], none, Told.of(perfect, drawn(perfect, TRUTH)), speaks, *parts)
+    hard = Lattice.of([PLAIN], none, TRUTH, *parts)
+    assert soft.first == pytest.approx(hard.first, abs=1e-4)
+    coin = Comparer("judge", "coin", 0.5, 0.5, collision=0.3)
+    yes, no = (
+        comparing.lattice([PLAIN], none, Told.of(coin, np.full((ITEMS, WORKERS, WORKERS), v)), speaks, *parts)
+        for v in (1.0, 0.0)
+    )
+    assert yes.first == pytest.approx(no.first, abs=1e-6)
+
+
+def test_values_that_tell_are_taken_at_their_word() -> None:
+    """Where two replies can be compared exactly, no verdict counts."""
+    values = np.array([[0, 0, -2]])
+    told = Told.of(JUDGE, np.array([[[1.0, 0, 1], [0, 1, 0], [1, 0, 1]]]), values)
+    assert told.same[0, 0, 1] == 0
+    assert told.differ[0, 0, 1] == -np.inf
+    assert told.same[0, 0, 2] == pytest.approx(np.log(0.9))
+    assert told.among([0, 2]).same[0, 0, 1] == told.same[0, 0, 2]
