@@ -116,6 +116,7 @@ def conductor(
         tokens=setup.tokens,
         seed=seed,
         provenance=provenance | {"found": trained.found},
+        labels=_labels(setup.form.base),
     )
     _told(trained, asked)
     if confirm:
@@ -140,6 +141,14 @@ def _solvers(without: tuple[str, ...]) -> tuple[str, ...]:
     if len(known) - len(set(without)) < 2:
         raise ConfigError("a planner needs two workers at least")
     return tuple(known)
+
+
+def _labels(model: str) -> dict[str, str]:
+    """What the pool says of the model that the planner began as, but for its role."""
+    from stretto.sparring import entries
+
+    told = next((entry.card.labels for entry in entries() if entry.id == model), {})
+    return {name: said for name, said in told.items() if name != "role"}
 
 
 async def _live(those: "Sequence[Problem]", settings: "Settings", out: Path) -> list[bool]:

@@ -6,6 +6,7 @@ Needs the `train` extra.
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import torch
@@ -34,12 +35,13 @@ def export(
     tokens: int,
     seed: int,
     provenance: Mapping[str, Any],
+    labels: Mapping[str, str] = MappingProxyType({}),
     models: str = "",
 ) -> Path:
     """Write `planner.gguf` and `conductor.json` into `out`; equal weights give equal bytes. The path of the artefact.
 
-    `workers` are in the order of the ordinals; `steps` and `tokens` are the most that a workflow may have. `models` is where the
-    GGUF file goes, relative to `out`.
+    `workers` are in the order of the ordinals; `steps` and `tokens` are the most that a workflow may have. `labels` are
+    what the planner's card says beside its role; `models` is where the GGUF file goes, relative to `out`.
     """
     file = Path(models) / "planner.gguf"
     path = write_gguf(
@@ -66,6 +68,7 @@ def export(
                 "role": "planner",
                 "context": CONTEXT,
                 "price": PRICE,
+                **({"labels": dict(labels)} if labels else {}),
                 "about": "Writes workflows for the sparring pool. Solves nothing.",
             }
         ],

@@ -11,6 +11,7 @@ from stretto.learning.backbone_export import scaled
 from stretto.learning.reference_backbone import AskedStates, ScaledSpace, TorchStates, bake
 from stretto.learning.trinity import Head, Space
 from stretto.policies.coordinator import Observation
+from stretto.sparring import PoolEntry
 from stretto.sparring.vocabulary import encode
 
 __all__ = ["OBSERVATION", "General", "Read", "Source", "Sparring"]
@@ -37,6 +38,8 @@ class Source(Protocol):
 
     states: Any
     observation: Observation
+    labels: Mapping[str, str]
+    """What the served backbone's card says beside its role."""
 
     def space(self, rows: int, width: int, head: Head, *, scales: bool) -> Space:
         """The genomes over it."""
@@ -50,10 +53,11 @@ class Source(Protocol):
 class Sparring:
     """A sparring model, computed here: its last layer is scaled."""
 
-    def __init__(self, path: Path, pooling: str, kept: Path) -> None:
+    def __init__(self, entry: PoolEntry, pooling: str, kept: Path) -> None:
         self.observation = OBSERVATION
-        self.states = States(Backbone(path), pooling, encode, kept)
-        self._path, self._pooling = path, pooling
+        self.labels = {name: said for name, said in entry.card.labels.items() if name != "role"}
+        self.states = States(Backbone(entry.path), pooling, encode, kept)
+        self._path, self._pooling = entry.path, pooling
 
     def space(self, rows: int, width: int, head: Head, *, scales: bool) -> Space:
         """Without scales where a mean over all tokens would need the whole last layer of each text anew for each candidate."""
@@ -79,6 +83,7 @@ class General:
 
     def __init__(self, path: Path, pooling: str, read: Read | None, *, workers: int) -> None:
         self.observation = Observation(system=_SYSTEM.format(count=workers))
+        self.labels: Mapping[str, str] = {}
         self.states: AskedStates | TorchStates
         if path.is_dir():
             files = sorted(path.glob("*.gguf"))

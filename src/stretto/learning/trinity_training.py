@@ -200,7 +200,7 @@ def _source(
 ) -> Source:
     base = next((entry for entry in pool if entry.id == recipe.backbone), None)
     if base is not None:
-        return Sparring(base.path, recipe.pooling, book.folder)
+        return Sparring(base, recipe.pooling, book.folder)
     return General(Path(recipe.backbone), recipe.pooling, read, workers=workers)
 
 
@@ -326,6 +326,7 @@ def _data(
                 "role": "coordinator",
                 "context": 2048,
                 "price": {"input": 0.6, "output": 2.4},
+                **({"labels": dict(source.labels)} if source.labels else {}),
             }
         ],
     }

@@ -72,9 +72,11 @@ def test_what_cannot_be_a_backbone_is_refused(tmp_path: Path) -> None:
 
 def test_scales_go_into_the_file_that_is_served(tmp_path: Path) -> None:
     """Of a sparring model those of its last layer; of others the paper's matrices."""
-    base = next(entry.path for entry in POOL if entry.id == "thinker-north")
-    source = Sparring(base, "penultimate", tmp_path)
+    entry = next(entry for entry in POOL if entry.id == "thinker-north")
+    base, source = entry.path, Sparring(entry, "penultimate", tmp_path)
     assert source.observation == OBSERVATION
+    assert source.labels["region"] == entry.card.labels["region"]
+    assert "role" not in source.labels
     space = source.space(12, 129, "linear", scales=True)
     genome = 0.1 * np.ones(space.size)
     genome[-1] = -0.5

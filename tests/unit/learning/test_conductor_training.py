@@ -207,15 +207,26 @@ def test_a_format_that_was_not_learned_goes_no_further(tmp_path: Path) -> None:
 
 def test_the_artefact_names_the_planners_file(tmp_path: Path) -> None:
     """Equal weights give equal bytes; the artefact has what the policy reads."""
-    weights = tiny().state_dict()
+    weights, place = tiny().state_dict(), {"region": "eu"}
     for name in ("one", "two"):
-        export(weights, ("a", "b"), tmp_path / name, depth=0, steps=5, tokens=200, seed=1, provenance={})
+        export(
+            weights,
+            ("a", "b"),
+            tmp_path / name,
+            depth=0,
+            steps=5,
+            tokens=200,
+            seed=1,
+            provenance={},
+            labels=place,
+        )
     one, two = ((tmp_path / name / "planner.gguf").read_bytes() for name in ("one", "two"))
     assert one == two
     assert read_gguf_header(tmp_path / "one" / "planner.gguf").name == "stretto planner"
     data = json.loads((tmp_path / "one" / "conductor.json").read_text())["data"]
     assert data["workers"] == ["a", "b"]
     assert data["beside"][0]["role"] == "planner"
+    assert data["beside"][0]["labels"] == place
 
 
 def test_an_alarm_ends_a_stage_and_its_best_weights_are_kept(tmp_path: Path) -> None:

@@ -249,6 +249,7 @@ def test_a_training_brings_what_a_coordinator_reads(tmp_path: Path) -> None:
     assert coordinator.width == 128
     assert (tmp_path / "out" / "learning-curve.svg").read_text().startswith("<svg")
     (beside,) = found.data["beside"]
+    assert beside["labels"]["vendor"] == "sparring-north"
     assert (tmp_path / "out" / beside["file"]).is_file()
     assert [row["generation"] for row in made.curve] == [0, 5, 10]
 
