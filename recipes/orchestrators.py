@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from orchestrators_kept import Kept, known
 from orchestrators_shown import Answers, chosen, show
@@ -43,6 +44,10 @@ SETS = ("simple", "composite", "pairs", "wordings")
 MIX = ("simple", "composite")
 CONTROLS = ("stage-1", "random-search")
 """Ablations that TRINITY has to beat, so on as many problems."""
+LEARNED = {
+    kind: f'[policy.learned-{kind}]\ntype = "{kind}"\nalone = 1\n' for kind in ("trinity", "conductor")
+}
+"""The learned part alone: nobody answers without it, whatever the route table knows. By their own names both are as shipped."""
 LONGER = (5, 7, 9)
 """Turns that TRINITY may take for three skills; it was trained with the first of them."""
 REMOVED = ("digits-south", "list-north")
@@ -91,14 +96,15 @@ def schedule(trained: Path, out: Path) -> list[Entry]:
     every = (*SETS, "triples")
     plan = [Entry(name, name, "worker", sets=every) for name in solvers()]
     for kind in ("conductor", "trinity"):
-        if f"{kind}-1" in found:
-            plan.append(Entry(f"{kind}-1", kind, "policy", found[f"{kind}-1"], sets=every))
+        if first := found.get(f"{kind}-1"):
+            plan.append(_learned(f"{kind}-1", kind, "policy", first, sets=every))
+            plan.append(Entry(kind, kind, "policy", first, sets=every))
     plan += [Entry(name, name, "policy", sets=every) for name in ("route", "cascade")]
     if "conductor-1" in found:
         plan.append(Entry("stretto-ultra", "stretto-ultra", "policy", _together(found, out), sets=every))
     if "trinity-1" in found:
         plan.append(
-            Entry(
+            _learned(
                 "trinity-random-routing",
                 "trinity",
                 "control",
@@ -108,13 +114,13 @@ def schedule(trained: Path, out: Path) -> list[Entry]:
             )
         )
     plan += [
-        Entry(name, name.partition("-")[0], "seed", found[name], sets=MIX)
+        _learned(name, name.partition("-")[0], "seed", found[name], sets=MIX)
         for name in ("trinity-2", "trinity-3", "conductor-2", "conductor-3")
         if name in found
     ]
     plan += [
         Entry(
-            f"trinity-1, {turns} turns",
+            f"trinity-1 turns {turns}",
             "longer",
             "turns",
             found["trinity-1"],
@@ -127,15 +133,12 @@ def schedule(trained: Path, out: Path) -> list[Entry]:
     for name in ("trinity-1", "conductor-1"):
         if name in found:
             kind = name.partition("-")[0]
-            plan.append(
-                Entry(f"{name} dominated", kind, "dominated", found[name], pool="dominated", sets=("simple",))
-            )
-            plan += [
-                Entry(
-                    f"{name} without {worker}", kind, "pool", found[name], without=(worker,), sets=MIX, n=500
-                )
-                for worker in REMOVED
-            ]
+            where: dict[str, Any] = {"pool": "dominated", "sets": ("simple",)}
+            plan.append(_learned(f"{name} dominated", kind, "dominated", found[name], **where))
+            plan.append(Entry(f"{kind} dominated", kind, "dominated", found[name], **where))
+            for worker in REMOVED:
+                rest: dict[str, Any] = {"without": (worker,), "sets": MIX, "n": 500}
+                plan.append(_learned(f"{name} without {worker}", kind, "pool", found[name], **rest))
     if "trinity-1" in found or "conductor-1" in found:
         plan += [
             Entry(f"{name} dominated", name, "dominated", pool="dominated", sets=("simple",))
@@ -147,19 +150,24 @@ def schedule(trained: Path, out: Path) -> list[Entry]:
             continue
         less = (what.removeprefix("less-"),) if what.startswith("less-") else ()
         n = 1_000_000 if what in CONTROLS else 500
-        plan.append(Entry(name, kind, "ablation", found[name], without=less, sets=MIX, n=n))
+        plan.append(_learned(name, kind, "ablation", found[name], without=less, sets=MIX, n=n))
         if kind == "conductor" and less:  # its prompt numbers whoever is there: nothing has to be put in
-            plan.append(Entry(f"conductor-added-{less[0]}", kind, "ablation", found[name], sets=MIX, n=n))
+            plan.append(_learned(f"conductor-added-{less[0]}", kind, "ablation", found[name], sets=MIX, n=n))
     if taught := found.get("conductor-recursion", found.get("conductor-1")):
         for depth in (0, 1, 2):
-            toml = f'[policy.deep]\ntype = "conductor"\nartifact = "{taught / "conductor.json"}"\ndepth = {depth}\n'
+            toml = f'[policy.deep]\ntype = "conductor"\nartifact = "{taught / "conductor.json"}"\ndepth = {depth}\nalone = 1\n'
             plan.append(Entry(f"{taught.name} depth {depth}", "deep", "depth", taught, toml, sets=MIX, n=500))
     return [*plan, Entry("fuse", "fuse", "policy", sets=SETS)]
 
 
+def _learned(name: str, policy: str, kind: str, folder: Path, **more: Any) -> Entry:
+    """What was trained, and nothing beside it."""
+    return Entry(name, f"learned-{policy}", kind, folder, LEARNED[policy], **more)
+
+
 def _longer(trained: Path, turns: int) -> str:
     """A policy like the trained one that may take more turns."""
-    return f'[policy.longer]\ntype = "trinity"\nartifact = "{trained / "trinity.json"}"\nturns = {turns}\n'
+    return f'[policy.longer]\ntype = "trinity"\nartifact = "{trained / "trinity.json"}"\nturns = {turns}\nalone = 1\n'
 
 
 def _together(found: dict[str, Path], out: Path) -> Path:
@@ -272,8 +280,15 @@ async def _opened(entry: Entry, out: Path) -> AsyncIterator[tuple[World, dict[st
 
 def _cards(entry: Entry, world: World) -> list[Card]:
     """The pool that an answer depends on: of a worker's, the worker. So it is not asked anew when others come and go."""
-    alone = entry.kind in ("worker", "sample")
-    return [card for card in world.pool.cards() if not alone or card.id == entry.policy]
+    if entry.kind in ("worker", "sample"):
+        return [card for card in world.pool.cards() if card.id == entry.policy]
+    return [replace(card, labels=_role(card)) if _role(card) else card for card in world.pool.cards()]
+
+
+def _role(card: Card) -> dict[str, str]:
+    """The role of what an artefact brings along: its other labels change no answer here."""
+    role = card.labels.get("role", "")
+    return {"role": role} if role in ("planner", "coordinator") else {}
 
 
 def _digest(file: Path) -> str:
