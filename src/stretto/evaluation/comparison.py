@@ -1,8 +1,9 @@
 """From answers to figures: every policy beside every worker and every control, on the same items, with paired intervals.
 
 Where the items have a split, the controls choose on `train` and everything is reported on `dev`. Else choosing is
-cross-fitted: for each fifth of the items the controls choose on the other four, so no item is judged by a choice that it
-helped to make.
+cross-fitted: for each fifth of the items (of each task) the controls choose on the other four, so no item is judged by a choice
+that it helped to make. Where the fifths choose different workers as the best single one, the best of these on all items is the
+measure: the part on which a worker shines is missing where it is chosen, so a mixture of two that are close is worse than either.
 """
 
 import math
@@ -200,6 +201,10 @@ def compare(
     shown = np.concatenate([rows for _, rows in folds])[order]
     tasks = [item.task for item in items]
     found, picked = _all_controls(columns, tasks, folds, order)
+    if len(set(picked)) > 1:
+        votes = ", ".join(f"{name} {n} x" for name, n in _counted(picked).items())
+        chosen_on += f"; these differ ({votes}), so it is the best of them on all"
+        found["best single"], picked = _constant(columns, picked, shown, found["best single"])
     base = found["best single"]
     ids = [items[at].id for at in shown]
     kept = {name: _in_order(results, ids) for name, results in policies.items()}
@@ -229,15 +234,24 @@ def compare(
         )
     return Comparison(
         len(shown),
-        picked[0]
-        if len(set(picked)) == 1
-        else ", ".join(f"{w} ({n} x)" for w, n in _counted(picked).items()),
+        picked[0],
         chosen_on,
         tuple(rows),
         _counted(labels.tolist()),
         {name: bins for name, results in kept.items() if (bins := _calibration(results))},
         (*notes, *_notes(columns, len(shown))),
     )
+
+
+def _constant(
+    columns: Columns, picked: Sequence[str], rows: Any, mixed: Control
+) -> tuple[Control, list[str]]:
+    """The best of the picked workers on all items, in the place of their mixture."""
+    best = max(
+        dict.fromkeys(picked), key=lambda name: float(columns.scores[rows, columns.names.index(name)].mean())
+    )
+    k = columns.names.index(best)
+    return Control(mixed.name, columns.scores[rows, k], columns.costs[rows, k]), [best] * len(picked)
 
 
 def _equal_budget(
@@ -327,6 +341,7 @@ def _folds(items: Sequence[Item], seed: int) -> tuple[list[tuple[Any, Any]], str
         return [(train, dev)], f"{len(train)} train items"
     order = list(range(len(items)))
     random.Random(seed).shuffle(order)
+    order.sort(key=lambda at: items[at].task)  # stable: every part has its share of every task
     count = min(_FOLDS, len(items))
     parts = [np.array(sorted(order[k::count]), dtype=np.int64) for k in range(count)]
     folds = [(np.concatenate([p for j, p in enumerate(parts) if j != k]), parts[k]) for k in range(count)]

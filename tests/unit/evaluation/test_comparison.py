@@ -10,12 +10,13 @@ import pytest
 pytest.importorskip("numpy")
 
 from stretto.errors import ConfigError
-from stretto.evaluation.comparison import columns_of, compare, recorded_columns
+from stretto.evaluation.comparison import Columns, columns_of, compare, recorded_columns
+from stretto.evaluation.graders import exact
 from stretto.evaluation.report import html, markdown, sample, save
 from stretto.evaluation.runner import Log, Result
 from stretto.evaluation.tables import Said, Table
 from stretto.evaluation.tasks import Item, recorded_items
-from stretto.types import PICO
+from stretto.types import PICO, Message
 from tests.recorded_tables import made
 
 TABLE = made(600)
@@ -170,3 +171,35 @@ def test_a_results_file_is_held_by_one_and_read_whole(tmp_path: Path) -> None:
     file.write_text("nonsense\n")
     with pytest.raises(ConfigError, match="line 1: is no line of an evaluation"):
         Log(file)
+
+
+def test_a_best_single_that_differs_by_part_is_no_easy_mark() -> None:
+    """Two workers equally good, each at its own kind of task: whoever asks one of them always is not better than the measure.
+
+    The part of the items on which one of them shines is missing where the choice is made, so the mixture of both choices would
+    be worse than either, and each of them "better than the best single worker".
+    """
+    import numpy as np
+
+    rng = np.random.default_rng(2)
+    count = 300
+    tasks = ["letters" if k % 2 else "numbers" for k in range(count)]
+    items = [
+        Item(f"i{k}", (Message("user", f"prompt {k}"),), exact(), task=task) for k, task in enumerate(tasks)
+    ]
+    good = rng.random(count) < 0.95
+    letters = np.array([float(t == "letters" and g) for t, g in zip(tasks, good, strict=True)])
+    numbers = np.array([float(t == "numbers" and g) for t, g in zip(tasks, good, strict=True)])
+    columns = Columns(
+        ("letters", "numbers"),
+        np.stack([letters, numbers], 1),
+        np.ones((count, 2)),
+        np.zeros((count, 2), dtype=int),
+    )
+    for seed in range(20):
+        found = compare(items, columns, {}, seed=seed)
+        base = next(row for row in found.rows if row.kind == "control" and "best single" in row.name)
+        each = [row.compared.score for row in found.rows if row.kind == "worker"]
+        assert base.compared.score >= min(each)
+        assert not any(row.verdict.startswith("better") for row in found.rows if row.kind == "worker")
+        assert found.best in columns.names
