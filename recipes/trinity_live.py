@@ -16,6 +16,7 @@ import numpy as np
 from stretto import artifacts
 from stretto.app import find_workers, open_world
 from stretto.artifacts import unpacked
+from stretto.catalog.orchestrators import unwrapped
 from stretto.cli.local_pool import replies
 from stretto.cli.options import settings_of
 from stretto.learning.backbone import Backbone, States
@@ -60,7 +61,7 @@ async def live(folder: Path, asked: list[Problem], data_dir: Path) -> list[tuple
     settings = replace(settings, pool=replace(settings.pool, sparring=True, discover=False))
     found = await find_workers(settings, {})
     async with open_world(settings, found, artefacts=folder) as world:
-        policy, gate = world.catalog.resolve("trinity"), asyncio.Semaphore(8)
+        policy, gate = unwrapped(world.catalog.resolve("trinity")), asyncio.Semaphore(8)
 
         async def one(problem: Problem) -> tuple[float, str]:
             request = Request(

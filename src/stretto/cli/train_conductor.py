@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from stretto.learning.conductor import Trained
     from stretto.sparring import Problem
 
-__all__ = ["conductor"]
+__all__ = ["conductor", "live"]
 
 
 @click.command(
@@ -120,7 +120,7 @@ def conductor(
     )
     _told(trained, asked)
     if confirm:
-        right = asyncio.run(_live([problem for problem, _ in expected], settings, out))
+        right = asyncio.run(live([problem for problem, _ in expected], settings, out))
         agreed = sum(live == rolled for live, (_, rolled) in zip(right, expected, strict=True))
         click.echo(
             f"live on {len(right)} of these: {sum(right)} right, {sum(r for _, r in expected)} by the kept replies; "
@@ -151,13 +151,17 @@ def _labels(model: str) -> dict[str, str]:
     return {name: said for name, said in told.items() if name != "role"}
 
 
-async def _live(those: "Sequence[Problem]", settings: "Settings", out: Path) -> list[bool]:
-    """Whether the planner in `out` is right on these problems, asked through the engine."""
+async def live(those: "Sequence[Problem]", settings: "Settings", out: Path) -> list[bool]:
+    """Whether the planner in the folder `out` is right on these problems, through the engine; nobody answers without it."""
     from stretto.app import find_workers, open_world
+    from stretto.catalog.orchestrators import unwrapped
     from stretto.evaluation.sparring import by_engine
 
     async with open_world(settings, await find_workers(settings), artefacts=out) as world:
-        play = by_engine(world.engine, {"conductor": world.catalog.resolve("conductor")}, seed=1)
+        planner = unwrapped(
+            world.catalog.resolve("conductor")
+        )  # what was trained, not who is known to be right alone
+        play = by_engine(world.engine, {"conductor": planner}, seed=1)
         return [bool((await play("conductor", problem)).score) for problem in those]
 
 
