@@ -1,6 +1,10 @@
 """`stretto merge`: from names to a file that serves and says where it comes from, or a message that says what to do."""
 
 import json
+import os
+import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -95,3 +99,58 @@ def test_any_gguf_files_can_be_merged_with_a_base(tmp_path: Path) -> None:
     assert len(report["merge"]["families"]) == 20
     assert report["merge"]["base"]["name"] == "c"
     assert report["verdict"].startswith("No gain shown")
+
+
+KILLED = ("string-north", "list-north", *QUICK, "--sigma", "0.5")
+
+
+def _killed(out: Path, after: int) -> None:
+    """The command in a process of its own, killed with -9 once its log has this many bytes."""
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    words = [
+        sys.executable,
+        "-c",
+        "from stretto.cli import main; main()",
+        "merge",
+        *KILLED,
+        "--out",
+        str(out),
+    ]
+    log = out.with_suffix(".merge") / "log.jsonl"
+    with subprocess.Popen(words, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as child:
+        while not log.is_file() or log.stat().st_size < after:
+            try:
+                ended = child.wait(0.005)
+            except subprocess.TimeoutExpired:
+                continue
+            assert child.stderr is not None
+            raise AssertionError(
+                f"it ended with {ended} before it could be killed: {child.stderr.read().decode()}"
+            )
+        child.kill()
+    assert not out.exists()
+
+
+def test_a_command_that_is_killed_at_random_points_ends_in_the_same_model(tmp_path: Path) -> None:
+    """`kill -9` and the same command again: every score, the chosen mixture and the file are those of an undisturbed run."""
+    whole, torn = tmp_path / "whole" / "out.gguf", tmp_path / "torn" / "out.gguf"
+    assert _run(*KILLED, "--out", str(whole)).exit_code == 0
+    log = (tmp_path / "whole" / "out.merge" / "log.jsonl").read_bytes()
+    lot = random.Random(6)
+    header = log.index(b"\n") + 1
+    for after in sorted(lot.randrange(header + 1, len(log)) for _ in range(2)):
+        _killed(torn, after)
+        assert log.startswith((tmp_path / "torn" / "out.merge" / "log.jsonl").read_bytes())
+    done = _run(*KILLED, "--out", str(torn))
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "torn" / "out.merge" / "log.jsonl").read_bytes() == log
+    assert torn.read_bytes() == whole.read_bytes()
+    reports = [
+        json.loads((tmp_path / name / "out.merge" / "report.json").read_text()) for name in ("whole", "torn")
+    ]
+    assert reports[0] == reports[1]
+    assert {file.name for file in torn.with_suffix(".merge").iterdir()} == {
+        "log.jsonl",
+        "report.json",
+        "learning-curve.svg",
+    }
