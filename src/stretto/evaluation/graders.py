@@ -64,6 +64,10 @@ def _short(value: object) -> str:
     return repr(text if len(text) <= 80 else f"{text[:77]}...")
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _failed(answer: Answer) -> Grade | None:
     return Grade(0.0, f"no answer: {answer.error.kind}") if answer.error is not None else None
 
@@ -86,6 +90,9 @@ def number(*, tolerance: float = 1e-6, relative: float = 1e-6) -> Grader:
 
     Thousands separators, currency and percent signs are passed over; `a/b` is a fraction.
     """
+    for name, value in (("tolerance", tolerance), ("relative", relative)):
+        if not _is_number(value) or not 0 <= value < math.inf:
+            raise ConfigError(f"grader number: {name} is {value!r}; it must be a number that is not negative")
 
     async def grade(answer: Answer, reference: str) -> Grade:
         if failed := _failed(answer):
@@ -125,6 +132,8 @@ def choice() -> Grader:
         if failed := _failed(answer):
             return failed
         wanted = reference.strip().strip("().").upper()
+        if not re.fullmatch("[A-Z]", wanted):
+            raise ConfigError(f"the reference {_short(reference)} is not the letter of an option")
         for pattern in _LETTER:
             if found := pattern.findall(answer.text):
                 return _yes(found[-1].upper() == wanted, found[-1], wanted)
@@ -294,9 +303,16 @@ def grader(name: str, **options: Any) -> Grader:
         raise ConfigError(f"there is no grader {name!r}; there are {', '.join(GRADERS)} and judge")
     if name == "code":
         try:
-            return code(Bounds(**options))
+            bounds = Bounds(**options)
         except TypeError:
             raise ConfigError(f"grader code has no such option among {', '.join(options)}") from None
+        for option, value in options.items():
+            least = 0 if option == "processes" else 1e-3
+            if not _is_number(value) or value < least:
+                raise ConfigError(
+                    f"grader code: {option} is {value!r}; it must be a number, at least {least:g}"
+                )
+        return code(bounds)
     try:
         return GRADERS[name](**options)
     except TypeError:

@@ -22,7 +22,10 @@ from typing import Any, Final
 
 from stretto.errors import ConfigError
 
-__all__ = ["Item", "Said", "Table", "read", "read_rows"]
+__all__ = ["PARTLY", "Item", "Said", "Table", "read", "read_rows"]
+
+PARTLY: Final = 0.4
+"""A worker with gaps counts if it knows this share of the items."""
 
 _KINDS: Final = (".parquet", ".csv", ".jsonl")
 
@@ -86,6 +89,11 @@ class Table:
     def covering(self, share: float = 0.985) -> tuple[str, ...]:
         """The workers that know at least this share of the items."""
         return tuple(w for w in self.workers if len(self._said[w]) >= share * len(self.items))
+
+    def partly(self, least: float = PARTLY) -> tuple[str, ...]:
+        """The workers with gaps: they know this share of the items at least, but not nearly all."""
+        whole = set(self.covering())
+        return tuple(w for w in self.covering(least) if w not in whole)
 
     def only(
         self,
@@ -175,9 +183,11 @@ def _tools(value: Any, where: str) -> str:
     if value is None or value == "":
         return ""
     try:
-        json.loads(value)
-    except (ValueError, TypeError):
+        found = json.loads(value)
+    except (ValueError, TypeError, RecursionError):
         raise ConfigError(f"{where}: tools is not JSON text") from None
+    if not isinstance(found, list | dict):
+        raise ConfigError(f"{where}: tools is JSON text, but neither a tool nor a list of them")
     return str(value)
 
 
@@ -249,7 +259,10 @@ def _share(row: Mapping[str, Any], where: str) -> float | None:
 def _text(row: Mapping[str, Any], column: str, where: str) -> str:
     value = row.get(column)
     if value is None or value == "":
-        raise ConfigError(f"{where}: {column} is missing or empty")
+        there = f"; the row has {', '.join(map(str, row))}" if column not in row else ""
+        raise ConfigError(f"{where}: {column} is missing or empty{there}")
+    if not isinstance(value, str | int | float):
+        raise ConfigError(f"{where}: {column} is {type(value).__name__}, not a text")
     return str(value)
 
 
@@ -293,14 +306,28 @@ def read_rows(file: Path) -> list[dict[str, Any]]:
     except UnicodeDecodeError:
         raise ConfigError(f"{file}: is not UTF-8 text") from None
     if file.suffix == ".csv":
-        rows = list(csv.DictReader(io.StringIO(text, newline="")))
-        for number, row in enumerate(rows, 2):
-            if None in row or any(v is None for v in row.values()):
-                raise ConfigError(f"{file.name} line {number}: has another number of columns than the head")
-        return [{k: (None if v == "" else v) for k, v in row.items()} for row in rows]
+        return _csv(file, text)
     if file.suffix != ".jsonl":
         raise ConfigError(f"{file}: is neither .parquet nor .csv nor .jsonl")
     return _jsonl(file, text)
+
+
+def _csv(file: Path, text: str) -> list[dict[str, Any]]:
+    csv.field_size_limit(
+        max(csv.field_size_limit(), len(text) + 1)
+    )  # a prompt may be longer than the usual limit
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        rows = list(reader)
+    except csv.Error as error:
+        raise ConfigError(f"{file.name} line {reader.line_num}: is not CSV ({error})") from None
+    head = list(reader.fieldnames or ())
+    if twice := [name for name in head if head.count(name) > 1]:
+        raise ConfigError(f"{file.name}: the head has the column {twice[0]!r} twice")
+    for number, row in enumerate(rows, 2):
+        if None in row or any(v is None for v in row.values()):
+            raise ConfigError(f"{file.name} line {number}: has another number of columns than the head")
+    return [{k: (None if v == "" else v) for k, v in row.items()} for row in rows]
 
 
 def _jsonl(file: Path, text: str) -> list[dict[str, Any]]:
@@ -310,7 +337,7 @@ def _jsonl(file: Path, text: str) -> list[dict[str, Any]]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"{file.name} line {number}: is not JSON ({error})") from None
         if not isinstance(row, dict):
             raise ConfigError(f"{file.name} line {number}: is not a JSON object")

@@ -19,7 +19,7 @@ JudgeOf = Callable[[str, str], Grader]
 """Makes the grader of an item from the worker that judges and the question that was asked."""
 
 _ROLES: Final = ("system", "developer", "user", "assistant")
-_TESTED: Final = ("number", "regex", "json")
+_TESTED: Final = ("number", "choice", "regex", "json")
 """Graders whose references can be wrong in form, and whose grading is instant: a bad one is told before anything is asked."""
 
 
@@ -76,7 +76,7 @@ def _recorded_score(table: tables.Table, item: str) -> Grader:
         for sample in range(table.samples(item, answer.worker)):
             said = table.said(item, answer.worker, sample)
             assert said is not None
-            if ((said.text if said.text is not None else said.answer) or "") == answer.text:
+            if answer.text in (said.answer or "", said.text or ""):
                 return Grade(said.score, f"as recorded for {answer.worker}")
         return Grade(0.0, f"this is no reply that was recorded for {answer.worker or 'any worker'}")
 

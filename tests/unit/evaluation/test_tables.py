@@ -99,6 +99,14 @@ def test_a_part_keeps_what_was_asked_for(tmp_path: Path) -> None:
         table.only(workers=("nobody",))
 
 
+def test_a_long_prompt_fits_into_csv(tmp_path: Path) -> None:
+    """The usual limit of a field, 131,072 characters, does not hold here."""
+    long = "word " * 40_000
+    (tmp_path / "items.csv").write_text(f"item_id,prompt\n1,{long}\n")
+    (tmp_path / "outcomes.csv").write_text("item_id,model,score\n1,k,1\n")
+    assert read(tmp_path).items[0].prompt == long
+
+
 def without(key: str) -> list[dict]:
     return [{k: v for k, v in OUTCOMES[0].items() if k != key}]
 
@@ -114,6 +122,27 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "item twice": (lambda p: folder(p, [ITEMS[0], ITEMS[0]]), "item_id '1' is there twice"),
     "strange split": (lambda p: folder(p, [ITEMS[0] | {"split": "half"}]), "must be train, dev or test"),
     "tools that are no JSON": (lambda p: folder(p, [ITEMS[0] | {"tools": "{"}]), "tools is not JSON"),
+    "tools that are no list": (lambda p: folder(p, [ITEMS[0] | {"tools": "5"}]), "neither a tool nor a list"),
+    "prompt that is a list": (
+        lambda p: folder(p, [ITEMS[0] | {"prompt": ["a"]}]),
+        "prompt is list, not a text",
+    ),
+    "JSON too deep": (
+        lambda p: (folder(p), (p / "items.jsonl").write_text('{"a":' * 100_000)),
+        "items.jsonl line 1: is not JSON",
+    ),
+    "confidence above one": (
+        lambda p: folder(p, ITEMS, [OUTCOMES[0] | {"confidence": 2}]),
+        "confidence is 2.0; it must lie",
+    ),
+    "CSV with semicolons": (
+        lambda p: (p / "items.csv").write_text("item_id;prompt\n1;a\n"),
+        "item_id is missing or empty; the row has item_id;prompt",
+    ),
+    "column twice": (
+        lambda p: (p / "items.csv").write_text("item_id,prompt,prompt\n1,a,b\n"),
+        "items.csv: the head has the column 'prompt' twice",
+    ),
     "unknown item": (
         lambda p: folder(p, ITEMS, [OUTCOMES[0] | {"item_id": "9"}]),
         "'9' is not among the items",
