@@ -26,6 +26,19 @@ Cells = dict[str, dict[str, list[Result]]]
 """By contender and set, the answers to held-out problems, in the order of the problems."""
 
 SETS = ("simple", "composite", "pairs", "wordings")
+PAPERS_OWN = 70.44
+PAPER = {
+    "no-scales": 67.85,
+    "no-thinker": 68.69,
+    "role-free": 67.02,
+    "last": 64.66,
+    "stage-1": 66.1,
+    "random-search": 60.25,
+    "reinforce": 36.95,
+    "low-rank": 65.6,
+    "block": 63.5,
+}
+"""The averages over four benchmarks that TRINITY's paper (arXiv 2512.04695) gives for its whole form and without a part."""
 FEW = 3
 """Samples of the best single worker for as many calls as the Conductor makes for a composite; they cost more than it."""
 TOLD = {
@@ -292,8 +305,20 @@ def ablations(cells: Cells, answers: Answers, single: Mapping[str, str]) -> str:
         if "-less-" in name or "-added-" in name:
             continue
         whole = "trinity-reduced" if name.startswith("trinity-reduced-") else f"{name.partition('-')[0]}-1"
-        rows.append([name, *rates(cells, name)[:2], whole, *gains(cells, name, whole)[:2]])
-    head = ["variant", "simple", "composites", "against", "difference, simple", "difference, composites"]
+        told = next(
+            (value for what, value in PAPER.items() if name.startswith("trinity") and name.endswith(what)), 0
+        )
+        paper = f"{told:.1f} ({told - PAPERS_OWN:+.1f})" if told else "-"
+        rows.append([name, *rates(cells, name)[:2], whole, *gains(cells, name, whole)[:2], paper])
+    head = [
+        "variant",
+        "simple",
+        "composites",
+        "against",
+        "difference, simple",
+        "difference, composites",
+        "the paper",
+    ]
     return table(head, rows) if rows else ""
 
 
