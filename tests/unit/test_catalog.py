@@ -454,7 +454,7 @@ doubt = 0.5
 
 
 def test_who_is_known_to_be_right_answers_before_a_conductor_plans() -> None:
-    """Where a table was learned, among the conductor's own workers; ultra and the ladder hold the planning one itself."""
+    """Where a table was learned, among the conductor's own workers; ultra asks for itself and holds the planning one."""
     text = '[policy.team]\ntype = "conductor"\namong = ["cheap"]\nalone = 0.5\n[policy.best]\ntype = "ultra"\nconductor = "team"'
     names = catalog(text, Learned(table=TABLE))
     team, usual, best = names.resolve("team"), names.resolve("conductor"), names.resolve("best")
@@ -462,16 +462,23 @@ def test_who_is_known_to_be_right_answers_before_a_conductor_plans() -> None:
     assert (team.name, team.least, team.among) == ("team", 0.5, ("cheap",))
     assert isinstance(usual, Outright)
     assert (usual.name, usual.among, usual.temperature) == ("conductor", (), None)
-    assert isinstance(best, Ultra)
-    assert best.conductor.workers == ("cheap",)
+    assert isinstance(best, Outright)
+    assert (best.name, best.least) == ("best", 0.9)
+    assert isinstance(best.policy, Ultra)
+    assert best.policy.conductor.workers == ("cheap",)
+    assert next(c for c in names.models() if c.id == "conductor").labels["type"] == "conductor"
 
 
 def test_ultra_checks_by_confidence_where_something_was_learned() -> None:
     """A pool that is known and tells how sure it is needs no verifier: each doubtful step gets company."""
-    ultra = catalog(learned=Learned(table=TABLE)).resolve("stretto-ultra")
-    assert isinstance(ultra, Ultra)
-    assert (ultra.check, ultra.verifier, ultra.writer) == ("confidence", "", "")
-    assert ultra.conductor.doubt == 0.9
+    for text in ("", '[policy.stretto-ultra]\ntype = "ultra"\nalone = 1'):
+        ultra = catalog(text, Learned(table=TABLE)).resolve("stretto-ultra")
+        if not text:
+            assert isinstance(ultra, Outright)
+            ultra = ultra.policy
+        assert isinstance(ultra, Ultra)
+        assert (ultra.check, ultra.verifier, ultra.writer) == ("confidence", "", "")
+        assert ultra.conductor.doubt == 0.9
 
 
 def test_ultra_takes_its_options() -> None:

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from stretto.catalog.deciding import route, sequential, stretto
 from stretto.catalog.learned import Learned
-from stretto.catalog.orchestrators import conductor, trinity, ultra
+from stretto.catalog.orchestrators import conductor, trinity, ultra, unwrapped
 from stretto.catalog.panels import cascade, fuse, fusion
 from stretto.catalog.scope import Scope
 from stretto.catalog.usual import talkers
@@ -202,7 +202,7 @@ class _Builder:
 
 def _card(name: str, policy: Policy, scope: Scope) -> Card:
     own = scope.settings.policies.get(name)
-    kind = own.type if own else type(policy).__name__.lower()
+    kind = own.type if own else type(unwrapped(policy)).__name__.lower()
     return Card(
         name,
         labels={"kind": "policy", "type": kind},

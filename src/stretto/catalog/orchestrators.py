@@ -21,8 +21,8 @@ from stretto.steps import Policy
 
 __all__ = ["conductor", "trinity", "ultra", "unwrapped"]
 
-_ALONE: Final = 0.5
-"""How often a worker must be right to answer alone; chosen on calibration problems (recipes/LOG.md)."""
+_ALONE: Final = {"conductor": 0.5, "trinity": 0.5, "ultra": 0.9}
+"""How often a worker must be right to answer alone; chosen on the sparring pool's calibration problems (recipes/LOG.md)."""
 
 _DOUBT: Final = 0.9
 """Below this confidence a step of ultra's workflow gets a second worker; chosen on the sparring pool's calibration problems."""
@@ -72,7 +72,7 @@ def conductor(scope: Scope, own: PolicySettings) -> Policy:
     planner = scope.one(own, "planner") if named else dearest.id if dearest is not None else ""
     options.pop("planner", None)
     options["workers"] = scope.some(own, "among") if options.pop("among", ()) else ()
-    return _outright(scope, own, Conductor(planner, **options), options["workers"])
+    return _outright(scope, own, Conductor(planner, **options), among=options["workers"])
 
 
 def unwrapped(policy: Policy) -> Policy:
@@ -88,7 +88,7 @@ def _outright(
     temperature: float | None = None,
 ) -> Policy:
     """The policy for what nobody alone is known to be right at; for everything with `alone = 1`, or where nothing was learned."""
-    least = own.options.get("alone", _ALONE)
+    least = own.options.get("alone", _ALONE[own.type])
     if scope.learned.table is None or least >= 1:
         return policy
     return Outright(Table(scope.learned.table), policy, own.name, least, among, temperature)
@@ -100,7 +100,7 @@ def ultra(scope: Scope, own: PolicySettings) -> Policy:
 
     A pool of one worker has nothing to conduct: there it is resampled, and its answers are fused.
     """
-    options: dict[str, Any] = dict(own.options)
+    options: dict[str, Any] = {key: value for key, value in own.options.items() if key != "alone"}
     name = str(options.pop("conductor", "conductor"))
     base = unwrapped(scope.policy(name, f"{own.where}.conductor"))
     if len(talkers(scope.cards)) < 2 or not isinstance(base, Conductor):
@@ -115,11 +115,13 @@ def ultra(scope: Scope, own: PolicySettings) -> Policy:
     check = options.setdefault("check", "verifier" if "verifier" in options or not telling else "confidence")
     if check == "confidence":
         doubt = options.pop("doubt", base.doubt or _DOUBT)
-        return Ultra(replace(base, doubt=doubt), **options | {"panel": members})
+        made = Ultra(replace(base, doubt=doubt), **options | {"panel": members})
+        return _outright(scope, own, made, temperature=None if base.planning.cards else base.temperature)
     reader = options.setdefault("verifier", beside(scope.cards, "checker") or members[0])
     options.setdefault("writer", members[0])
     options["wordings"] = wordings(scope.cards, options.get("wordings"), reader)
-    return Ultra(replace(base, doubt=options.pop("doubt", base.doubt)), **options | {"panel": members})
+    made = Ultra(replace(base, doubt=options.pop("doubt", base.doubt)), **options | {"panel": members})
+    return _outright(scope, own, made, temperature=None if base.planning.cards else base.temperature)
 
 
 def _seats(scope: Scope, own: PolicySettings, pairs: Sequence[str]) -> dict[str, str]:

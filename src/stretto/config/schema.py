@@ -129,6 +129,8 @@ POLICY_KEYS: Final[Mapping[str, Mapping[str, Check]]] = {
         "price": a_number(0, 1),
         "explore": a_number(0, 0.5),
         "rounds": a_whole(1, 2),
+        "same": one_of("exact", "embedding", "judge"),
+        "comparer": a_name,
     },
     "trinity": {
         "artifact": a_text,
@@ -163,6 +165,7 @@ POLICY_KEYS: Final[Mapping[str, Mapping[str, Check]]] = {
         "panel": some_texts,
         "writer": a_name,
         "wordings": one_of("standard", "compact"),
+        "alone": a_number(0, 1),
     },
     "fallback": {"workers": some_texts},
     "random": {"among": some_texts},
