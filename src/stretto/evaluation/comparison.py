@@ -8,6 +8,7 @@ measure: the part on which a worker shines is missing where it is chosen, so a m
 
 import math
 import random
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -25,6 +26,7 @@ __all__ = ["Bin", "Columns", "Comparison", "Row", "columns_of", "compare", "reco
 
 _FOLDS: Final = 5
 _BINS: Final = 10
+_VERDICT: Final = re.compile(r"(\S+) (?:said (yes|no)\b|said neither|could not judge)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class Columns:
     sample_classes: Mapping[str, Any] = field(default_factory=dict)
     guessed: Mapping[str, int] = field(default_factory=dict)
     """How many costs of a worker are not known and stand in as the mean of its known ones."""
+    judged: tuple[str, ...] = ()
+    """What is to be said of judges that graded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +146,28 @@ def columns_of(
         numbered(names),
         {name: scores(several) for name, several in again.items()},
         {name: numbered(several) for name, several in again.items()},
+        judged=_judged(items, results),
     )
+
+
+def _judged(items: Sequence[Item], results: Mapping[str, Sequence[Result]]) -> tuple[str, ...]:
+    """How often each judge said yes, no, or nothing: one that says the same of everything grades nothing."""
+    found: dict[str, dict[str, int]] = {}
+    for result in results.values():
+        for item, one in zip(items, result, strict=True):
+            if item.grader.startswith("judge ") and not one.error and (told := _VERDICT.match(one.why)):
+                counts = found.setdefault(told[1], {"yes": 0, "no": 0, "nothing": 0})
+                counts[told[2] if told[2] in counts else "nothing"] += 1
+    notes = []
+    for worker, counts in found.items():
+        note = f"The judge {worker} said yes {counts['yes']} times, no {counts['no']} times"
+        note += f", and gave no verdict {counts['nothing']} times, which counts as wrong" * bool(
+            counts["nothing"]
+        )
+        if not counts["yes"] or not counts["no"]:
+            note += ": it never said anything else, so it tells no good answers from bad ones"
+        notes.append(f"{note}. It is an opinion: read some by `stretto eval audit`.")
+    return tuple(notes)
 
 
 def recorded_columns(table: Table) -> Columns:
@@ -314,7 +339,7 @@ def _all_controls(
 
 
 def _notes(columns: Columns, n: int) -> list[str]:
-    told = []
+    told = list(columns.judged)
     if not columns.samples:
         told.append(
             "Each worker answered once: the oracle without luck, and resampling the best single, cannot be computed."

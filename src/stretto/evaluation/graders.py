@@ -252,8 +252,9 @@ Does the answer say the same as the reference where it matters? Reply with yes o
 class Judge:
     """A worker of the pool decides by yes or no; its calls are in the ledger with purpose `evaluation`.
 
-    What it says is an opinion: its agreement with graders that know belongs into every report that rests on it. Neither yes nor
-    no is no grade: 0, with that reason. `limits` bound each of its calls.
+    What it says is an opinion: its agreement with graders that know belongs into every report that rests on it. It is not asked
+    about an answer that is the reference itself. Neither yes nor no is no grade: 0, with that reason. `limits` bound each of its
+    calls.
     """
 
     engine: Engine
@@ -269,6 +270,8 @@ class Judge:
         """As a `Grader`."""
         if failed := _failed(answer):
             return failed
+        if " ".join(answer.text.split()) == " ".join(reference.split()) != "":
+            return Grade(1.0, "equal to the reference, so the judge was not asked")
         text = _JUDGE.format(question=self.question, reference=reference, answer=answer.text)
         request = Request(
             messages=(Message("user", text),),

@@ -173,6 +173,22 @@ def test_a_results_file_is_held_by_one_and_read_whole(tmp_path: Path) -> None:
         Log(file)
 
 
+def test_a_judge_that_always_says_the_same_is_told() -> None:
+    """How often a judge said what stands in the report; one that never says yes is named for it."""
+    judge = 'judge {"worker": "j"}'
+    items = [Item(str(k), (Message("user", "x"),), exact(), judge) for k in range(3)]
+    whys = (
+        "j said no (run 1)",
+        "j could not judge: empty",
+        "equal to the reference, so the judge was not asked",
+    )
+    results = [Result(str(k), "w", 0.0, why, "a", 0, 1, 0.1, "w") for k, why in enumerate(whys)]
+    (note,) = columns_of(items, {"w": results}).judged
+    assert note.startswith("The judge j said yes 0 times, no 1 times, and gave no verdict 1 times")
+    assert "never said anything else" in note
+    assert note in compare(items, columns_of(items, {"w": results}), {}).notes
+
+
 def test_a_best_single_that_differs_by_part_is_no_easy_mark() -> None:
     """Two workers equally good, each at its own kind of task: whoever asks one of them always is not better than the measure.
 

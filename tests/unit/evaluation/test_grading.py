@@ -148,6 +148,13 @@ def test_a_judge_is_a_worker_like_any_other() -> None:
     assert "four" in pool.asks[0].messages[-1].text
 
 
+def test_a_judge_is_not_asked_what_can_be_seen() -> None:
+    """An answer that is the reference, blanks aside, is right whatever a judge would say."""
+    pool = ScriptedPool({"j": "No."})
+    found = graded(Judge(Engine(pool, MemoryStore()), "j"), " the  same\n", "the same")
+    assert (found.score, found.cost, pool.asks) == (1.0, 0, [])
+
+
 def test_a_judge_costs_and_is_held_to_limits() -> None:
     """What it took is part of the grade, so that an evaluation can count it; without money it does not judge."""
     card = Card("j", Price.per_million(1, 1))
