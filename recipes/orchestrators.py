@@ -45,11 +45,13 @@ MIX = ("simple", "composite")
 CONTROLS = ("stage-1", "random-search")
 """Ablations that TRINITY has to beat, so on as many problems."""
 LEARNED = {
-    kind: f'[policy.learned-{kind}]\ntype = "{kind}"\nalone = 1\n' for kind in ("trinity", "conductor")
+    kind: f'[policy.learned-{kind}]\ntype = "{kind}"\nalone = 1\n'
+    for kind in ("trinity", "conductor", "ultra")
 }
 """The learned part alone: nobody answers without it, whatever the route table knows. By their own names both are as shipped."""
 LONGER = (5, 7, 9)
 """Turns that TRINITY may take for three skills; it was trained with the first of them."""
+DOMINATED: dict[str, Any] = {"pool": "dominated", "sets": ("simple",)}
 REMOVED = ("digits-south", "list-north")
 """The workers that are taken away in turn."""
 LIMITS = Limits(calls=24)
@@ -101,7 +103,9 @@ def schedule(trained: Path, out: Path) -> list[Entry]:
             plan.append(Entry(kind, kind, "policy", first, sets=every))
     plan += [Entry(name, name, "policy", sets=every) for name in ("route", "cascade")]
     if "conductor-1" in found:
-        plan.append(Entry("stretto-ultra", "stretto-ultra", "policy", _together(found, out), sets=every))
+        both = _together(found, out)
+        plan.append(_learned("ultra-1", "ultra", "policy", both, sets=every))
+        plan.append(Entry("stretto-ultra", "stretto-ultra", "policy", both, sets=every))
     if "trinity-1" in found:
         plan.append(
             _learned(
@@ -133,15 +137,18 @@ def schedule(trained: Path, out: Path) -> list[Entry]:
     for name in ("trinity-1", "conductor-1"):
         if name in found:
             kind = name.partition("-")[0]
-            where: dict[str, Any] = {"pool": "dominated", "sets": ("simple",)}
-            plan.append(_learned(f"{name} dominated", kind, "dominated", found[name], **where))
-            plan.append(Entry(f"{kind} dominated", kind, "dominated", found[name], **where))
+            plan.append(_learned(f"{name} dominated", kind, "dominated", found[name], **DOMINATED))
+            plan.append(Entry(f"{kind} dominated", kind, "dominated", found[name], **DOMINATED))
             for worker in REMOVED:
                 rest: dict[str, Any] = {"without": (worker,), "sets": MIX, "n": 500}
                 plan.append(_learned(f"{name} without {worker}", kind, "pool", found[name], **rest))
+    if "conductor-1" in found:
+        plan.append(
+            Entry("stretto-ultra dominated", "stretto-ultra", "dominated", _together(found, out), **DOMINATED)
+        )
     if "trinity-1" in found or "conductor-1" in found:
         plan += [
-            Entry(f"{name} dominated", name, "dominated", pool="dominated", sets=("simple",))
+            Entry(f"{name} dominated", name, "dominated", **DOMINATED)
             for name in sub_pool("dominated").workers
         ]
     for name in found:

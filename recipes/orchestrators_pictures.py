@@ -56,10 +56,10 @@ def bars(path: Path, shown: Mapping[str, Mapping[str, Interval]], sets: Sequence
 
 def _colour(name: str) -> str:
     if name.startswith("trinity"):
-        return "#c8501e" if name == "trinity-1" else "#e5ab8f"
+        return "#c8501e" if name in ("trinity", "trinity-1") else "#e5ab8f"
     if name.startswith("conductor"):
         return "#1b6ca8"
-    if name == "stretto-ultra":
+    if name in ("stretto-ultra", "ultra-1"):
         return "#8e44ad"
     return "#bbb" if name == "oracle" else "#7d8a94"
 

@@ -239,10 +239,16 @@ def duels(cells: Cells, single: Mapping[str, str]) -> str:
         "trinity-random-search",
     ]
     rows = []
-    for name in ("trinity-1", "conductor-1", "stretto-ultra", "route"):
-        others = [*against, "trinity-stage-1"] if name == "trinity-1" else against
+    for name in ("trinity-1", "conductor-1", "ultra-1", "trinity", "conductor", "stretto-ultra", "route"):
+        others = (
+            against
+            if name.endswith("-1")
+            else ["best single", "route", "cascade", f"{name.removeprefix('stretto-')}-1"]
+        )
+        others = [*others, "trinity-stage-1"] if name == "trinity-1" else others
         others = [*others, "trinity-1"] if name == "conductor-1" else others
-        others = [*others, "trinity-1", "conductor-1"] if name == "stretto-ultra" else others
+        others = [*others, "trinity-1", "conductor-1"] if name == "ultra-1" else others
+        others = [*others, "conductor"] if name == "stretto-ultra" else others
         for other in others if name != "route" else ["best single"]:
             if name in cells and other in cells:
                 rows.append([f"{name} - {other}", *gains(cells, name, other)])
@@ -379,7 +385,7 @@ def depths(cells: Cells, answers: Answers) -> str:
 def dominated(cells: Cells, answers: Answers) -> str:
     """The pool in which one model is best at everything."""
     names = [n for n in cells if n in answers and answers[n][0] == "dominated"]
-    workers = [n for n in names if not n.startswith(("trinity", "conductor"))]
+    workers = [n for n in names if not n.startswith(("trinity", "conductor", "stretto"))]
     if not workers:
         return ""
     right = {n: sum(result.score for item, result in answers[n][1] if item.split == "train") for n in workers}
