@@ -28,7 +28,8 @@ from tests.recorded_tables import made  # noqa: E402
 
 TABLE = made(480)
 DATA = matrix(TABLE, TABLE.workers)
-POLICY = Sequential(Evidence(artefact(learn(DATA, size=3, dimensions=12), {"from": "a made table"})))
+EVIDENCE = Evidence(artefact(learn(DATA, size=3, dimensions=12), {"from": "a made table"}))
+POLICY = Sequential(EVIDENCE, certified=False)
 
 
 def failing(worker: str, every: int) -> Table:

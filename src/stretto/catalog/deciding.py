@@ -42,7 +42,11 @@ def sequential(scope: Scope, own: PolicySettings) -> Policy:
         ) from None
     scope.known(evidence.workers, f"{own.where}.artifact", policies=False)
     return Sequential(
-        evidence, own.options.get("price"), own.options.get("explore", 0.0), own.options.get("rounds", 1)
+        evidence,
+        own.options.get("price"),
+        own.options.get("explore", 0.0),
+        own.options.get("rounds", 1),
+        own.options.get("certified", True),
     )
 
 

@@ -227,6 +227,12 @@ def _by_training(found: "Artifact", gate: _Gate) -> "tuple[Verdict, str, str]":
             f"it was compared with {shown['against']} when it was learned; evaluate it with --evaluation"
         )
     n = int(shown["n"])
+    if why := _nothing_to_serve(found):
+        return (
+            Verdict(False, why, n),
+            str(shown["against"]),
+            f"cross-fitted over {n} items when it was learned",
+        )
     if n < gate.least:
         return (
             Verdict(False, f"{n} items are too few: {gate.least} are needed", n),
@@ -238,6 +244,14 @@ def _by_training(found: "Artifact", gate: _Gate) -> "tuple[Verdict, str, str]":
     difference, cost = (tuple(map(float, shown[key])) for key in ("difference", "cost"))
     verdict = judge_values(float(shown["score"]), _three(difference), _three(cost), n, margin=gate.margin)
     return verdict, str(shown["against"]), f"cross-fitted over {n} items when it was learned"
+
+
+def _nothing_to_serve(found: "Artifact") -> str:
+    """Why at the middle of the dial the best single worker would answer alone, or ""."""
+    safe = found.data.get("certified")
+    if not safe or (safe["u"] is not None and (safe["cost"] < 1 or safe["bound"] < 0)):
+        return ""
+    return f"{safe['single']} would answer alone: {safe['reason']}"
 
 
 def _three(values: Sequence[float]) -> tuple[float, float, float]:

@@ -1,6 +1,7 @@
 """`stretto train`: learn from recorded outcomes what a policy then reads."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,13 @@ from stretto.cli.train_trinity import trinity
 from stretto.errors import ConfigError
 
 if TYPE_CHECKING:
+    from stretto.artifacts import Artifact
     from stretto.evaluation.tables import Table
     from stretto.learning.evidence import Learned, Matrix
 
 __all__ = ["train"]
 
-_STAGES = 8
+_STAGES = 9
 
 
 @click.group()
@@ -166,8 +168,9 @@ def _learn(table: "Table", workers: list[str], out: Path, size: int, prompt: boo
             "table": table.name,
             "items": len(learned.fold),
             "workers": workers,
-        } | _shown(learned, data)
+        }
         made = artefact(learned, provenance, last_line=last_line, say=tick)
+        made = replace(made, provenance={**made.provenance, **_shown(learned, data, made)})
     artifacts.write(made, out)
     rows = summary(learned, data)
     if not available():
@@ -179,29 +182,34 @@ def _learn(table: "Table", workers: list[str], out: Path, size: int, prompt: boo
     for place, (name, score, cost, calls) in enumerate(rows):
         dial = f"{1 - (place - 1) / max(1, len(rows) - 2):6.2f}" if place else ""
         click.echo(f"{name:24} {100 * score:6.2f} {1000 * cost:13.4f} {calls:6.2f} {dial}")
-    click.echo(_certified(learned, data))
+    click.echo(_certified(made))
     click.echo(str(out))
 
 
-def _certified(learned: "Learned", data: "Matrix") -> str:
-    """Which price is safe: a fixed-sequence test on the cross-fitted items, against the best single worker."""
-    from stretto.learning.risk import certify
+def _certified(made: "Artifact") -> str:
+    """Which price is safe, and so what the middle of the dial and all above it never go beyond."""
+    found = made.data.get("certified")
+    if found is None:
+        return "no price is certified: the best single worker is not in the shortlist"
+    if found["u"] is None:
+        return f"no price is certified ({found['reason']}): from dial 0.5 on {found['single']} answers alone"
+    if found["cost"] >= 1 and found["bound"] >= 0:
+        return f"{found['reason']}: at dial 0.5 {found['single']} answers alone"
+    return f"price {found['u']} is certified: {found['reason']}"
 
-    train = [place for place, item in enumerate(data.items) if item.split == "train"]
-    walks = [(u, w.score, w.cost) for u, w in zip(learned.prices, learned.crossed, strict=True)]
-    test = certify(walks, data.scores[train, learned.best], data.costs[train, learned.best])
-    if test.u is None:
-        return f"no price is certified ({test.reason}): {learned.pool[learned.best]} alone is the safe choice"
-    return f"price {test.u} is certified: {test.reason}"
 
+def _shown(learned: "Learned", data: "Matrix", made: "Artifact") -> dict[str, Any]:
+    """What it brought at the middle of the dial on items that each part was not learned from: `stretto promote` reads it.
 
-def _shown(learned: "Learned", data: "Matrix") -> dict[str, Any]:
-    """What it brought at the middle of the dial on items that each part was not learned from: `stretto promote` reads it."""
+    At the certified price, if that is lower, since that is what serves there.
+    """
     from stretto.learning.evidence import PRICES, cross_walk
     from stretto.learning.promotion import shown
 
     train = [place for place, item in enumerate(data.items) if item.split == "train"]
     u = PRICES[round(0.5 * (len(PRICES) - 1))]
+    if (safe := made.data.get("certified", {}).get("u")) is not None:
+        u = min(u, safe)
     went = cross_walk(learned.train, [u / learned.unit if learned.unit else 0.0], rich=learned.rich)
     base = data.scores[train, learned.best], data.costs[train, learned.best]
     prompts = [data.items[place].prompt for place in train]

@@ -129,6 +129,7 @@ POLICY_KEYS: Final[Mapping[str, Mapping[str, Check]]] = {
         "price": a_number(0, 1),
         "explore": a_number(0, 0.5),
         "rounds": a_whole(1, 2),
+        "certified": a_flag,
         "same": one_of("exact", "embedding", "judge"),
         "comparer": a_name,
     },

@@ -16,7 +16,9 @@ from stretto.learning.drift import fit_agreement
 from stretto.learning.features import data_of as text_data
 from stretto.learning.features import fit_features
 from stretto.learning.lattice import Lattice, Solved, Walk, solve, walk
+from stretto.learning.pools import values_data
 from stretto.learning.posterior import fit_posterior, rows_of
+from stretto.learning.risk import certified_data
 from stretto.learning.rounds import Rounds, solve_rounds, walk_rounds
 from stretto.learning.success import Logistic, Means, cross_fitted, folds, log_odds
 from stretto.learning.trees import available
@@ -504,20 +506,10 @@ def artefact(
     rounds = solve_rounds(learned.train, solved.prices, rich=learned.rich)
     say("two rounds")
     calls = learned.crossed.calls.mean(1)
-    subsets = sorted(mask for mask in solved.weights if mask)
-    prices = []
-    for place, u in enumerate(learned.prices):
-        stacked = np.stack([solved.weights[mask][place] for mask in subsets])
-        nothing = np.zeros((1, *stacked.shape[1:]))
-        prices.append(
-            {
-                "u": u,
-                "calls": round(float(calls[place]), 3),
-                "start": packed(solved.weights[0][place].astype(np.float32)),
-                "values": packed(np.concatenate([nothing, stacked]).astype(np.float32)),
-                "rounds": _rounds_data(rounds[place]),
-            }
-        )
+    prices = [
+        {"u": u, "calls": round(float(calls[place]), 3), "rounds": _rounds_data(rounds[place])}
+        for place, u in enumerate(learned.prices)
+    ]
     success = learned.success
     weights = success.weights if isinstance(success, Logistic) else log_odds(success.mean)[None]
     chosen = [learned.pool.index(w) for w in learned.workers]
@@ -528,8 +520,16 @@ def artefact(
         "usual": packed(learned.usual),
         "rich": learned.rich,
         "last_line": last_line,
+        "paid": [round(float(each), 6) for each in solved.paid / learned.unit]
+        if learned.unit
+        else [0.0] * len(chosen),
+        "values": values_data(learned.train, solved, say),
         "prices": prices,
     }
+    if (best := learned.pool[learned.best]) in learned.workers:
+        place = learned.workers.index(best)
+        base = learned.train.score[1 << place], learned.train.costs[:, place]
+        data["certified"] = certified_data(learned.prices, learned.crossed, *base, best)
     if learned.agreement is not None:
         data["agreement"] = packed(learned.agreement.astype(np.float32))
     if learned.assurance is not None:

@@ -10,13 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from stretto.policies.beliefs import Beliefs, Posterior, view, views
+from stretto.policies.beliefs import Beliefs, Posterior, bounded, view, views
+from stretto.policies.pools import NEVER
 
 __all__ = ["NEVER", "Lattice", "Solved", "Walk", "ridge", "solve", "walk"]
-
-
-NEVER = -1e6
-"""The value of what cannot be done: to stop with nothing, to ask the same worker again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +89,13 @@ class Lattice:
 class Solved:
     """Of every subset and price the weights of its values: column 0 is stopping, column 1 + k is asking worker k.
 
-    `weights[mask]` has the shape (prices, regressors, 1 + workers).
+    `weights[mask]` has the shape (prices, regressors, 1 + workers). `paid`: what each worker costs on average.
     """
 
     weights: dict[int, Any]
     rich: bool
     prices: tuple[float, ...]
+    paid: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +122,15 @@ def _downwards(workers: int) -> list[int]:
     return sorted(range(1 << workers), key=lambda m: -m.bit_count())
 
 
-def _step(lattice: Lattice, x: Any, weights: Any, mask: int, later: dict[int, Walk]) -> Walk:
+def _step(lattice: Lattice, x: Any, solved: Solved, mask: int, later: dict[int, Walk]) -> Walk:
     """From a subset on: the choice of each item at each price, and what it brings."""
+    weights = solved.weights[mask]
     prices, regressors, _ = weights.shape
-    worth = x @ weights.transpose(1, 0, 2).reshape(regressors, -1)
-    choice = worth.reshape(len(x), prices, -1).argmax(2).T
+    worth = (x @ weights.transpose(1, 0, 2).reshape(regressors, -1)).reshape(len(x), prices, -1)
+    if mask:
+        paid = np.outer(solved.prices, solved.paid)[None]
+        worth[:, :, 1:] = bounded(worth[:, :, :1], worth[:, :, 1:], lattice.first[mask][:, None, None], paid)
+    choice = worth.argmax(2).T
     score, sure = (np.broadcast_to(a[mask], choice.shape) for a in (lattice.score, lattice.first))
     cost, calls = np.zeros(choice.shape), np.zeros(choice.shape)
     for k in range(lattice.workers):
@@ -162,7 +164,7 @@ def solve(lattice: Lattice, prices: Sequence[float], *, rich: bool = False) -> S
     before anybody was asked.
     """
     workers = lattice.workers
-    solved = Solved({}, rich, tuple(prices))
+    solved = Solved({}, rich, tuple(prices), lattice.costs.mean(0))
     paid = np.asarray(prices)[:, None]
     later: dict[int, Walk] = {}
     for mask in _downwards(workers):
@@ -179,7 +181,7 @@ def solve(lattice: Lattice, prices: Sequence[float], *, rich: bool = False) -> S
         weights[:, :, barred] = 0.0
         weights[:, 0, barred] = NEVER
         solved.weights[mask] = weights
-        later[mask] = _step(lattice, x, weights, mask, later)
+        later[mask] = _step(lattice, x, solved, mask, later)
         _forget(later, mask)
     return solved
 
@@ -188,6 +190,6 @@ def walk(solved: Solved, lattice: Lattice) -> Walk:
     """Follow the choices from the start, on items that need not be those they were learned on."""
     later: dict[int, Walk] = {}
     for mask in _downwards(lattice.workers):
-        later[mask] = _step(lattice, lattice.seen(mask, solved.rich), solved.weights[mask], mask, later)
+        later[mask] = _step(lattice, lattice.seen(mask, solved.rich), solved, mask, later)
         _forget(later, mask)
     return later[0]

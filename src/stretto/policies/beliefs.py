@@ -12,7 +12,7 @@ from typing import Any, Final
 from stretto.artifacts import packed, unpacked
 from stretto.policies.trees import Trees
 
-__all__ = ["EXCHANGEABLE", "Beliefs", "Linear", "Posterior", "candidates", "view", "views"]
+__all__ = ["EXCHANGEABLE", "Beliefs", "Linear", "Posterior", "bounded", "candidates", "view", "views"]
 
 EXCHANGEABLE: Final = 23
 """So many features know nothing of who supports an answer, only how good the supporters are and how long their replies."""
@@ -201,7 +201,11 @@ def view(first: Any, second: Any, logits: Any, *, rich: bool) -> Any:
         top * t,
     ]
     plain = np.stack(columns, axis=1)
-    return np.concatenate([plain, logits, logits * t[:, None]], axis=1) if rich else plain
+    if not rich:
+        return plain
+    # what asking somebody brings is about the chance that this one is right times the chance that the best answer is not
+    right = 1.0 / (1.0 + np.exp(-logits))
+    return np.concatenate([plain, right, right * (1.0 - t[:, None])], axis=1)
 
 
 def views(logits: Any) -> Any:
@@ -209,3 +213,13 @@ def views(logits: Any) -> Any:
     import numpy as np
 
     return np.concatenate([np.ones((len(logits), 1)), logits, 1.0 / (1.0 + np.exp(-logits))], axis=1)
+
+
+def bounded(stop: Any, ask: Any, sure: Any, paid: Any) -> Any:
+    """What asking can be worth at most: as much as stopping, and all that is left to gain (1 - `sure`), less the price.
+
+    A regression knows nothing of that bound, and would pay for second opinions on what is certain.
+    """
+    import numpy as np
+
+    return np.minimum(ask, stop + (1.0 - sure) - paid)

@@ -13,18 +13,19 @@ from stretto.artifacts import Artifact, unpacked
 from stretto.policies.agreement import expected
 from stretto.policies.answers import classes, said
 from stretto.policies.assurance import Assurance
-from stretto.policies.beliefs import Beliefs, Posterior, view, views
+from stretto.policies.beliefs import Beliefs, Posterior, bounded, view, views
 from stretto.policies.equivalence import Compared, Comparer, softly
 from stretto.policies.exploring import Lot, draw
 from stretto.policies.features import TextFeatures
 from stretto.policies.outlooks import of_ask, then
+from stretto.policies.pools import Values, members
 from stretto.policies.signals import confidence
 from stretto.steps import Ask, Choice, Fork, Note, Option, Outlook, Plan, Quotes, Span, Step, Want, put
 from stretto.types import Answer, Failure, Reply, Request
 
 __all__ = ["EVIDENCE_SCHEMA", "Evidence", "Sequential", "task_nearness"]
 
-EVIDENCE_SCHEMA: Final = "stretto.evidence/2"
+EVIDENCE_SCHEMA: Final = "stretto.evidence/3"
 _STOP: Final = "stop"
 
 
@@ -81,9 +82,11 @@ class Evidence:
     absent), `success` (weights, a column a worker), `posterior`, `usual` (mean and deviation of log reply tokens, a column a
     worker), `agreement` (weights of `policies.agreement`, a row a worker; may be absent), `assurance` (what it means how sure
     a worker was; absent: it does not count), `comparing` (who says whether free texts amount to the same, and how often that
-    is wrong, `policies.equivalence`; absent: no two are), `rich`, `last_line`, and from the lowest price to the highest
-    `prices` [{`u`, `calls`, `start` (regressors, 1 + workers), `values` (subset, regressors, 1 + workers), `rounds` {`first`
-    (a subset), `added` (subsets), `weights`}}].
+    is wrong, `policies.equivalence`; absent: no two are), `certified` (what `learning.risk` found:
+    `u`, the highest price whose loss against `single` is bounded, or none, that `bound`, its relative `cost`, and the `reason`),
+    `rich`, `last_line`, `paid` (what each
+    worker costs, in calls of the best single one), `values` (`policies.pools.Values`), and from the lowest price to the highest
+    `prices` [{`u`, `calls`, `rounds` {`first` (a subset), `added` (subsets), `weights`}}].
     """
 
     def __init__(self, artifact: Artifact, *, same: str = "", comparer: str = "") -> None:
@@ -104,13 +107,15 @@ class Evidence:
         self._odds = _Odds.of(
             unpacked(data["success"]), unpacked(data["centres"]) if data.get("centres") else None
         )
-        self._start = [unpacked(p["start"]) for p in data["prices"]]
-        self._values = [unpacked(p["values"]) for p in data["prices"]]
+        self._paid = [float(paid) for paid in data["paid"]]
+        count = len(self.workers)
+        self._values = Values(data["values"], 1 + 2 * count, 14 + 2 * count * self.rich)
         self._usual = unpacked(data["usual"])
         self.assurance = Assurance.of(data["assurance"]) if data.get("assurance") else None
         self._rounds = [p["rounds"] for p in data["prices"]]
         self._added = [unpacked(p["rounds"]["weights"]) for p in data["prices"]]
         self._agreement = unpacked(data["agreement"]) if data.get("agreement") else None
+        self.certified: Mapping[str, Any] | None = data.get("certified")
         self.comparer = Comparer.chosen(data.get("comparing"), same, comparer)
         self._given = ", ".join(given for given in (same, comparer) if given)
 
@@ -125,16 +130,18 @@ class Evidence:
             return self._odds.offsets[None]
         return np.minimum(np.maximum(self._odds.after(self._text.vector(prompt)), -4.595), 5.293)[None]
 
-    def worths(self, price: int, mask: int, believed: Beliefs | None, logits: Any) -> Any:
-        """The values of stopping (0) and of asking worker k (1 + k), after the workers of `mask` were asked."""
-        if believed is None:
-            return (views(logits) @ self._start[price])[0]
-        x = view(believed.first, believed.second, logits, rich=self.rich)
-        return (x @ self._values[price][mask])[0]
+    def worths(self, price: int, mask: int, able: int, believed: Beliefs | None, logits: Any) -> Any:
+        """The values of stopping (0) and of asking worker k (1 + k), after the workers of `mask` were asked.
 
-    def members(self, mask: int) -> list[int]:
-        """The workers of a subset, as places in `workers`."""
-        return [k for k in range(len(self.workers)) if mask >> k & 1]
+        `able`: those, and who may be asked yet. What nobody of them can bring is not hoped for.
+        """
+        if believed is None:
+            return self._values.worths(able, price, mask, views(logits)[0])
+        x = view(believed.first, believed.second, logits, rich=self.rich)[0]
+        found = self._values.worths(able, price, mask, x)
+        paid = [self.prices[price] * each for each in self._paid]
+        found[1:] = bounded(found[0], found[1:], believed.first[0], paid)
+        return found
 
     def first(self, price: int) -> int:
         """The subset that is asked first, side by side, in two rounds."""
@@ -233,6 +240,11 @@ class _Asking:
         return sum(1 << k for k in self.heard)
 
     @property
+    def able(self) -> int:
+        """Who has answered, and who may be asked yet: a worker that has failed counts as one that cannot be asked."""
+        return self.mask | sum(1 << k for k in self.open)
+
+    @property
     def limited(self) -> str:
         """What a limit said, if one ended the asking."""
         failures = (self.same.failed, self.failed.error if self.failed is not None else None)
@@ -259,13 +271,19 @@ class Sequential:
     no evidence and is not asked again. What a limit refuses ends the asking. With chance `explore` the first to be asked is
     another than the one that is worth most. With `rounds` = 2 a batch is asked side by side, then perhaps a second one; that
     never explores, and goes on one at a time where the first batch is not to be had whole.
+
+    Where one worker alone may be used, it answers. With `certified`, from the middle of the dial upwards nothing is served that
+    was not shown to lose at most the margin against the best single worker (`Evidence.certified`): no higher price than that;
+    and where none was certified, or in the middle itself where it costs more than that worker and is not surely better, that
+    worker alone. A lower dial, or a `price`, asks for less and gets it.
     """
 
-    CODE: ClassVar[str] = "4"
+    CODE: ClassVar[str] = "5"
     evidence: Evidence
     price: float | None = None
     explore: float = 0.0
     rounds: int = 1
+    certified: bool = True
 
     def plan(self, request: Request) -> Plan:
         """A recorded choice before every ask, with the worth of each option, and one for stopping."""
@@ -278,6 +296,9 @@ class Sequential:
         cards = {k: request.card(known.workers[k]) for k in usable} if known.assurance is not None else {}
         tell = frozenset(k for k, card in cards.items() if card is not None and "logprobs" in card.abilities)
         now = _Asking(self._price(request), known.logits(request.prompt), usable, tell)
+        alone, why = self._alone(request, usable)
+        if alone >= 0 and not self.explore:
+            return (yield from self._by_one(alone, why, now))
         done = False
         if self.rounds == 2:
             done = yield from self._two_rounds(request, now)
@@ -289,16 +310,39 @@ class Sequential:
         why = f"{chance:.2f} sure after {len(now.heard)} of {len(known.workers)}"
         if now.limited:
             why = f"{why}; a limit ended the asking: {now.limited}"
-        worths = known.worths(now.price, now.mask, now.believed, now.logits)
+        worths = known.worths(now.price, now.mask, now.able, now.believed, now.logits)
         stopping = self._stopping(speaker, now.open, worths, chance, why)
         told = (*stopping.options, *now.compared, *known.held(now.same))
         yield Note(replace(stopping, options=told))
         return replace(now.heard[speaker].answer, why=why)
 
+    def _alone(self, request: Request, usable: Sequence[int]) -> tuple[int, str]:
+        """The worker that answers alone, if one does, and why."""
+        known = self.evidence
+        if len(usable) == 1:
+            return usable[0], f"the only one of {len(known.workers)} that may be used"
+        certificate = known.certified
+        if not self._safe(request) or certificate is None:
+            return -1, ""
+        place = known.workers.index(certificate["single"])
+        dear = request.dial <= 0.5 and certificate["cost"] >= 1 and certificate["bound"] >= 0
+        if place not in usable or not (certificate["u"] is None or dear):
+            return -1, ""
+        return place, f"the best single worker: {certificate['reason']}"
+
+    def _by_one(self, worker: int, why: str, now: _Asking) -> Plan:
+        """Ask one worker, and the likeliest of the others only if it fails."""
+        name = self.evidence.workers[worker]
+        others = [Option(self.evidence.workers[k], rejected=why) for k in now.open if k != worker]
+        yield Note(Choice(name, (Option(name), *others), reason=why, by=self.evidence.name))
+        likeliest = max((k for k in now.open if k != worker), key=lambda k: now.logits[0, k], default=-1)
+        otherwise = None if likeliest < 0 else self._ask(likeliest, f"{name} failed", now)
+        return replace(self._ask(worker, why, now), otherwise=otherwise)
+
     def _one_by_one(self, request: Request, now: _Asking) -> _Part:
         known = self.evidence
         while not now.limited:
-            worths = known.worths(now.price, now.mask, now.believed, now.logits)
+            worths = known.worths(now.price, now.mask, now.able, now.believed, now.logits)
             options = [-1, *now.open] if now.heard else now.open
             picked = max(options, key=lambda k: float(worths[k + 1]), default=-1)
             if picked < 0:
@@ -332,7 +376,7 @@ class Sequential:
         """Whether they were gone through: the first batch answered whole, and the second was asked or not needed."""
         known = self.evidence
         first = known.first(now.price)
-        batch = known.members(first)
+        batch = members(first)
         if not set(batch) <= set(now.open):
             return False
         names = " + ".join(known.workers[k] for k in batch)
@@ -341,13 +385,13 @@ class Sequential:
         if now.mask != first or now.limited or now.believed is None:
             return False
         worths = known.additions(now.price, now.believed, now.logits)
-        possible = {m: w for m, w in worths.items() if set(known.members(m)) <= set(now.open)}
+        possible = {m: w for m, w in worths.items() if set(members(m)) <= set(now.open)}
         added = max(possible, key=lambda m: possible[m])
         if not added:
             return True
         options = [
             Option(
-                " + ".join(known.workers[k] for k in known.members(m)) or _STOP,
+                " + ".join(known.workers[k] for k in members(m)) or _STOP,
                 {"worth": round(w, 4)},
                 rejected,
             )
@@ -356,7 +400,7 @@ class Sequential:
         ]
         why = self._why(now.believed)
         yield Note(Choice(options[0].name, tuple(options), reason=why, by=known.name))
-        yield from self._together(request, known.members(added), why, now)
+        yield from self._together(request, members(added), why, now)
         return True
 
     def _together(self, request: Request, batch: Sequence[int], why: str, now: _Asking) -> _Part:
@@ -378,7 +422,15 @@ class Sequential:
         if (wanted := self.price) is not None:
             return min(range(len(prices)), key=lambda place: abs(prices[place] - wanted))
         last = len(prices) - 1
-        return min(last, max(0, round((1 - request.dial) * last)))
+        place = min(last, max(0, round((1 - request.dial) * last)))
+        safe = self.evidence.certified if self._safe(request) else None
+        if safe is None or safe["u"] is None:
+            return place
+        return min(place, max(k for k, u in enumerate(prices) if u <= safe["u"] * (1 + 1e-9)))
+
+    def _safe(self, request: Request) -> bool:
+        """Whether the request is to have what was certified."""
+        return self.certified and self.price is None and request.dial >= 0.5
 
     def _why(self, believed: Beliefs | None) -> str:
         return "the first to ask" if believed is None else f"only {float(believed.first[0]):.2f} sure so far"
@@ -429,9 +481,13 @@ class Sequential:
     def outlook(self, request: Request, quotes: Quotes) -> Outlook:
         """One call at least, all of the shortlist at most; as many as it took on the training items in the middle."""
         price = self._price(request)
-        cards = [w for w in self.evidence.workers if request.card(w) is not None]
+        usable = [k for k, w in enumerate(self.evidence.workers) if request.card(w) is not None]
+        cards = [self.evidence.workers[k] for k in usable]
         if not cards:
             return Outlook()
+        alone, _ = self._alone(request, usable)
+        if alone >= 0 and not self.explore:
+            return of_ask(quotes(Ask(self.evidence.workers[alone], speaks=True)))
         each = [of_ask(quotes(Ask(w, speaks=True))) for w in cards]
         calls = min(self.evidence.calls[price], len(cards))
         share = calls / len(cards)

@@ -220,13 +220,23 @@ def test_the_certificate_holds_its_level() -> None:
 def test_what_is_dearer_or_unproven_is_not_served() -> None:
     """Too few items, a failed first test, or a certified policy that costs more: keep the best single."""
     base, ones = np.ones(1000), np.ones(1000)
-    assert "too few" in certify([(0.1, base[:50], ones[:50])], base[:50], ones[:50]).reason
+    assert "too few" in certify([(0.1, base[:40], ones[:40])], base[:40], ones[:40]).reason
     assert certify([(0.1, np.zeros(1000), ones)], base, ones).reason == "nothing was certified"
     assert "costs 2.00 x" in certify([(0.1, base, 2 * ones)], base, ones).reason
     found = certify(
         [(0.1, base, 0.5 * ones), (0.3, base, 0.2 * ones), (0.9, base - 0.05, 0 * ones)], base, ones
     )
     assert (found.u, found.cost, len(found.tested)) == (0.3, pytest.approx(0.2), 3)
+
+
+def test_few_items_certify_what_is_much_better_and_never_a_tie() -> None:
+    """Of 160 items a policy that is right on all is certified against one that is right on half; one that is never seen to
+    lose is not: three losses in 160 could have gone unseen."""
+    half, ones = np.arange(160) % 2 * 1.0, np.ones(160)
+    assert certify([(0.1, ones, 0.3 * ones)], half, ones).u == 0.1
+    tie = certify([(0.1, half, 0.3 * ones)], half, ones)
+    assert tie.u is None
+    assert tie.bound == pytest.approx(3 / 160)
 
 
 @pytest.mark.skipif(not available(), reason="lightgbm is not installed")
