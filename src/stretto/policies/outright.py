@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 
 from stretto.policies.outlooks import maybe, of_ask, then
-from stretto.policies.route import Known, Table
+from stretto.policies.route import Known, Table, words
 from stretto.policies.situation import situation
 from stretto.steps import Ask, Choice, Note, Option, Outlook, Plan, Policy, Quotes
 from stretto.types import Request
@@ -48,6 +48,8 @@ class Outright:
             return known, "", unlike
         if known.guess.strange:
             return known, "", f"like no task that the table knows ({_few(known.guess.strange)})"
+        if not words(request.prompt):
+            return known, "", "there are no words that the table could go by"
         if known.foreign:
             task = known.guess.task
             return known, "", f"looks like {task}, but no prompt of {task} ever said {_few(known.foreign)}"
@@ -91,6 +93,6 @@ class Outright:
         return then(of_ask(quotes(ask)), *(maybe(part, _FAILS) for part in more))
 
 
-def _few(words: tuple[str, ...]) -> str:
+def _few(strange: tuple[str, ...]) -> str:
     """The first of these words."""
-    return ", ".join(dict.fromkeys(words[:5]))
+    return ", ".join(dict.fromkeys(strange[:5]))

@@ -161,7 +161,7 @@ class WorkerPool:
         card, pace = worker.card, self._lanes[worker.id][0].pace
         given = input_tokens(ask, worker.dense)
         cap = 0
-        if ask.want != "embedding":
+        if ask.want not in ("embedding", "state"):
             cap = ask.max_tokens or card.max_output or DEFAULT_CAP
             if ask.max_tokens is None and card.context is not None:
                 cap = min(cap, card.context)

@@ -96,6 +96,7 @@ def test_if_that_worker_brings_nothing_the_next_best_is_asked() -> None:
         ("then add", {}, "nobody is right 90% of the time"),
         ("add", {"pool": POOL[2:]}, "nobody is right 90% of the time"),
         ("add minus", {}, "looks like sums, but no prompt of sums ever said minus"),
+        ("", {}, "no words"),
         ("sing", {}, "like no task that the table knows (sing)"),
         ("add", {"tools": ({"type": "function", "function": {"name": "f"}},)}, "without tools"),
     ],

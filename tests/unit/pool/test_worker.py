@@ -95,8 +95,9 @@ def test_quote_rests_on_the_cap() -> None:
     small = WorkerPool([worker(1, card=Card("w", Price(3, 5), context=300))], Refuses())
     assert small.quote(ASK).max_tokens == 300
     assert WorkerPool([worker(1)], Refuses()).quote(ASK).max_tokens == 4096
-    embed = pool.quote(Ask("w", ASK.messages, want="embedding"))
-    assert (embed.max_tokens, embed.worst) == (0, embed.input_tokens * 3)
+    for want in ("embedding", "state"):  # nothing is written
+        read = pool.quote(Ask("w", ASK.messages, want=want))
+        assert (read.max_tokens, read.worst) == (0, read.input_tokens * 3)
 
 
 def test_quote_without_a_price_says_so() -> None:
