@@ -312,7 +312,7 @@ def main() -> None:
     if given.data is None:
         parser.error("--data FOLDER")
     begun = time.process_time()
-    data = loaded(given.data, given.set)
+    data = loaded(given.data, given.set, gaps=False, texts=False)
     data = data.at(np.array([i.split == "train" for i in data.items]))
     if given.most and given.most < len(data.items):
         data = data.at(np.random.default_rng(0).permutation(len(data.items)) < given.most)

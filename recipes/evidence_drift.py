@@ -17,8 +17,9 @@ import numpy as np
 
 from stretto.evaluation.tables import Table, read
 from stretto.learning.drift import fit_agreement
-from stretto.learning.evidence import Prompts, _renumbered, is_exclusive, matrix, shortlist
+from stretto.learning.evidence import Prompts, is_exclusive, matrix, shortlist
 from stretto.learning.lattice import Lattice, solve
+from stretto.learning.matrices import renumbered
 from stretto.learning.posterior import fit_posterior
 from stretto.learning.success import Logistic, Means, cross_fitted, folds, log_odds
 from stretto.ledger.drift import Compared, Monitor
@@ -131,7 +132,7 @@ def broken(classes, scores, k, rng):
         lucky = wrong and rng.random() < 0.1
         classes[item, k] = classes[item, rng.choice(wrong)] if lucky else 99
     scores[:, k] = 0.0
-    return _renumbered(classes), scores
+    return renumbered(classes), scores
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ import argparse
 import json
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,10 +45,13 @@ SHOWN = (0.0005, 0.01, 0.03, 0.05, 0.08, 0.1, 0.13, 0.18, 0.25, 0.4, 1.0)
 BINS = 10
 
 
-def loaded(folder: Path, name: str) -> Matrix:
-    """A set as a matrix: the workers that cover the items and whose calls were priced."""
+def loaded(folder: Path, name: str, *, gaps: bool = True, texts: bool = True) -> Matrix:
+    """A set as a matrix: the workers whose calls were priced, those that cover the items first, then those with gaps.
+
+    A gap is "not there": nobody is asked where nothing was recorded. Best single and the controls are of covering workers only.
+    """
     sub, keep, worker = SETS[name]
-    table = read(folder / sub).only(keep)
+    table = read(folder / sub, texts=texts).only(keep)
     if name == "reasoning_gym_easy":
         table = table.unrolled()
     names = [
@@ -55,7 +59,13 @@ def loaded(folder: Path, name: str) -> Matrix:
         for w in table.covering(0.97 if "gym" in name else 0.985)
         if worker(w) and ((name == "zeroeval_o1" and w == O1) or priced(table, w))
     ]
-    data = matrix(table, names)
+    late = [w for w in table.partly() if gaps and w not in names and worker(w) and priced(table, w)]
+    data = matrix(table, names, gaps=late)
+    for k in range(len(names), len(data.workers)):
+        tasks = {i.task for i, there in zip(data.items, data.there[:, k], strict=True) if there}
+        print(
+            f"with gaps: {data.workers[k]}, {100 * data.there[:, k].mean():.0f} % of the items, {len(tasks)} tasks"
+        )
     if name == "zeroeval_o1":
         data.costs[:, names.index(O1)] = 10 * data.costs[:, names.index(SONNET)].mean()
     return data
@@ -87,10 +97,13 @@ class Split:
     def __init__(
         self, name: str, train: Matrix, part: Matrix, lattice: Lattice, chance, found: Learned
     ) -> None:
-        self.name, self.part, self.lattice, self.chance, self.found = name, part, lattice, chance, found
         self.base = part.scores[:, found.best], part.costs[:, found.best]
+        self.best = part.workers[found.best]
+        whole = np.flatnonzero(train.there.all(0) & part.there.all(0))  # who has gaps is no control
+        self.name, self.part, self.lattice, self.found = name, part.of(whole), lattice, found
+        self.chance = chance[:, whole]
         self.rows: list[dict] = []
-        self.controls(train)
+        self.controls(train.of(whole))
 
     def add(self, name: str, score, cost, calls=1.0, **more) -> None:
         """One line."""
@@ -109,7 +122,7 @@ class Split:
     def controls(self, train: Matrix) -> None:
         """Everything that the policy has to beat."""
         part, found, items = self.part, self.found, np.arange(len(self.part.items))
-        self.add(f"best single {part.workers[found.best]}", *self.base)
+        self.add(f"best single {self.best}", *self.base)
         self.add("known task", *self.known_task(train))
         for u in (0.0, 0.05, 0.1, 0.18):
             picked = (self.chance - u / found.unit * train.costs.mean(0)).argmax(1)
@@ -165,8 +178,7 @@ def shares(found: Learned, lattice: Lattice, worker: str) -> list:
     place = found.workers.index(worker)
     counted = np.zeros_like(lattice.costs)
     counted[:, place] = 1.0
-    as_cost = Lattice(lattice.first, lattice.second, lattice.score, lattice.logits, counted)
-    return list(walk(values(found), as_cost).cost)
+    return list(walk(values(found), replace(lattice, costs=counted)).cost)
 
 
 def chosen(train: Split, kind: str) -> dict[str, str]:

@@ -95,9 +95,10 @@ async def _recorded(wanted: Wanted, log: "Log") -> "tuple[Comparison, list[str]]
     from stretto.ledger.memory import MemoryStore
 
     assert wanted.path is not None
-    whole = tables.read(wanted.path)
+    whole = tables.read(wanted.path, texts=True)
     known = whole.only(workers=wanted.workers or whole.covering(), complete=True)
-    left = [w for w in whole.workers if w not in known.workers]
+    gaps = tuple(w for w in _asked(wanted) if w in whole.partly() and not wanted.workers)
+    left = [w for w in whole.workers if w not in (*known.workers, *gaps)]
     notes = [
         "Answers, scores and costs are the recorded ones; nothing was asked. A call that asks something else than an item (of a "
         "judge, of a verifier) is on no record and fails.",
@@ -107,9 +108,16 @@ async def _recorded(wanted: Wanted, log: "Log") -> "tuple[Comparison, list[str]]
         notes.append(
             f"Left out, since not everything is recorded: {lost} items, workers: {', '.join(left) or 'none'}."
         )
+    if gaps:
+        notes.append(
+            "Workers with gaps may be asked (where there is no record, a call fails and costs nothing), but are no controls: "
+            f"{', '.join(gaps)}."
+        )
     if not known.items or len(known.workers) < 2:
         raise ConfigError(f"{wanted.path}: no two workers were recorded on the same items")
-    items = recorded_items(known)
+    ids = {i.id for i in known.items}
+    everybody = whole.only(lambda item: item.id in ids, workers=(*known.workers, *gaps))
+    items = recorded_items(everybody)
     dev = [i for i in items if i.split != "train"]
     if not dev or len(dev) == len(items):  # no split that could serve: cross-fitted
         items = dev = [replace(i, split="") for i in items]
@@ -117,9 +125,9 @@ async def _recorded(wanted: Wanted, log: "Log") -> "tuple[Comparison, list[str]]
         dev = dev[: wanted.n]
         kept = {i.id for i in dev}
         items = [i for i in items if i.split == "train" or i.id in kept]
-        ids = {i.id for i in items}
-        known = known.only(lambda item: item.id in ids)
-    pool, store = RecordedPool(known), MemoryStore()
+    ids = {i.id for i in items}
+    known = known.only(lambda item: item.id in ids)
+    pool, store = RecordedPool(everybody), MemoryStore()
     engine = Engine(pool, store)
     catalog = Catalog(pool.cards(), Settings())
     names = wanted.policies or tuple(_named(wanted)) or ("cascade", "fuse")
@@ -261,6 +269,14 @@ def _named(wanted: Wanted) -> "dict[str, Policy]":
     """The policy of the artefact that was named, if it is one file."""
     file = wanted.artefact
     return {} if file is None or file.is_dir() else _learned(file)
+
+
+def _asked(wanted: Wanted) -> tuple[str, ...]:
+    """The workers that the artefact which was named may ask."""
+    from stretto.policies.sequential import Sequential
+
+    policies = _named(wanted).values()
+    return tuple(w for p in policies if isinstance(p, Sequential) for w in p.evidence.workers)
 
 
 def _learned(file: Path) -> "dict[str, Policy]":

@@ -99,8 +99,8 @@ def evidence(
     folder = table or data
     if [folder is not None, ledger is not None].count(True) != 1 or (table and data):
         raise ConfigError("name one folder of recorded outcomes, as TABLE or with --data, or give --ledger")
-    found = read(folder) if folder is not None else _of_ledger(ledger or "", last_line)
-    _learn(found, _usable(found, workers), out, size, prompt, last_line)
+    found = read(folder, texts=True) if folder is not None else _of_ledger(ledger or "", last_line)
+    _learn(found, *_usable(found, workers), out, size, prompt, last_line)
 
 
 def _of_ledger(folder: str, last_line: bool) -> "Table":
@@ -125,49 +125,68 @@ def _installed(name: str) -> bool:
     return True
 
 
-def _usable(table: "Table", named: Sequence[str]) -> list[str]:
-    """The workers to learn from: the named ones, else all that know nearly every item and whose costs are known."""
-    chosen = list(named or table.covering())
-    if not chosen:
+def _usable(table: "Table", named: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The workers to learn from, those with gaps apart: the named ones, else all whose costs are known.
+
+    Those without gaps say which items count. Where none of the named is one, or one knows too few items, those that all of them
+    know.
+    """
+    from stretto.evaluation.tables import PARTLY
+
+    whole, gaps = ([w for w in named or found if w in found] for found in (table.covering(), table.partly()))
+    if named and (not whole or len(whole) + len(gaps) < len(named)):
+        whole, gaps = list(named), []
+    if not whole:
         raise ConfigError(
             f"{table.name}: no worker has outcomes for 98.5 % of the items; name some with --worker"
         )
     free = [
         w
-        for w in chosen
+        for w in whole + gaps
         if any((one := table.said(i.id, w)) is not None and one.cost is None for i in table.items)
     ]
-    if free and (named or len(free) == len(chosen)):
+    if free and (named or not set(whole) - set(free)):
         raise ConfigError(
             f"{table.name}: outcomes of {', '.join(free)} have no cost_usd, without which no price can be weighed"
         )
     if free:
         click.echo(f"left out, since outcomes of theirs have no cost_usd: {', '.join(free)}", err=True)
-        chosen = [w for w in chosen if w not in free]
-    part = table.only(workers=chosen, complete=True)
+        whole, gaps = [w for w in whole if w not in free], [w for w in gaps if w not in free]
+    part = table.only(workers=whole, complete=True)
     if len(part.items) < 50:
         raise ConfigError(
-            f"{table.name}: {len(part.items)} items were answered by all of {', '.join(chosen)}; 50 are needed at least"
+            f"{table.name}: {len(part.items)} items were answered by all of {', '.join(whole)}; 50 are needed at least"
         )
-    return chosen
+    if gaps:
+        told = f"asked {100 * PARTLY:.0f} % of the items at least, and learned of where they were"
+        click.echo(f"{told}: {', '.join(gaps)}", err=True)
+    return whole, gaps
 
 
-def _learn(table: "Table", workers: list[str], out: Path, size: int, prompt: bool, last_line: bool) -> None:
+def _learn(
+    table: "Table",
+    workers: list[str],
+    gaps: list[str],
+    out: Path,
+    size: int,
+    prompt: bool,
+    last_line: bool,
+) -> None:
     from stretto import __version__, artifacts
     from stretto.learning.evidence import artefact, learn, matrix, summary
     from stretto.learning.trees import available
 
-    data = matrix(table, workers, last_line=last_line)
+    data = matrix(table, workers, gaps=gaps, last_line=last_line)
     if not any(i.split == "train" for i in data.items):
         raise ConfigError(f"{table.name}: no item is of split train")
     with progress(_STAGES, "learning") as tick:
-        learned = learn(data, size=min(size, len(workers)), text=prompt, say=tick)
+        learned = learn(data, size=min(size, len(data.workers)), text=prompt, say=tick)
         provenance = {
             "learned_by": "stretto train evidence",
             "stretto": __version__,
             "table": table.name,
             "items": len(learned.fold),
-            "workers": workers,
+            "workers": list(data.workers),
         }
         made = artefact(learned, provenance, last_line=last_line, say=tick)
         made = replace(made, provenance={**made.provenance, **_shown(learned, data, made)})

@@ -29,8 +29,9 @@ class RecordedPool:
 
     An ask is answered if its last user message is a recorded prompt; anything else fails with `not_recorded`. The cost is the
     recorded one, to the pico-dollar. An ask with a sampling seed draws one of the recorded samples by it, with replacement; one
-    without gets the first. A worker whose calls were never priced has `priced=False`. The score does not leave this module by any
-    way that a policy could see: `score` reads it from the answer's run afterwards.
+    without gets the first. Where a text was recorded beside the answer, that is what can be read of its reasoning. A worker
+    whose calls were never priced has `priced=False`. The score does not leave this module by any way that a policy could see:
+    `score` reads it from the answer's run afterwards.
     """
 
     def __init__(self, table: Table, *, labels: Mapping[str, Mapping[str, str]] | None = None) -> None:
@@ -39,6 +40,11 @@ class RecordedPool:
         for item in table.items:
             self._by_prompt.setdefault(_digest(item.prompt), item.id)
         self._cards = tuple(self._card(w, (labels or {}).get(w, {})) for w in table.workers)
+        self._answering = {
+            w
+            for w in table.workers
+            if any((s := table.said(i.id, w)) and s.answer is not None for i in table.items)
+        }
         self._places = {w: (Endpoint(w, w),) for w in table.workers}
 
     def _card(self, worker: str, labels: Mapping[str, str]) -> Card:
@@ -99,10 +105,13 @@ class RecordedPool:
         if said is None:
             error = Failure("not_recorded", f"{ask.worker} was not recorded on this prompt")
             return Outcome(error=error, finish="")
-        text = said.text if said.text is not None else said.answer
+        # a worker whose answers were recorded, but none here, gave none, whatever it wrote
+        text, working = said.answer, said.text or ""
+        if text is None and ask.worker not in self._answering:
+            text, working = said.text, ""
         usage = Usage(said.input or 0, said.output or 0, estimated=said.output is None)
         tally.usage = usage
-        message = Message("assistant", text or "")
+        message = Message("assistant", text or "", reasoning=working)
         if emit is not None and text:
             tally.emitted = True
             await emit([Delta(text)])

@@ -10,25 +10,26 @@ from typing import Any
 import numpy as np
 
 from stretto.artifacts import Artifact, packed
-from stretto.evaluation.tables import Item, Table
+from stretto.evaluation.tables import Item
 from stretto.learning.assurance import assured
 from stretto.learning.drift import fit_agreement
 from stretto.learning.features import data_of as text_data
 from stretto.learning.features import fit_features
 from stretto.learning.lattice import Lattice, Solved, Walk, solve, walk
+from stretto.learning.matrices import Matrix, is_exclusive, matrix
 from stretto.learning.pools import values_data
 from stretto.learning.posterior import fit_posterior, rows_of
+from stretto.learning.reading import read_replies, reread
 from stretto.learning.risk import certified_data
 from stretto.learning.rounds import Rounds, solve_rounds, walk_rounds
+from stretto.learning.shortlists import shortlist
 from stretto.learning.success import Logistic, Means, cross_fitted, folds, log_odds
 from stretto.learning.trees import available
-from stretto.policies.answers import classes, comparable, value_of
-from stretto.policies.answers import said as said_value
 from stretto.policies.assurance import Assurance
 from stretto.policies.beliefs import Posterior
 from stretto.policies.features import TextFeatures
+from stretto.policies.reading import Reading
 from stretto.policies.sequential import EVIDENCE_SCHEMA, task_nearness
-from stretto.types import Message
 
 __all__ = [
     "PRICES",
@@ -67,89 +68,6 @@ LONGEST = 4.0
 
 
 @dataclass(frozen=True, slots=True)
-class Matrix:
-    """A table as arrays, items first: answer classes (-1: none), scores, costs in USD, log of 1 + tokens (nan: not known).
-
-    `confidence`: how sure each worker was of its reply (nan: it did not tell); `None` where nobody told.
-    """
-
-    workers: tuple[str, ...]
-    items: tuple[Item, ...]
-    classes: Any
-    scores: Any
-    costs: Any
-    tokens: Any
-    confidence: Any = None
-
-    def at(self, which: Any) -> "Matrix":
-        """Some of the items (a mask)."""
-        items = tuple(i for i, keep in zip(self.items, which, strict=True) if keep)
-        return Matrix(
-            self.workers,
-            items,
-            self.classes[which],
-            self.scores[which],
-            self.costs[which],
-            self.tokens[which],
-            None if self.confidence is None else self.confidence[which],
-        )
-
-    def of(self, workers: Sequence[int]) -> "Matrix":
-        """Some of the workers, in this order; the classes are numbered anew among them."""
-        w = list(workers)
-        return Matrix(
-            tuple(self.workers[k] for k in w),
-            self.items,
-            _renumbered(self.classes[:, w]),
-            self.scores[:, w],
-            self.costs[:, w],
-            self.tokens[:, w],
-            None if self.confidence is None else self.confidence[:, w],
-        )
-
-
-def _renumbered(numbers: Any) -> Any:
-    """Class numbers below the number of workers: that of the first worker who gave the answer. -1 stays."""
-    same = numbers[:, :, None] == numbers[:, None, :]
-    return np.where(numbers >= 0, same.argmax(2), -1)
-
-
-def matrix(table: Table, workers: Sequence[str], *, last_line: bool = False) -> Matrix:
-    """The items that all of these workers answered. An unknown cost counts as nothing, so price the workers first.
-
-    With `last_line` the recorded answers are whole replies, which count by their last line, as they do when it serves.
-    """
-    table = table.only(workers=workers, complete=True)
-    numbers, scores, costs, tokens, sure = [], [], [], [], []
-    for item in table.items:
-        said = [table.said(item.id, w) for w in workers]
-        values = []
-        for worker, one in zip(workers, said, strict=True):
-            text = (one.answer if one else None) or ""
-            if last_line:
-                value = said_value(Message("assistant", text), last_line=True)
-                values.append(f"only {worker}" if value is None else value)
-            else:
-                values.append(value_of(text) if comparable(text) else f"only {worker}")
-        numbers.append(classes(values))
-        scores.append([one.score if one else 0.0 for one in said])
-        costs.append([(one.cost if one else None) or 0.0 for one in said])
-        tokens.append([np.log1p(one.output) if one and one.output else np.nan for one in said])
-        sure.append([np.nan if one is None or one.confidence is None else one.confidence for one in said])
-    arrays = (np.array(numbers), np.array(scores), np.array(costs), np.array(tokens))
-    told = np.array(sure, dtype=np.float64)
-    return Matrix(tuple(workers), table.items, *arrays, None if np.isnan(told).all() else told)
-
-
-def is_exclusive(data: Matrix, most: float = 0.02) -> bool:
-    """Whether two different answers are hardly ever both right."""
-    both = 0
-    for numbers, scores in zip(data.classes, data.scores, strict=True):
-        both += len(set(numbers[(scores >= 0.5) & (numbers >= 0)])) > 1
-    return both <= most * len(data.classes)
-
-
-@dataclass(frozen=True, slots=True)
 class Prompts:
     """What is seen of a prompt: its text features and how near it is to each known task. `None`: nothing is."""
 
@@ -178,79 +96,6 @@ class Prompts:
         return np.hstack([x, task_nearness(x, self.centres)])
 
 
-def shortlist(
-    data: Matrix, logits: Any, size: int, best: int, *, within: float = 0.2, seed: int = 0, sample: int = 1500
-) -> list[int]:
-    """Up to `size` workers that are worth asking together: best single first, then greedily for several prices in turn.
-
-    Once by the worth of the best of them on each prompt (facility location), once by a simulator that asks by rising cost until
-    the naive Bayes vote is .98 sure. Only the `size` best workers, and others whose score is `within` of the best one's, are
-    considered: cheap junk in a shortlist may cost quality.
-    """
-    rng = np.random.default_rng(seed)
-    at = rng.permutation(len(data.scores))[:sample]
-    numbers, scores, costs, odds = data.classes[at], data.scores[at], data.costs[at], logits[at]
-    mean, unit = costs.mean(0), costs[:, best].mean()
-    level = scores.mean(0)
-    ranked = np.argsort(-level, kind="stable")
-    likely = [int(k) for r, k in enumerate(ranked) if r < size or level[k] >= level[best] - within]
-    odds_of = 1 / (1 + np.exp(-odds))
-    greedy = [_covering(odds_of[:, likely] - u / unit * mean[likely], size) for u in (0.02, 0.08)]
-    greedy = [[likely[k] for k in picks] for picks in greedy]
-    for u in (0.0, 0.02, 0.06, 0.15):
-        chosen = [best]
-        while len(chosen) < size:
-            worth = {
-                k: _simulated(
-                    numbers, scores, costs, odds, sorted([*chosen, k], key=lambda j: mean[j]), u / unit
-                )
-                for k in likely
-                if k not in chosen
-            }
-            if not worth:
-                break
-            chosen.append(max(worth, key=lambda k: worth[k]))
-        greedy.append(chosen)
-    found = [best]
-    for rank in range(size):
-        for chosen in greedy:
-            if rank < len(chosen) and chosen[rank] not in found and len(found) < size:
-                found.append(chosen[rank])
-    return found
-
-
-def _covering(worth: Any, size: int) -> list[int]:
-    """Columns that together hold the most of each row's greatest worth, greedily (facility location)."""
-    chosen: list[int] = []
-    covered = np.full(len(worth), -np.inf)
-    while len(chosen) < min(size, worth.shape[1]):
-        gain = np.maximum(worth, covered[:, None]).mean(0)
-        gain[chosen] = -np.inf
-        chosen.append(int(gain.argmax()))
-        covered = np.maximum(covered, worth[:, chosen[-1]])
-    return chosen
-
-
-def _simulated(numbers: Any, scores: Any, costs: Any, odds: Any, order: list[int], price: float) -> float:
-    items = np.arange(len(numbers))
-    votes = np.zeros((len(numbers), int(numbers.max()) + 1))
-    spent, going = np.zeros(len(numbers)), np.ones(len(numbers), dtype=bool)
-    speaker, strength = np.full(votes.shape, order[0]), np.full(votes.shape, -np.inf)
-    for k in order:
-        spoke = going & (numbers[:, k] >= 0)
-        rows, said = items[spoke], numbers[spoke, k]
-        votes[rows, said] += odds[spoke, k] + 1.0
-        stronger = odds[spoke, k] > strength[rows, said]
-        strength[rows[stronger], said[stronger]] = odds[spoke, k][stronger]
-        speaker[rows[stronger], said[stronger]] = k
-        spent += np.where(going, costs[:, k], 0.0)
-        score = np.where(strength > -np.inf, np.clip(votes, -12, 12), -30.0)
-        top = score.max(1)
-        going = going & (np.exp(top) / (1 + np.exp(score).sum(1)) < 0.98)
-    best = score.argmax(1)
-    return float((scores[items, speaker[items, best]] - price * spent).mean())
-
-
 @dataclass(frozen=True, slots=True)
 class Learned:
     """Everything that was learned, and the lattices to measure it on: `train` cross-fitted, `dev` unseen (if there is any).
@@ -274,15 +119,16 @@ class Learned:
     router: tuple[Any, Any]
     crossed: Walk
     told: Mapping[str, Any]
+    reading: Reading | None = None
     assurance: Assurance | None = None
     agreement: Any = None
     prices: Sequence[float] = PRICES
 
 
 def nats(chance: Any, right: Any) -> float:
-    """Mean log-loss."""
+    """Mean log-loss, where it is known what was right."""
     p = np.clip(chance, 1e-6, 1 - 1e-6)
-    return float(-(right * np.log(p) + (1 - right) * np.log(1 - p)).mean())
+    return float(-np.nanmean(right * np.log(p) + (1 - right) * np.log(1 - p)))
 
 
 def _lengths(data: Matrix, usual: Any) -> Any:
@@ -304,13 +150,15 @@ def _worth(data: Matrix, chance: Any, fold: Any, chosen: Sequence[int], unit: fl
     at = np.sort(np.random.default_rng(1).permutation(len(fold))[:SAMPLE])
     few, logits, fold = data.of(chosen), log_odds(chance[:, chosen])[at], fold[at]
     long = _lengths(few, _usual(few))[at]
-    parts = few.classes[at], logits, few.scores[at], long
+    there = few.there[at]
+    parts = few.classes[at], logits, few.scores[at], long, logits, there
     sure = is_exclusive(few)
     fits = [
         fit_posterior(*(a[fold != f] for a in parts), exclusive=sure, trees=False)
         for f in range(int(fold.max()) + 1)
     ]
-    lattice = Lattice.of(fits, fold, few.classes[at], logits, few.scores[at], few.costs[at], long)
+    said = few.classes[at], logits, few.scores[at], few.costs[at]
+    lattice = Lattice.of(fits, fold, *said, long, there=there)
     per = [u / unit if unit else 0.0 for u in PRICES[2::3]]
     return float(cross_walk(lattice, per).worth(per).mean())
 
@@ -361,7 +209,7 @@ def _posteriors(
     told: dict[str, Any],
 ) -> tuple[list[Posterior], Posterior]:
     """One posterior a fold that has not seen it, and one of all, in the form that foretells best (cross-fitted)."""
-    parts = few.classes, logits, few.scores, long, logits if after is None else after
+    parts = few.classes, logits, few.scores, long, logits if after is None else after, few.there
     kind = {"identity": identity, "exclusive": exclusive}
     found: dict[bool, list[Posterior]] = {}
     losses: dict[bool, float] = {}
@@ -377,6 +225,55 @@ def _posteriors(
     return found[best], fit_posterior(*parts, trees=best, **kind)
 
 
+@dataclass(frozen=True, slots=True)
+class _Heeded:
+    """What is heeded of a reply beside its value: its text, and how sure its worker was."""
+
+    reading: Reading | None = None
+    assurance: Assurance | None = None
+
+    def after(self, logits: Any, data: Matrix) -> Any:
+        """The log-odds of the workers once they have replied; `None` where nothing is heeded."""
+        if self.reading is None and self.assurance is None:
+            return None
+        if self.reading is not None and (read := read_replies(data)) is not None:
+            logits = self.reading.after(logits, read)
+        if self.assurance is not None and data.confidence is not None:
+            logits = self.assurance.after(logits, data.confidence)
+        return logits
+
+
+def _heeded(few: Matrix, logits: Any, fold: Any, told: dict[str, Any]) -> tuple[_Heeded, Any]:
+    """What is worth heeding, and the log-odds after the replies, cross-fitted (`None`: as before). Texts only if that helps."""
+    reading, assurance, after = None, None, None
+    if (read := read_replies(few)) is not None:
+        reading, found = reread(logits, read, few.scores, fold)
+        before, then = (nats(1 / (1 + np.exp(-z)), few.scores) for z in (logits, found))
+        told["reading nats"] = {"question": round(before, 4), "reply": round(then, 4)}
+        if reading is not None and then < before:
+            after = found
+        else:
+            reading = None
+    if few.confidence is not None:
+        base = logits if after is None else after
+        assurance, after = assured(base, few.confidence, few.scores, fold)
+        told["nats after replies"] = round(nats(1 / (1 + np.exp(-after)), few.scores), 4)
+    return _Heeded(reading, assurance), after
+
+
+def _plain(
+    posteriors: Sequence[Posterior],
+    fold: Any,
+    data: Matrix,
+    logits: Any,
+    lengths: Any,
+    after: Any,
+) -> Lattice:
+    """The lattice where the classes of a table are what is known when it serves."""
+    said = data.classes, logits, data.scores, data.costs
+    return Lattice.of(posteriors, fold, *said, lengths, after, data.there)
+
+
 def learn(
     data: Matrix,
     *,
@@ -387,16 +284,18 @@ def learn(
     exclusive: bool | None = None,
     names: Sequence[str] = (),
     prices: Sequence[float] = PRICES,
+    lattice_of: Callable[..., Lattice] | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Learned:
     """The whole offline programme. `names` fixes the shortlist; the dial will go along `prices`, from the lowest to the highest.
 
+    `lattice_of`: what will be believed of each subset, where that is not as the classes tell (`comparing.Comparison.lattice`).
     `router` of the result: the chances of all workers, on train (cross-fitted) and dev.
     """
     is_train = np.array([i.split == "train" for i in data.items])
     train, dev = data.at(is_train), data.at(~is_train)
     told: dict[str, Any] = {}
-    best = int(train.scores.mean(0).argmax())
+    best = train.best
     unit = float(train.costs[:, best].mean())
     prompts = Prompts.learned(train.items, dimensions) if text else Prompts(None)
     x, x_dev = prompts.matrix(train.items), prompts.matrix(dev.items) if len(dev.items) else np.zeros((0, 1))
@@ -413,21 +312,17 @@ def learn(
     logits, logits_dev = log_odds(chance[:, chosen]), log_odds(chance_dev[:, chosen])
     sure = is_exclusive(few) if exclusive is None else exclusive
     long = _lengths(few, usual)
-    assurance, after = None, None
-    if few.confidence is not None:
-        assurance, after = assured(logits, few.confidence, few.scores, fold)
-        told["nats after replies"] = round(nats(1 / (1 + np.exp(-after)), few.scores), 4)
+    heeded, after = _heeded(few, logits, fold, told)
+    say("replies")
     fits, posterior = _posteriors(few, logits, long, after, fold, identity, sure, told)
     say("posterior")
-    lattice = Lattice.of(fits, fold, few.classes, logits, few.scores, few.costs, long, after)
+    believing = lattice_of or _plain
+    lattice = believing(fits, fold, few, logits, long, after)
     lattice_dev = None
     if len(dev.items):
         none = np.zeros(len(dev.items), dtype=int)
-        said = few_dev.classes, logits_dev, few_dev.scores, few_dev.costs, _lengths(few_dev, usual)
-        later = None
-        if assurance is not None and few_dev.confidence is not None:
-            later = assurance.after(logits_dev, few_dev.confidence)
-        lattice_dev = Lattice.of([posterior], none, *said, later)
+        later = heeded.after(logits_dev, few_dev)
+        lattice_dev = believing([posterior], none, few_dev, logits_dev, _lengths(few_dev, usual), later)
     say("lattice")
     some, per = ([u / unit if unit else 0.0 for u in us] for us in (prices[2::3], prices))
     worths = {rich: float(cross_walk(lattice, some, rich=rich).worth(some).mean()) for rich in (False, True)}
@@ -451,8 +346,9 @@ def learn(
         (chance, chance_dev),
         crossed,
         told,
-        assurance,
-        fit_agreement(posterior, few.classes, logits, long),
+        heeded.reading,
+        heeded.assurance,
+        fit_agreement(posterior, few.classes, logits, long, few.there),
         prices,
     )
 
@@ -532,6 +428,8 @@ def artefact(
         data["certified"] = certified_data(learned.prices, learned.crossed, *base, best)
     if learned.agreement is not None:
         data["agreement"] = packed(learned.agreement.astype(np.float32))
+    if learned.reading is not None:
+        data["reading"] = learned.reading.data
     if learned.assurance is not None:
         data["assurance"] = learned.assurance.data
     if learned.prompts.text is not None:

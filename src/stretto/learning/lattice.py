@@ -6,7 +6,7 @@ stage 3). Many prices are solved side by side: what is seen of a subset is the s
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -16,15 +16,27 @@ from stretto.policies.pools import NEVER
 __all__ = ["NEVER", "Lattice", "Solved", "Walk", "ridge", "solve", "walk"]
 
 
+_UNTRIED: Final = -5.0
+"""The value of asking somebody in a situation that too few items were in: below all that asking can bring."""
+
+_ENOUGH: Final = 30
+"""So many items have to have been in a situation."""
+
+
 @dataclass(frozen=True, slots=True)
 class Lattice:
-    """Of every subset and item: chance of the best answer, of the runner-up, and the score that stopping there brings."""
+    """Of every subset and item: chance of the best answer, of the runner-up, and the score that stopping there brings.
+
+    `there` (items, workers): who can be asked; `None`: everybody. Whoever is not there adds nothing to a subset and
+    costs nothing.
+    """
 
     first: Any
     second: Any
     score: Any
     logits: Any
     costs: Any
+    there: Any = None
 
     @classmethod
     def of(
@@ -37,12 +49,15 @@ class Lattice:
         costs: Any,
         lengths: Any = None,
         after: Any = None,
+        there: Any = None,
     ) -> "Lattice":
         """`posteriors[f]` judges the items of fold f, which it has not seen. The empty subset stops with nothing: score 0.
 
         `after`: the log-odds of workers once they have replied.
         """
         items, workers = classes.shape
+        if there is not None and there.all():
+            there = None
         first = np.zeros((1 << workers, items), dtype=np.float32)
         second, score = np.zeros_like(first), np.zeros_like(first)
         for number, posterior in enumerate(posteriors):
@@ -51,32 +66,44 @@ class Lattice:
             long = None if lengths is None else lengths[at]
             for mask in range(1, 1 << workers):
                 asked = np.broadcast_to([bool(mask >> k & 1) for k in range(workers)], (len(at), workers))
+                if there is not None:
+                    asked = asked & there[at]
                 believed = Beliefs.after(
                     posterior, classes[at], np.where(asked, odds, logits[at]), asked, long
                 )
                 first[mask, at], second[mask, at] = believed.first, believed.second
-                score[mask, at] = scores[at, believed.speaker]
-        return cls(first, second, score, logits, costs)
+                score[mask, at] = np.where(asked.any(1), scores[at, believed.speaker], 0.0)
+        return cls(first, second, score, logits, costs, there)
 
     def only(self, at: Any) -> "Lattice":
         """The same for some of the items."""
-        return Lattice(
-            self.first[:, at], self.second[:, at], self.score[:, at], self.logits[at], self.costs[at]
-        )
+        seen = self.first[:, at], self.second[:, at], self.score[:, at], self.logits[at], self.costs[at]
+        return Lattice(*seen, None if self.there is None else self.there[at])
 
     def among(self, workers: Sequence[int]) -> "Lattice":
         """The same when nobody but these workers may be asked."""
         masks = [
             sum(1 << w for k, w in enumerate(workers) if mask >> k & 1) for mask in range(1 << len(workers))
         ]
-        return Lattice(
-            self.first[masks], self.second[masks], self.score[masks], self.logits, self.costs[:, workers]
-        )
+        seen = self.first[masks], self.second[masks], self.score[masks], self.logits, self.costs[:, workers]
+        return Lattice(*seen, None if self.there is None else self.there[:, workers])
 
     @property
     def workers(self) -> int:
         """How many there are to ask."""
         return int(self.costs.shape[1])
+
+    @property
+    def paid(self) -> Any:
+        """What each worker costs on average, where it can be asked."""
+        if self.there is None:
+            return self.costs.mean(0)
+        return (self.costs * self.there).sum(0) / np.maximum(self.there.sum(0), 1)
+
+    def whole(self, mask: int, worker: int | None = None) -> Any:
+        """The items where all of a subset, and this worker, can be asked (a mask)."""
+        members = [k for k in range(self.workers) if mask >> k & 1 or k == worker]
+        return self.there[:, members].all(1)
 
     def seen(self, mask: int, rich: bool) -> Any:
         """The regressors of a subset, a row an item."""
@@ -130,6 +157,8 @@ def _step(lattice: Lattice, x: Any, solved: Solved, mask: int, later: dict[int, 
     if mask:
         paid = np.outer(solved.prices, solved.paid)[None]
         worth[:, :, 1:] = bounded(worth[:, :, :1], worth[:, :, 1:], lattice.first[mask][:, None, None], paid)
+    if lattice.there is not None:
+        worth[:, :, 1:] = np.where(lattice.there[:, None], worth[:, :, 1:], -np.inf)
     choice = worth.argmax(2).T
     score, sure = (np.broadcast_to(a[mask], choice.shape) for a in (lattice.score, lattice.first))
     cost, calls = np.zeros(choice.shape), np.zeros(choice.shape)
@@ -157,6 +186,22 @@ def ridge(x: Any, targets: Any, strength: float = 5.0) -> Any:
     return np.linalg.solve(gram, x.T @ targets)
 
 
+def _regressed(lattice: Lattice, mask: int, x: Any, targets: Any) -> Any:
+    """Weights of every value (regressors, values, columns), each learned where it is known: with everybody there, all at once."""
+    items, columns, regressors = len(x), targets.shape[2], x.shape[1]
+    if lattice.there is None:
+        return ridge(x, targets.reshape(items, -1)).reshape(regressors, -1, columns)
+    weights = np.zeros((regressors, targets.shape[1], columns))
+    weights[0, :, 1:] = _UNTRIED
+    if mask:
+        weights[1, :, 0] = 1.0  # stopping is worth the chance of the best answer
+    for column in range(columns):
+        at = lattice.whole(mask, column - 1 if column else None)
+        if at.sum() >= _ENOUGH:
+            weights[:, :, column] = ridge(x[at], targets[at, :, column])
+    return weights
+
+
 def solve(lattice: Lattice, prices: Sequence[float], *, rich: bool = False) -> Solved:
     """The values at prices: how much score one dollar is worth. Realised returns are handed down, not fitted ones.
 
@@ -164,7 +209,7 @@ def solve(lattice: Lattice, prices: Sequence[float], *, rich: bool = False) -> S
     before anybody was asked.
     """
     workers = lattice.workers
-    solved = Solved({}, rich, tuple(prices), lattice.costs.mean(0))
+    solved = Solved({}, rich, tuple(prices), lattice.paid)
     paid = np.asarray(prices)[:, None]
     later: dict[int, Walk] = {}
     for mask in _downwards(workers):
@@ -175,8 +220,7 @@ def solve(lattice: Lattice, prices: Sequence[float], *, rich: bool = False) -> S
             if not mask >> k & 1:
                 then = later[mask | 1 << k]
                 targets[:, :, k + 1] = (then.score - paid * (then.cost + lattice.costs[:, k])).T
-        weights = ridge(x, targets.reshape(len(x), -1)).reshape(-1, len(prices), workers + 1)
-        weights = np.ascontiguousarray(weights.transpose(1, 0, 2))
+        weights = np.ascontiguousarray(_regressed(lattice, mask, x, targets).transpose(1, 0, 2))
         barred = [0] if mask == 0 else [k + 1 for k in range(workers) if mask >> k & 1]
         weights[:, :, barred] = 0.0
         weights[:, 0, barred] = NEVER

@@ -23,6 +23,7 @@ def rows_of(
     scores: Any,
     lengths: Any = None,
     after: Any = None,
+    there: Any = None,
     *,
     identity: bool = True,
     rounds: int = 5,
@@ -30,7 +31,8 @@ def rows_of(
 ) -> tuple[Any, Any]:
     """Features and targets: the full set of workers of every item, and `rounds` random sets, their sizes uniform.
 
-    `after`: the log-odds of workers once they have replied, where their replies tell how sure they were.
+    `after`: the log-odds of workers once they have replied, where their replies tell how sure they were. `there` (items,
+    workers): who can be asked; `None`: everybody.
     """
     rng = np.random.default_rng(seed)
     items, workers = classes.shape
@@ -38,6 +40,8 @@ def rows_of(
     for round_ in range(rounds + 1):
         size = rng.integers(1, workers + 1, items) if round_ else np.full(items, workers)
         asked = rng.random((items, workers)).argsort(1) < size[:, None]
+        if there is not None:
+            asked = asked & there
         odds = logits if after is None else np.where(asked, after, logits)
         features, item, number = candidates(classes, odds, asked, lengths, identity=identity)
         rows.append(features)
@@ -51,6 +55,7 @@ def fit_posterior(
     scores: Any,
     lengths: Any = None,
     after: Any = None,
+    there: Any = None,
     *,
     identity: bool = True,
     exclusive: bool = True,
@@ -58,7 +63,7 @@ def fit_posterior(
     seed: int = 0,
 ) -> Posterior:
     """Boosted trees, or with `trees` false (or without LightGBM) a logistic regression whose identity terms shrink more."""
-    x, y = rows_of(classes, logits, scores, lengths, after, identity=identity, seed=seed)
+    x, y = rows_of(classes, logits, scores, lengths, after, there, identity=identity, seed=seed)
     if available() if trees is None else trees:
         return Posterior(
             fit_trees(x, y, least=100 if len(classes) >= 1500 else 60, seed=seed), identity, exclusive

@@ -5,7 +5,7 @@ worth is learned offline (`learning.evidence`) and held as an artefact; the dial
 """
 
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final
 
@@ -19,9 +19,10 @@ from stretto.policies.exploring import Lot, draw
 from stretto.policies.features import TextFeatures
 from stretto.policies.outlooks import of_ask, then
 from stretto.policies.pools import Values, members
+from stretto.policies.reading import MARKS, Asked, Reading, marks, written
 from stretto.policies.signals import confidence
 from stretto.steps import Ask, Choice, Fork, Note, Option, Outlook, Plan, Quotes, Span, Step, Want, put
-from stretto.types import Answer, Failure, Reply, Request
+from stretto.types import Answer, Failure, Message, Reply, Request
 
 __all__ = ["EVIDENCE_SCHEMA", "Evidence", "Sequential", "task_nearness"]
 
@@ -81,7 +82,8 @@ class Evidence:
     `workers` (the shortlist), `text` (features; absent: the prompt does not count), `centres` (of known tasks; may be
     absent), `success` (weights, a column a worker), `posterior`, `usual` (mean and deviation of log reply tokens, a column a
     worker), `agreement` (weights of `policies.agreement`, a row a worker; may be absent), `assurance` (what it means how sure
-    a worker was; absent: it does not count), `comparing` (who says whether free texts amount to the same, and how often that
+    a worker was; absent: it does not count), `reading` (what the text of a reply means; absent: it does not
+    count), `comparing` (who says whether free texts amount to the same, and how often that
     is wrong, `policies.equivalence`; absent: no two are), `certified` (what `learning.risk` found:
     `u`, the highest price whose loss against `single` is bounded, or none, that `bound`, its relative `cost`, and the `reason`),
     `rich`, `last_line`, `paid` (what each
@@ -112,6 +114,7 @@ class Evidence:
         self._values = Values(data["values"], 1 + 2 * count, 14 + 2 * count * self.rich)
         self._usual = unpacked(data["usual"])
         self.assurance = Assurance.of(data["assurance"]) if data.get("assurance") else None
+        self.reading = Reading.of(data["reading"]) if data.get("reading") else None
         self._rounds = [p["rounds"] for p in data["prices"]]
         self._added = [unpacked(p["rounds"]["weights"]) for p in data["prices"]]
         self._agreement = unpacked(data["agreement"]) if data.get("agreement") else None
@@ -185,6 +188,14 @@ class Evidence:
             for (a, b), same in known.same.items()
         ]
 
+    def reader(self, prompt: str) -> Callable[[Message], Sequence[float]] | None:
+        """What reads the marks off replies to a prompt; `None` where their text does not count."""
+        if self.reading is None:
+            return None
+        asked = Asked.of(prompt)
+        line = self.last_line
+        return lambda message: marks(asked, written(message, last_line=line), said(message, last_line=line))
+
     def believed(self, heard: Mapping[int, "_Heard"], logits: Any, known: Compared | None = None) -> Beliefs:
         """What the replies of some workers amount to. `known`: what a comparer has said of those that are free text."""
         import numpy as np
@@ -203,8 +214,14 @@ class Evidence:
                 mean, deviation = self._usual[:, k]
                 lengths[0, k] = min(4.0, max(-4.0, (math.log1p(one.tokens) - mean) / deviation))
         odds = logits
+        if self.reading is not None:
+            read = np.full((1, count, len(MARKS)), np.nan)
+            for k, one in heard.items():
+                if one.read:
+                    read[0, k] = one.read
+            odds = self.reading.after(logits, read)
         if self.assurance is not None:
-            odds = np.where(asked, self.assurance.after(logits, sure), logits)
+            odds = np.where(asked, self.assurance.after(odds, sure), odds)
         if self.comparer is not None and None in said_.values():
             return softly(self.posterior, self.comparer, said_, known or Compared(), odds, lengths)
         return Beliefs.after(self.posterior, np.array([classes(values)]), odds, asked, lengths)
@@ -212,23 +229,25 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class _Heard:
-    """A reply, and how many tokens it was."""
+    """A reply, how many tokens it was, and what was read off it."""
 
     answer: Answer
     tokens: int
+    read: Sequence[float] = ()
 
 
 @dataclass(slots=True)
 class _Asking:
     """One request on its way: who may be asked yet, who has answered, what that amounts to, and the last failure.
 
-    `tell` are those who are asked how sure they are.
+    `tell` are those who are asked how sure they are; `reader` reads a reply's text, where that counts.
     """
 
     price: int
     logits: Any
     open: list[int]
     tell: frozenset[int] = frozenset()
+    reader: Callable[[Message], Sequence[float]] | None = None
     heard: dict[int, _Heard] = field(default_factory=dict)
     believed: Beliefs | None = None
     failed: Answer | None = None
@@ -256,7 +275,8 @@ class _Asking:
         if answer.error is not None:
             self.failed = answer
         else:
-            self.heard[worker] = _Heard(answer, tokens)
+            read = () if self.reader is None else self.reader(answer.message)
+            self.heard[worker] = _Heard(answer, tokens, read)
 
 
 _Part = Generator[Step, Any, None]
@@ -295,7 +315,9 @@ class Sequential:
             )
         cards = {k: request.card(known.workers[k]) for k in usable} if known.assurance is not None else {}
         tell = frozenset(k for k, card in cards.items() if card is not None and "logprobs" in card.abilities)
-        now = _Asking(self._price(request), known.logits(request.prompt), usable, tell)
+        now = _Asking(
+            self._price(request), known.logits(request.prompt), usable, tell, known.reader(request.prompt)
+        )
         alone, why = self._alone(request, usable)
         if alone >= 0 and not self.explore:
             return (yield from self._by_one(alone, why, now))

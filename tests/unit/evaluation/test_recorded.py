@@ -40,6 +40,24 @@ def test_a_worker_says_what_was_recorded_and_costs_what_it_cost() -> None:
     assert ran.cost == round(0.001234567 * PICO)
 
 
+def test_a_text_beside_the_answer_is_the_reasoning() -> None:
+    """The answer is what is said, its text what may be read of the worker's thoughts; an answer that was none stays none."""
+    items = [Item("a", "What is 2+2?"), Item("b", "And 3?"), Item("c", "And 5?")]
+    said = {
+        "told": {
+            "a": (Said(1.0, 0.1, answer="4", text="2 and 2: 4"),),
+            "b": (Said(0.0, 0.1, text="I cannot"),),
+        },
+        "plain": {"c": (Said(1.0, 0.1, text="five"),)},
+    }
+    table = Table("texts", items, said)
+    found = [
+        run(Solo(w), question(items[k]), table).answer.message
+        for w, k in (("told", 0), ("told", 1), ("plain", 2))
+    ]
+    assert [(m.text, m.reasoning) for m in found] == [("4", "2 and 2: 4"), ("", "I cannot"), ("five", "")]
+
+
 def test_equal_prompts_are_told_apart_by_the_item() -> None:
     """The request of an item finds that item; bare text finds the first item with that prompt."""
     assert run(Solo("w"), question(ONE.items[1])).answer.text == ""

@@ -4,7 +4,7 @@ import pytest
 
 np = pytest.importorskip("numpy")
 
-from stretto.learning import evidence, success  # noqa: E402
+from stretto.learning import matrices, success  # noqa: E402
 from stretto.learning.drift import fit_agreement  # noqa: E402
 from stretto.learning.posterior import fit_posterior  # noqa: E402
 from stretto.policies.agreement import expected, signs  # noqa: E402
@@ -17,7 +17,7 @@ def world(n: int, seed: int):
     p = rng.uniform(0.35, 0.9, (n, 4))
     right = rng.random((n, 4)) < p
     raw = np.where(right, 0, rng.integers(1, 5, (n, 4)))
-    return evidence._renumbered(raw), success.log_odds(p), right.astype(float)
+    return matrices.renumbered(raw), success.log_odds(p), right.astype(float)
 
 
 def test_expected_agreement_is_calibrated() -> None:

@@ -6,7 +6,7 @@ np = pytest.importorskip("numpy")
 pytest.importorskip("scipy")
 
 from stretto.artifacts import packed, unpacked  # noqa: E402
-from stretto.learning import evidence, posterior, success  # noqa: E402
+from stretto.learning import matrices, posterior, success  # noqa: E402
 from stretto.learning import trees as trees_of_learning  # noqa: E402
 from stretto.learning.features import data_of, fit_features  # noqa: E402
 from stretto.learning.lattice import Lattice, solve, walk  # noqa: E402
@@ -33,7 +33,7 @@ def world(n: int, workers: int = 4, seed: int = 0):
     right = rng.random((n, workers)) < p
     wrong = rng.integers(1, 5, (n, workers))
     raw = np.where(right, 0, wrong)
-    classes = evidence._renumbered(raw)
+    classes = matrices.renumbered(raw)
     return classes, success.log_odds(p), right.astype(float)
 
 
@@ -74,7 +74,7 @@ def test_workers_may_change_places_in_an_exchangeable_posterior(trees: bool) -> 
     fit = posterior.fit_posterior(*world(2000, seed=1), identity=False, trees=trees)
     one = Beliefs.after(fit, classes, logits, asked).first
     moved = Beliefs.after(
-        fit, evidence._renumbered(classes[:, order]), logits[:, order], asked[:, order]
+        fit, matrices.renumbered(classes[:, order]), logits[:, order], asked[:, order]
     ).first
     assert np.allclose(one, moved)
 
