@@ -28,6 +28,7 @@ from stretto.policies.beliefs import Beliefs
 
 LABELS = (0, 20, 50, 200)
 US = (0.01, 0.05, 0.1, 0.18)
+SHOWN = (0.05, 0.1)
 
 
 def line(name: str, score, cost, base, unit: float, **more) -> dict:
@@ -259,23 +260,17 @@ def told(pair: list[float], digits: int = 2) -> str:
 
 def page(out: Path) -> None:
     """The tables of what is there."""
-    for file in sorted(out.glob("ablations-*.json")):
-        body = json.loads(file.read_text())
-        print(f"### {body['set']} (train, cross-fitted, n {body['n']:,})\n")
+    bodies = {
+        f.stem.removeprefix("ablations-"): json.loads(f.read_text())
+        for f in sorted(out.glob("ablations-*.json"))
+    }
+    for name, body in bodies.items():
         if "shortlist" in body:
+            print(f"### {name}: the parts (train, cross-fitted, n {body['n']:,})\n")
             print(f"Shortlist: {', '.join(body['shortlist'])}.\n")
         for part in ("parts", "removed"):
             if part in body:
-                marks = " | ".join(f"u = {u}" for u in US)
-                print(f"| {part} | {marks} |\n|---|{'---|' * len(US)}")
-                grouped: dict[str, list[str]] = {}
-                for r in body[part]:
-                    worth = f", worth {told(r['worth'])}" if "worth" in r else ""
-                    name = r["variant"].rsplit(", u=", 1)[0]
-                    grouped.setdefault(name, []).append(f"{told(r['difference'])} x{r['cost']:.2f}{worth}")
-                print(
-                    "\n".join(f"| {name} | {' | '.join(cells)} |" for name, cells in grouped.items()) + "\n"
-                )
+                one(body[part], part)
         if "cold" in body:
             print("| cold start | points | cost |\n|---|---|--:|")
             print(
@@ -284,14 +279,30 @@ def page(out: Path) -> None:
                 )
             )
             print()
-        if "families" in body:
-            print(
-                "| family | log-loss | against logistic c .01 | AUC | as a router, points |\n|---|--:|---|--:|---|"
-            )
-            for r in body["families"]:
-                against, router = told(r["against logistic"], 4), told(r["router"])
-                print(f"| {r['family']} | {r['nats']:.4f} | {against} | {r['auc']:.3f} | {router} |")
-            print()
+    having = {name: {r["family"]: r for r in b["families"]} for name, b in bodies.items() if "families" in b}
+    if having:
+        print("| family | " + " | ".join(f"{name}, n {bodies[name]['n']:,}" for name in having) + " |")
+        print("|---|" + "---|" * len(having))
+        for family in next(iter(having.values())):
+            cells = []
+            for rows in having.values():
+                r = rows[family]
+                cells.append(
+                    f"{r['nats']:.4f}, {told(r['against logistic'], 4)}; {r['auc']:.3f}; {told(r['router'])}"
+                )
+            print(f"| {family} | {' | '.join(cells)} |")
+
+
+def one(rows: list[dict], title: str) -> None:
+    """A variant a line, at two prices: points against the best single, cost, and what it is worth against the served form."""
+    print(f"| {title} | " + " | | ".join(f"u = {u} | worth" for u in SHOWN).replace(" | | ", " | ") + " |")
+    print(f"|---|{'---|' * 2 * len(SHOWN)}")
+    grouped: dict[str, list[str]] = {}
+    for r in rows:
+        if r["u"] in SHOWN:
+            cells = grouped.setdefault(r["variant"].rsplit(", u=", 1)[0], [])
+            cells += [f"{told(r['difference'])} x{r['cost']:.2f}", told(r["worth"]) if "worth" in r else ""]
+    print("\n".join(f"| {name} | {' | '.join(cells)} |" for name, cells in grouped.items()) + "\n")
 
 
 def main() -> None:
