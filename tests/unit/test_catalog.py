@@ -17,7 +17,6 @@ from stretto.policies.fallback import Fallback
 from stretto.policies.fuse import Fuse
 from stretto.policies.fusion import Fusion
 from stretto.policies.judging import COMPACT, STANDARD
-from stretto.policies.outright import Outright
 from stretto.policies.route import Route, Uniform
 from stretto.policies.solo import Solo
 from stretto.policies.ultra import Ultra
@@ -426,86 +425,3 @@ def test_other_packages_offer_policy_types(tmp_path: Path, monkeypatch: pytest.M
     names = catalog('[policy.p]\ntype = "first-of"\nfirst = "dear"\n')
     assert names.resolve("p") is names.resolve("dear")
     assert "policy.p: needs the key `first`" in refused('[policy.p]\ntype = "first-of"\n')
-
-
-# --- the conductor and ultra ---
-
-
-def test_a_conductor_of_ones_own_takes_its_options() -> None:
-    """A named planner, its workers and the wordings; where a table was learned, `route` answers without a plan."""
-    text = """
-[policy.team]
-type = "conductor"
-planner = "dear"
-among = ["cheap", "middling"]
-steps = 2
-depth = 1
-itself = true
-doubt = 0.5
-"""
-    team = catalog(text).resolve("team")
-    assert isinstance(team, Conductor)
-    assert (team.planner, team.workers, team.steps) == ("dear", ("cheap", "middling"), 2)
-    assert (team.depth, team.itself, team.doubt, team.otherwise) == (1, True, 0.5, None)
-    taught = catalog(text + "alone = 1\n", Learned(table=TABLE)).resolve("team")
-    assert isinstance(taught, Conductor)
-    assert isinstance(taught.otherwise, Route)
-    assert "there is no worker" in refused('[policy.x]\ntype = "conductor"\nplanner = "nobody"')
-
-
-def test_who_is_known_to_be_right_answers_before_a_conductor_plans() -> None:
-    """Where a table was learned, among the conductor's own workers; ultra asks for itself and holds the planning one."""
-    text = '[policy.team]\ntype = "conductor"\namong = ["cheap"]\nalone = 0.5\n[policy.best]\ntype = "ultra"\nconductor = "team"'
-    names = catalog(text, Learned(table=TABLE))
-    team, usual, best = names.resolve("team"), names.resolve("conductor"), names.resolve("best")
-    assert isinstance(team, Outright)
-    assert (team.name, team.least, team.among) == ("team", 0.5, ("cheap",))
-    assert isinstance(usual, Outright)
-    assert (usual.name, usual.among, usual.temperature) == ("conductor", (), None)
-    assert isinstance(best, Outright)
-    assert (best.name, best.least) == ("best", 0.9)
-    assert isinstance(best.policy, Ultra)
-    assert best.policy.conductor.workers == ("cheap",)
-    assert next(c for c in names.models() if c.id == "conductor").labels["type"] == "conductor"
-
-
-def test_ultra_checks_by_confidence_where_something_was_learned() -> None:
-    """A pool that is known and tells how sure it is needs no verifier: each doubtful step gets company."""
-    for text in ("", '[policy.stretto-ultra]\ntype = "ultra"\nalone = 1'):
-        ultra = catalog(text, Learned(table=TABLE)).resolve("stretto-ultra")
-        if not text:
-            assert isinstance(ultra, Outright)
-            ultra = ultra.policy
-        assert isinstance(ultra, Ultra)
-        assert (ultra.check, ultra.verifier, ultra.writer) == ("confidence", "", "")
-        assert ultra.conductor.doubt == 0.9
-
-
-def test_ultra_takes_its_options() -> None:
-    """Another conductor, a verifier and a writer of the owner's; what is no conductor is refused."""
-    text = """
-[policy.team]
-type = "conductor"
-planner = "middling"
-
-[policy.best]
-type = "ultra"
-conductor = "team"
-verifier = "cheap"
-panel = ["dear", "cheap"]
-writer = "dear"
-wordings = "compact"
-"""
-    best = catalog(text).resolve("best")
-    assert isinstance(best, Ultra)
-    assert (best.conductor.planner, best.check, best.verifier) == ("middling", "verifier", "cheap")
-    assert (best.panel, best.writer, best.wordings) == (("dear", "cheap"), "dear", COMPACT)
-    assert "no policy of type conductor" in refused('[policy.x]\ntype = "ultra"\nconductor = "fuse"')
-
-
-def test_a_pool_of_one_worker_has_nothing_to_conduct() -> None:
-    """There `stretto-ultra` resamples it, as `fuse` does."""
-    names = Catalog((CARDS[0],), settings())
-    alone = names.resolve("stretto-ultra")
-    assert isinstance(alone, Fuse)
-    assert alone.panel == ("dear", "dear", "dear")

@@ -55,15 +55,18 @@ def conductor(scope: Scope, own: PolicySettings) -> Policy:
     if "forms" in options:
         options["forms"] = FORMS[options["forms"]]
     named = "planner" in options
+    if named and "artifact" in own.options:
+        raise ConfigError(
+            f"{own.where}: an `artifact` brings its planner; leave `planner` out, or the artefact"
+        )
     artifact = None if named else _artifact(scope, own, scope.learned.conductor, CONDUCTOR_SCHEMA)
-    options["seats"] = _seats(scope, own, options.pop("seats", ()))
+    options["seats"] = _seats(scope, own, options.pop("seats", ()), artifact)
     if artifact is not None:
-        options["seats"] = {**artifact.data.get("seats", {}), **options["seats"]}
         if "among" in options:
             raise ConfigError(f"{own.where}.among: a trained planner knows the workers of its artefact only")
         try:
             made = Conductor.trained(artifact, _brought(scope, artifact), **options)
-        except (KeyError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError) as error:
             raise ConfigError(
                 f"{own.where or own.name}: is not what `stretto train conductor` writes: {error}"
             ) from None
@@ -124,13 +127,26 @@ def ultra(scope: Scope, own: PolicySettings) -> Policy:
     return _outright(scope, own, made, temperature=None if base.planning.cards else base.temperature)
 
 
-def _seats(scope: Scope, own: PolicySettings, pairs: Sequence[str]) -> dict[str, str]:
-    """`NEW=TRAINED`: which worker of the pool may sit in the place of which one of the artefact."""
+def _seats(
+    scope: Scope, own: PolicySettings, pairs: Sequence[str], artifact: Artifact | None
+) -> dict[str, str]:
+    """`NEW=TRAINED`: which worker of the pool may sit in the place of which one of the artefact; and those that it names."""
     found = {new: place for new, _, place in (pair.partition("=") for pair in pairs)}
     if not all(found.values()):
         raise ConfigError(f'{own.where}.seats: each is "NEW=TRAINED", two ids of workers')
     scope.known(found, f"{own.where}.seats", policies=False)
-    return found
+    if artifact is None:
+        if found:
+            raise ConfigError(
+                f"{own.where}.seats: a general planner has no seats; name its workers with `among`"
+            )
+        return {}
+    trained = artifact.data.get("workers", ())
+    if strange := [place for place in found.values() if place not in trained]:
+        raise ConfigError(
+            f'{own.where}.seats: the planner was not trained with "{strange[0]}"; its workers are {", ".join(trained)}'
+        )
+    return {**artifact.data.get("seats", {}), **found}
 
 
 def _artifact(scope: Scope, own: PolicySettings, learned: Artifact | None, schema: str) -> Artifact | None:

@@ -40,8 +40,14 @@ class Planning:
 
     @classmethod
     def trained(cls, data: Mapping[str, Any], version: str) -> "Planning":
-        """The prompts of an artefact that `stretto train conductor` wrote: `plan` and `again`."""
-        return cls(version, data["plan"], data["again"])
+        """The prompts of an artefact that `stretto train conductor` wrote: `plan` and `again`.
+
+        Raises `KeyError`, `ValueError` for a text that wants to be filled with anything else than the fields above.
+        """
+        found = cls(version, data["plan"], data["again"])
+        for reply in (None, ""):
+            found.prompt("", "", reply)
+        return found
 
     def question(self, request: Request) -> str:
         """The task of a request, as a planner is told it."""
