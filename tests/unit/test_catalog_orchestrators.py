@@ -76,6 +76,10 @@ def test_ultra_checks_by_confidence_where_something_was_learned() -> None:
         assert isinstance(ultra, Ultra)
         assert (ultra.check, ultra.verifier, ultra.writer) == ("confidence", "", "")
         assert ultra.conductor.doubt == 0.9
+        assert (ultra.conductor.want, ultra.conductor.otherwise) == (
+            "logprobs",
+            None,
+        )  # checked without a plan, too
 
 
 def test_ultra_takes_its_options() -> None:

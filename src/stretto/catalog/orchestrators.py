@@ -118,7 +118,9 @@ def ultra(scope: Scope, own: PolicySettings) -> Policy:
     check = options.setdefault("check", "verifier" if "verifier" in options or not telling else "confidence")
     if check == "confidence":
         doubt = options.pop("doubt", base.doubt or _DOUBT)
-        made = Ultra(replace(base, doubt=doubt), **options | {"panel": members})
+        # without a plan the best single worker answers, and tells how sure it is, so that this is checked, too
+        checked = replace(base, doubt=doubt, want="logprobs", otherwise=None)
+        made = Ultra(checked, **options | {"panel": members})
         return _outright(scope, own, made, temperature=None if base.planning.cards else base.temperature)
     reader = options.setdefault("verifier", beside(scope.cards, "checker") or members[0])
     options.setdefault("writer", members[0])

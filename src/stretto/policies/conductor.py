@@ -18,7 +18,7 @@ from stretto.policies.route import Table, blend
 from stretto.policies.settle import settle
 from stretto.policies.workflow import ITSELF, STEPS, Allowed, Fault, Workflow, parse
 from stretto.steps import Ask, Choice, Note, Option, Outlook, Plan, Policy, Quotes, Step, Want, put
-from stretto.types import Answer, Card, Failure, Left, Limits, Message, Request
+from stretto.types import Answer, Card, Failure, Left, Message, Request
 
 __all__ = ["CONDUCTOR_SCHEMA", "Conductor"]
 
@@ -26,6 +26,9 @@ CONDUCTOR_SCHEMA: Final = "stretto.conductor/1"
 
 _LEAST_OUTPUT: Final = 64
 """Output tokens that a step must at least be able to pay for."""
+
+_TOKENS: Final = 0.6
+"""Tokens of a character, for what a plan may cost: as much as is set aside for English."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ class Conductor:
     `name` is what recorded choices call the planner's knowledge; `typical`: steps that a workflow usually has.
     """
 
-    CODE: ClassVar[str] = "1"
+    CODE: ClassVar[str] = "2"
     planner: str
     workers: tuple[str, ...] = ()
     seats: Mapping[str, str] = field(default_factory=dict)
@@ -121,7 +124,7 @@ class Conductor:
         if not numbers:
             among = ", ".join(self.workers) or "the pool"
             return Answer(error=Failure("denied", f"none of {among} may be used for this request"))
-        if (why := _too_tight(request.limits)) is not None:
+        if (why := self._too_tight(request, numbers)) is not None:
             return (yield from self._alone(request, why))
         best: Answer | None = None
         before: tuple[Seen, ...] = ()
@@ -239,6 +242,18 @@ class Conductor:
             response_format=response_format(allowed) if as_json else None,
         )
 
+    def _too_tight(self, request: Request, numbers: dict[int, str]) -> str | None:
+        """Why the limits leave no room for a planner and a step: after a refusal nobody could be asked any more."""
+        limits, card = request.limits, request.card(self.planner)
+        if limits.calls is not None and limits.calls < 2:
+            return f"a workflow takes at least 2 calls, {limits.calls} allowed"
+        if limits.usd is not None and card is not None:
+            ask = self._asking(request, self._allowed(request, numbers, 0, None), None)
+            told = sum(len(message.text) for message in ask.messages or ())
+            if told * card.price.input * _TOKENS + self.plan_tokens * card.price.output > limits.usd:
+                return "a plan may cost more money than is allowed"
+        return None
+
     def _chosen(self, workflow: Workflow, numbers: Mapping[int, str]) -> Choice:
         """The whole workflow as it is recorded: who does what, and who sees whom. The sub-tasks are kept apart, as texts."""
         count = len(workflow.steps)
@@ -332,7 +347,7 @@ class Conductor:
         if not numbers:
             return Outlook()
         alone = self._outlook_alone(request, quotes)
-        if _too_tight(request.limits) is not None:
+        if self._too_tight(request, numbers) is not None:
             return alone
         found = self._outlook_of(request, numbers, self._levels(request), quotes)
         return then(found, maybe(alone, 0.05))
@@ -394,10 +409,3 @@ _LONG: Final = "\N{GRINNING FACE}"
 
 def _calls(left: Left) -> float:
     return float("inf") if left.calls is None else left.calls
-
-
-def _too_tight(limits: Limits) -> str | None:
-    """Why the limits leave no room for a planner and a step."""
-    if limits.calls is not None and limits.calls < 2:
-        return f"a workflow takes at least 2 calls, {limits.calls} allowed"
-    return None

@@ -229,6 +229,17 @@ def test_limits_that_leave_no_room_for_a_plan_leave_an_answer():
     assert isinstance(last, Ask)
 
 
+def test_money_that_cannot_pay_a_plan_is_left_for_an_answer():
+    """After a refusal nobody could be asked any more, so a plan that may cost more than is allowed is not asked for."""
+    pool, prices = ("words", "numbers", "lists", "planner"), {"planner": Price(10, 100)}
+    for usd, plans in ((20_000, 0), (100_000, 1)):
+        request = asking("sort cat, dog", *pool, prices=prices, limits=Limits(usd=usd))
+        steps, last = drive(trained(), request, planner=[text(("words", "one", ()))])
+        assert len(prompts(steps)) == plans
+        assert ("may cost more money" in choices(steps)[0].reason) == (plans == 0)
+        assert isinstance(last, Ask)
+
+
 def test_a_workflow_that_takes_more_calls_than_are_left_is_not_begun():
     """Half a workflow is no answer: with one call left the best single worker gets it."""
     plan = text(("words", "one", ()), ("lists", "two", "all"))
