@@ -30,6 +30,7 @@ from stretto.policies.beliefs import Posterior
 from stretto.policies.features import TextFeatures
 from stretto.policies.reading import Reading
 from stretto.policies.sequential import EVIDENCE_SCHEMA, task_nearness
+from stretto.policies.trees import Trees
 
 __all__ = [
     "PRICES",
@@ -120,6 +121,7 @@ class Learned:
     crossed: Walk
     told: Mapping[str, Any]
     reading: Reading | None = None
+    unread: Posterior | None = None
     assurance: Assurance | None = None
     agreement: Any = None
     prices: Sequence[float] = PRICES
@@ -223,6 +225,13 @@ def _posteriors(
     best = min(losses, key=lambda trees: losses[trees])
     told["posterior nats"] = {("trees" if t else "linear"): round(loss, 4) for t, loss in losses.items()}
     return found[best], fit_posterior(*parts, trees=best, **kind)
+
+
+def _unread(few: Matrix, logits: Any, long: Any, posterior: Posterior) -> Posterior:
+    """What serves where there is no text to read, though it was learned with texts: the same form, from the prompts' log-odds."""
+    parts = few.classes, logits, few.scores, long, None, few.there
+    kind = {"identity": posterior.identity, "exclusive": posterior.exclusive}
+    return fit_posterior(*parts, trees=isinstance(posterior.form, Trees), **kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,6 +356,7 @@ def learn(
         crossed,
         told,
         heeded.reading,
+        None if heeded.reading is None else _unread(few, logits, long, posterior),
         heeded.assurance,
         fit_agreement(posterior, few.classes, logits, long, few.there),
         prices,
@@ -430,6 +440,8 @@ def artefact(
         data["agreement"] = packed(learned.agreement.astype(np.float32))
     if learned.reading is not None:
         data["reading"] = learned.reading.data
+    if learned.unread is not None:
+        data["unread"] = learned.unread.data
     if learned.assurance is not None:
         data["assurance"] = learned.assurance.data
     if learned.prompts.text is not None:

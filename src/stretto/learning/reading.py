@@ -6,7 +6,7 @@ import numpy as np
 
 from stretto.learning.matrices import Matrix
 from stretto.learning.trees import available, fit_trees
-from stretto.policies.reading import MARKS, Asked, Reading, marks, rows
+from stretto.policies.reading import MARKS, Asked, Reading, bare, marks, rows
 
 __all__ = ["fit_reading", "read_replies", "reread"]
 
@@ -15,16 +15,16 @@ _ENOUGH: Final = 300
 
 
 def read_replies(data: Matrix) -> Any:
-    """The marks of all replies (items, workers, marks), nan where there is no text; `None` where there is none at all."""
+    """The marks of all replies (items, workers, marks), nan where there is no text beside the answer; `None`: nowhere is one."""
     if data.texts is None:
         return None
     found = np.full((*data.scores.shape, len(MARKS)), np.nan)
     for row, (item, said) in enumerate(zip(data.items, data.texts, strict=True)):
         asked = Asked.of(item.prompt)
         for k, one in enumerate(said):
-            if one is not None:
+            if one is not None and not bare(*one):
                 found[row, k] = marks(asked, *one)
-    return found
+    return None if np.isnan(found[:, :, 0]).all() else found
 
 
 def fit_reading(logits: Any, read: Any, scores: Any, *, rounds: int = 80, seed: int = 0) -> Reading | None:

@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from stretto.policies.answers import value_of
 from stretto.policies.trees import Trees
 from stretto.types import Message
 
-__all__ = ["MARKS", "Asked", "Reading", "marks", "written"]
+__all__ = ["MARKS", "Asked", "Reading", "bare", "marks", "written"]
 
 _READ: Final = 2500
 """So many characters of a reply are read: recorded texts are cut short, too."""
@@ -22,6 +23,7 @@ _READ: Final = 2500
 _NUMBER: Final = re.compile(r"\d[\d,]*(?:\.\d+)?")
 _OPTION: Final = re.compile(r"^[ \t]*\(?([A-P])[.):]\)?[ \t]+(\S[^\n]*)", re.MULTILINE)
 _MOST: Final = 6.0
+_SHORT: Final = 400
 _LAST: Final = 5
 
 _SAYINGS: Final = (
@@ -98,6 +100,11 @@ class Asked:
 def written(message: Message, *, last_line: bool) -> str:
     """What there is to read: the worker's thoughts where it shows them, else its reply; with `last_line` always its reply."""
     return message.text if last_line else message.reasoning or message.text
+
+
+def bare(text: str, value: str | None) -> bool:
+    """Whether a text is nothing but its answer: there is no working to read."""
+    return value is not None and len(text) <= _SHORT and value_of(text) == value
 
 
 def _numbers(text: str) -> list[float]:

@@ -19,7 +19,7 @@ from stretto.policies.exploring import Lot, draw
 from stretto.policies.features import TextFeatures
 from stretto.policies.outlooks import of_ask, then
 from stretto.policies.pools import Values, members
-from stretto.policies.reading import MARKS, Asked, Reading, marks, written
+from stretto.policies.reading import MARKS, Asked, Reading, bare, marks, written
 from stretto.policies.signals import confidence
 from stretto.steps import Ask, Choice, Fork, Note, Option, Outlook, Plan, Quotes, Span, Step, Want, put
 from stretto.types import Answer, Failure, Message, Reply, Request
@@ -83,7 +83,8 @@ class Evidence:
     absent), `success` (weights, a column a worker), `posterior`, `usual` (mean and deviation of log reply tokens, a column a
     worker), `agreement` (weights of `policies.agreement`, a row a worker; may be absent), `assurance` (what it means how sure
     a worker was; absent: it does not count), `reading` (what the text of a reply means; absent: it does not
-    count), `comparing` (who says whether free texts amount to the same, and how often that
+    count), `unread` (the posterior where there was no text to read; absent: the same),
+    `comparing` (who says whether free texts amount to the same, and how often that
     is wrong, `policies.equivalence`; absent: no two are), `certified` (what `learning.risk` found:
     `u`, the highest price whose loss against `single` is bounded, or none, that `bound`, its relative `cost`, and the `reason`),
     `rich`, `last_line`, `paid` (what each
@@ -115,6 +116,7 @@ class Evidence:
         self._usual = unpacked(data["usual"])
         self.assurance = Assurance.of(data["assurance"]) if data.get("assurance") else None
         self.reading = Reading.of(data["reading"]) if data.get("reading") else None
+        self._unread = Posterior.of(data["unread"]) if data.get("unread") else self.posterior
         self._rounds = [p["rounds"] for p in data["prices"]]
         self._added = [unpacked(p["rounds"]["weights"]) for p in data["prices"]]
         self._agreement = unpacked(data["agreement"]) if data.get("agreement") else None
@@ -193,8 +195,12 @@ class Evidence:
         if self.reading is None:
             return None
         asked = Asked.of(prompt)
-        line = self.last_line
-        return lambda message: marks(asked, written(message, last_line=line), said(message, last_line=line))
+
+        def read(message: Message) -> Sequence[float]:
+            text, value = written(message, last_line=self.last_line), said(message, last_line=self.last_line)
+            return () if bare(text, value) else marks(asked, text, value)
+
+        return read
 
     def believed(self, heard: Mapping[int, "_Heard"], logits: Any, known: Compared | None = None) -> Beliefs:
         """What the replies of some workers amount to. `known`: what a comparer has said of those that are free text."""
@@ -213,8 +219,9 @@ class Evidence:
             if one.tokens:
                 mean, deviation = self._usual[:, k]
                 lengths[0, k] = min(4.0, max(-4.0, (math.log1p(one.tokens) - mean) / deviation))
-        odds = logits
-        if self.reading is not None:
+        odds, posterior = logits, self._unread
+        if self.reading is not None and any(one.read for one in heard.values()):
+            posterior = self.posterior
             read = np.full((1, count, len(MARKS)), np.nan)
             for k, one in heard.items():
                 if one.read:
@@ -223,8 +230,8 @@ class Evidence:
         if self.assurance is not None:
             odds = np.where(asked, self.assurance.after(odds, sure), odds)
         if self.comparer is not None and None in said_.values():
-            return softly(self.posterior, self.comparer, said_, known or Compared(), odds, lengths)
-        return Beliefs.after(self.posterior, np.array([classes(values)]), odds, asked, lengths)
+            return softly(posterior, self.comparer, said_, known or Compared(), odds, lengths)
+        return Beliefs.after(posterior, np.array([classes(values)]), odds, asked, lengths)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from stretto.evaluation.tables import Item, Said, Table  # noqa: E402
 from stretto.learning.evidence import artefact, learn, matrix, nats, values  # noqa: E402
 from stretto.learning.lattice import walk  # noqa: E402
 from stretto.learning.reading import fit_reading, read_replies  # noqa: E402
-from stretto.policies.reading import MARKS, Asked, Reading, marks, written  # noqa: E402
+from stretto.policies.reading import MARKS, Asked, Reading, bare, marks, written  # noqa: E402
 from stretto.policies.sequential import EVIDENCE_SCHEMA, Evidence, Sequential  # noqa: E402
 from stretto.steps import Ask  # noqa: E402
 from stretto.testing import by_hand  # noqa: E402
@@ -100,6 +100,44 @@ def table(n: int = 1200) -> Table:
 TABLE = table()
 DATA = matrix(TABLE, ["small", "large"])
 LEARNED = learn(DATA)
+
+
+def test_a_bare_answer_has_no_working_to_read() -> None:
+    """A reply that is nothing but its answer is not read: neither when it is learned from nor when it serves."""
+    assert bare("40", "40")
+    assert bare(" 1,040 km\n", "1040")
+    assert bare("", "")
+    assert not bare("It is 40.", "40")
+    assert not bare("a long essay", None)
+    assert LEARNED.unread is not None
+    reader = Evidence(artefact(LEARNED, {})).reader("question 1 of red")
+    assert reader is not None
+    assert list(reader(Message("assistant", "7"))) == []
+    assert len(reader(Message("assistant", "7", reasoning="It is exactly 7."))) == len(MARKS)
+
+
+def test_without_texts_it_serves_as_if_learned_without() -> None:
+    """Where no reply has a text to read, what is believed is what was learned from the prompts alone."""
+    evidence = Evidence(artefact(LEARNED, {}))
+    assert evidence.reading is not None
+    assert LEARNED.unread is not None
+    request = question(TABLE.items[0])
+    request = type(request)(messages=request.messages, pool=RecordedPool(TABLE).cards())
+    logits = evidence.logits(request.prompt)
+    expected = LEARNED.unread.chances(
+        np.array([[0, -1]]), logits, np.array([[True, False]]), np.zeros((1, 2))
+    )
+    sure: list[float] = []
+    for text in ("5", "It is exactly 5."):
+        message = Message("assistant", "5", reasoning=text)
+        reader = evidence.reader(request.prompt)
+        assert reader is not None
+        heard = {
+            0: type("Heard", (), {"answer": Answer(message=message), "tokens": 0, "read": reader(message)})()
+        }
+        sure.append(float(evidence.believed(heard, logits).first[0]))
+    assert sure[0] == pytest.approx(float(expected.max()))
+    assert sure[1] != pytest.approx(sure[0])
 
 
 def test_reading_tells_right_from_wrong() -> None:
