@@ -29,18 +29,24 @@ def route(scope: Scope, own: PolicySettings) -> Policy:
 
 def sequential(scope: Scope, own: PolicySettings) -> Policy:
     """Evidence bought answer by answer, by the artefact that the option names."""
+    from stretto.policies.equivalence import SHIPPED, Untaught
     from stretto.policies.sequential import EVIDENCE_SCHEMA, Evidence, Sequential
 
     if "artifact" not in own.options:
         raise ConfigError(f"{own.where}: needs the key `artifact`, a file of `stretto train evidence`")
     found = scope.artifact(own, "artifact", EVIDENCE_SCHEMA)
+    same, comparer = own.options.get("same", ""), own.options.get("comparer", "")
     try:
-        evidence = Evidence(found)
+        evidence = Evidence(found, same=same, comparer=comparer)
+    except Untaught as error:
+        raise ConfigError(f"{own.where}.same: {error}") from None
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(
             f"{own.where}.artifact: is not what `stretto train evidence` writes: {error!r}"
         ) from None
     scope.known(evidence.workers, f"{own.where}.artifact", policies=False)
+    if evidence.comparer is not None and evidence.comparer.worker != SHIPPED:
+        scope.known([evidence.comparer.worker], f"{own.where}.comparer", policies=False)
     return Sequential(
         evidence,
         own.options.get("price"),

@@ -1,14 +1,17 @@
 """`stretto train`: learn from recorded outcomes what a policy then reads."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from stretto.cli.options import usd_option
 from stretto.cli.progress import progress
+from stretto.cli.train_compare import LONGEST, compared
 from stretto.cli.train_conductor import conductor
 from stretto.cli.train_trinity import trinity
 from stretto.errors import ConfigError
@@ -16,6 +19,7 @@ from stretto.errors import ConfigError
 if TYPE_CHECKING:
     from stretto.artifacts import Artifact
     from stretto.evaluation.tables import Table
+    from stretto.learning.comparing import Comparison
     from stretto.learning.evidence import Learned, Matrix
 
 __all__ = ["train"]
@@ -38,6 +42,7 @@ Examples:
   stretto train evidence outcomes/ --out evidence.json
   stretto train evidence outcomes/ --worker small --worker big --out evidence.json
   stretto train evidence --ledger --out evidence.json
+  stretto train evidence essays/ --compare gpt --limit-usd 2 --out evidence.json
 \b
 Then, in stretto.toml, and under the name `stretto` from the next start on:
   [policy.careful]
@@ -73,6 +78,24 @@ Then, in stretto.toml, and under the name `stretto` from the next start on:
 @click.option(
     "--last-line", is_flag=True, help="Replies give their working first: the answer is their last line."
 )
+@click.option(
+    "--compare",
+    metavar="WORKER",
+    help="Who says whether free texts amount to the same: an embedding worker, a judge, or `static`; its error is learned.",
+)
+@click.option(
+    "--pairs",
+    type=click.IntRange(60),
+    default=300,
+    show_default=True,
+    help="So many pairs are shown to a judge.",
+)
+@usd_option("--limit-usd", "Ceiling in USD for what --compare asks.")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The configuration file that knows the worker of --compare.",
+)
 def evidence(
     table: Path | None,
     data: Path | None,
@@ -82,6 +105,10 @@ def evidence(
     size: int,
     prompt: bool,
     last_line: bool,
+    compare: str | None,
+    pairs: int,
+    limit_usd: int | None,
+    config: Path | None,
 ) -> None:
     """Learn the policy `sequential`: who to ask first, what agreement is worth, and when to stop.
 
@@ -100,7 +127,14 @@ def evidence(
     if [folder is not None, ledger is not None].count(True) != 1 or (table and data):
         raise ConfigError("name one folder of recorded outcomes, as TABLE or with --data, or give --ledger")
     found = read(folder, texts=True) if folder is not None else _of_ledger(ledger or "", last_line)
-    _learn(found, *_usable(found, workers), out, size, prompt, last_line)
+    whole, gaps = _usable(found, workers)
+    comparing = None
+    if compare:
+        comparing = partial(
+            compared, found, who=compare, pairs=pairs, limit=limit_usd, last_line=last_line, config=config
+        )
+        gaps, size = [], min(size, LONGEST)
+    _learn(found, whole, gaps, out, size, prompt, last_line, comparing)
 
 
 def _of_ledger(folder: str, last_line: bool) -> "Table":
@@ -171,6 +205,7 @@ def _learn(
     size: int,
     prompt: bool,
     last_line: bool,
+    comparing: "Callable[[Matrix], Comparison] | None" = None,
 ) -> None:
     from stretto import __version__, artifacts
     from stretto.learning.evidence import artefact, learn, matrix, summary
@@ -179,8 +214,10 @@ def _learn(
     data = matrix(table, workers, gaps=gaps, last_line=last_line)
     if not any(i.split == "train" for i in data.items):
         raise ConfigError(f"{table.name}: no item is of split train")
+    held = comparing(data) if comparing is not None else None
+    data, believing = (data, None) if held is None else (held.assumed(data), held.lattice)
     with progress(_STAGES, "learning") as tick:
-        learned = learn(data, size=min(size, len(data.workers)), text=prompt, say=tick)
+        learned = learn(data, size=min(size, len(data.workers)), text=prompt, lattice_of=believing, say=tick)
         provenance = {
             "learned_by": "stretto train evidence",
             "stretto": __version__,
@@ -190,6 +227,7 @@ def _learn(
         }
         made = artefact(learned, provenance, last_line=last_line, say=tick)
         made = replace(made, provenance={**made.provenance, **_shown(learned, data, made)})
+        made = made if held is None else held.taught(made)
     artifacts.write(made, out)
     rows = summary(learned, data)
     if not available():

@@ -5,17 +5,38 @@ are not; of two wrong ones nobody knows. Only prompts with both kinds of pairs c
 prompt, to which all replies are right and short, would pass for a comparer that sees what is the same.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
+from stretto.artifacts import Artifact
+from stretto.learning.evidence import Matrix
 from stretto.learning.lattice import Lattice
+from stretto.policies.answers import classes, said
 from stretto.policies.beliefs import Posterior
-from stretto.policies.equivalence import Comparer, divisions, likely, mean_over
+from stretto.policies.embedding import shipped
+from stretto.policies.equivalence import LONGEST, Comparer, divisions, likely, mean_over
+from stretto.policies.judging import Wordings
+from stretto.types import Message
 
-__all__ = ["Learned", "Told", "assumed", "cosines", "drawn", "error", "lattice"]
+__all__ = [
+    "Comparison",
+    "Learned",
+    "Told",
+    "assumed",
+    "cosines",
+    "drawn",
+    "error",
+    "lattice",
+    "learned",
+    "of_vectors",
+    "of_verdicts",
+    "pairs_of",
+    "static",
+    "values_of",
+]
 
 _ENOUGH = 30
 """Prompts with both kinds of pairs; with fewer a comparer is taken for a coin."""
@@ -255,3 +276,136 @@ def _believed(
     classes[:, :, places] = rows[:, None, :]
     found = np.stack([posterior.chances(way, odds, asked, lengths) for way in classes])
     return mean_over(found, classes, chance, odds, asked)
+
+
+def pairs_of(data: Matrix, values: Any, most: int, seed: int = 0) -> list[tuple[int, int, int]]:
+    """Pairs to ask a judge about (item, worker, worker): of train items by lot, one that is the same and one that is not."""
+    rng = np.random.default_rng(seed)
+    found: list[tuple[int, int, int]] = []
+    usable = (values != -1) & np.array([i.split == "train" for i in data.items])[:, None]
+    right = (data.scores >= 0.5) & usable
+    wrong = (data.scores < 0.5) & usable
+    for item in rng.permutation(len(usable)):
+        good, bad = np.flatnonzero(right[item]), np.flatnonzero(wrong[item])
+        if len(good) > 1 and len(bad):
+            one, two = (int(k) for k in rng.choice(good, 2, replace=False))
+            third, other = int(rng.choice(good)), int(rng.choice(bad))
+            found += [
+                (int(item), min(one, two), max(one, two)),
+                (int(item), min(third, other), max(third, other)),
+            ]
+        if len(found) >= most:
+            break
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A comparer beside a table: what is known of each pair of replies to each item. `rows`: the place of each item by its id.
+
+    It gives `learning.evidence.learn` the classes to learn from, and the lattice of what will be believed.
+    """
+
+    comparer: Comparer
+    workers: tuple[str, ...]
+    rows: Mapping[str, int]
+    told: Told
+    speaks: Any
+    found: Mapping[str, Any]
+
+    @classmethod
+    def of(
+        cls, comparer: Comparer, data: Matrix, verdicts: Any, values: Any, found: Mapping[str, Any]
+    ) -> "Comparison":
+        """`verdicts` as for `Told.of`. Those of a judge that were not asked for are drawn by its error, from what scores tell."""
+        speaks = values != -1
+        told = Told.of(comparer, verdicts, values)
+        if comparer.by == "judge":
+            classes = assumed(told, data.scores, speaks)
+            told = Told.of(comparer, np.where(np.isnan(verdicts), drawn(comparer, classes), verdicts), values)
+        return cls(
+            comparer, data.workers, {i.id: row for row, i in enumerate(data.items)}, told, speaks, found
+        )
+
+    def _part(self, data: Matrix) -> tuple[Told, Any]:
+        rows = [self.rows[i.id] for i in data.items]
+        columns = [self.workers.index(w) for w in data.workers]
+        return self.told.at(rows).among(columns), self.speaks[np.ix_(rows, columns)]
+
+    def taught(self, artefact: Artifact) -> Artifact:
+        """An evidence artefact that knows the comparer."""
+        chosen = dict(artefact.provenance.get("chosen", {})) | {"comparing": dict(self.found)}
+        data = dict(artefact.data) | {"comparing": self.comparer.data}
+        return Artifact(artefact.schema, dict(artefact.provenance) | {"chosen": chosen}, data)
+
+    def assumed(self, data: Matrix) -> Matrix:
+        """The table with classes as the scores and the comparer tell."""
+        told, speaks = self._part(data)
+        return replace(data, classes=assumed(told, data.scores, speaks))
+
+    def lattice(
+        self,
+        posteriors: Sequence[Posterior],
+        fold: Any,
+        data: Matrix,
+        logits: Any,
+        lengths: Any = None,
+        after: Any = None,
+    ) -> Lattice:
+        """As serving will believe. Every ask costs what comparing its reply costs, too."""
+        told, speaks = self._part(data)
+        costs = data.costs + self.comparer.usd
+        return lattice(posteriors, fold, told, speaks, logits, data.scores, costs, lengths, after)
+
+
+# --- from whole replies ------------------------------------------------------------------------------------------
+
+
+def values_of(texts: Sequence[Sequence[str]], last_line: bool) -> Any:
+    """Class numbers of the replies whose values tell, -1 for no answer, -2 for free texts: as serving sees them."""
+    rows = []
+    for row in texts:
+        found = [said(Message("assistant", text), last_line=last_line) for text in row]
+        numbers = classes([v if v is not None else "" for v in found])
+        rows.append([-2 if v is None else n for v, n in zip(found, numbers, strict=True)])
+    return np.array(rows)
+
+
+def static(texts: Sequence[Sequence[str]]) -> Any:
+    """Cosines of all pairs of replies to each item, by the embedding that ships."""
+    model = shipped()
+    return cosines(np.array([[model.vector(t[-LONGEST:]) for t in row] for row in texts], dtype=np.float64))
+
+
+def of_vectors(items: int, workers: int, vectors: Mapping[tuple[int, int], Sequence[float]]) -> Any:
+    """The same from vectors by (item, worker); who has none cannot be compared."""
+    wide = np.zeros((items, workers, len(next(iter(vectors.values())))))
+    for place, vector in vectors.items():
+        wide[place] = vector
+    return cosines(wide)
+
+
+def of_verdicts(items: int, workers: int, verdicts: Mapping[tuple[int, int, int], bool]) -> Any:
+    """Verdicts by (item, worker, worker) as an array, nan where there is none."""
+    found = np.full((items, workers, workers), np.nan)
+    for (item, one, other), same in verdicts.items():
+        found[item, one, other] = found[item, other, one] = float(same)
+    return found
+
+
+def learned(
+    data: Matrix,
+    measured: Any,
+    values: Any,
+    by: Literal["embedding", "judge"],
+    worker: str,
+    *,
+    usd: float,
+    wordings: Wordings | None,
+) -> tuple[Learned, Comparison]:
+    """The error of a comparer, learned on train, and the comparer beside the whole table."""
+    train = np.array([i.split == "train" for i in data.items])
+    found = error(measured[train], data.scores[train], by, worker, usd=usd)
+    comparer = found.comparer if wordings is None else replace(found.comparer, wordings=wordings)
+    verdicts = np.where(np.isnan(measured), np.nan, measured >= comparer.threshold)
+    return found, Comparison.of(comparer, data, verdicts, values, found.told)

@@ -14,12 +14,22 @@ from typing import Any, ClassVar, Final, Literal
 
 from stretto.policies.beliefs import Beliefs, Posterior
 from stretto.policies.embedding import StaticEmbedding, shipped
-from stretto.policies.judging import STANDARD, Wordings, longest, verdict
+from stretto.policies.judging import COMPACT, STANDARD, Wordings, longest, verdict
 from stretto.policies.outlooks import maybe, of_ask, then
 from stretto.steps import Ask, Outlook, Quotes, Step, put
 from stretto.types import Answer, Failure, Message, Request
 
-__all__ = ["LONGEST", "SHIPPED", "Compared", "Comparer", "divisions", "likely", "mean_over", "softly"]
+__all__ = [
+    "LONGEST",
+    "SHIPPED",
+    "Compared",
+    "Comparer",
+    "Untaught",
+    "divisions",
+    "likely",
+    "mean_over",
+    "softly",
+]
 
 LONGEST: Final = 8000
 """So many characters of a reply are embedded: its end, where answers stand."""
@@ -27,8 +37,14 @@ LONGEST: Final = 8000
 SHIPPED: Final = "static"
 """The comparer that is no worker: the static embedding that comes with Stretto. It costs nothing and is not asked."""
 
+_WORDINGS: Final = {"standard": STANDARD, "compact": COMPACT}
+
 _WAYS: Final = 64
 """At most so many ways to divide the replies are followed. Five replies have 52."""
+
+
+class Untaught(ValueError):
+    """Somebody is to compare of whom nobody has learned how often he is wrong."""
 
 
 @cache
@@ -79,6 +95,7 @@ class Comparer:
             float(data["collision"]),
             float(data["threshold"]),
             float(data["usd"]),
+            _WORDINGS[data["wordings"]],
         )
         rates = made.sensitivity, made.specificity, made.collision
         if made.by not in ("embedding", "judge") or not all(0 < rate < 1 for rate in rates):
@@ -89,21 +106,24 @@ class Comparer:
     def chosen(cls, data: Mapping[str, Any] | None, same: str, worker: str) -> "Comparer | None":
         """The learned comparer (`data`); `None` where there is none, or `same` is `exact`. `worker`: its id, if that has changed.
 
-        Raises `ValueError` where `same` names another way to compare than the learned one.
+        Raises `Untaught` where `same` names another way to compare than the learned one.
         """
         if same == "exact":
             return None
         found = cls.of(data) if data else None
         if same and (found is None or found.by != same):
             had = "no comparer" if found is None else f"{found.by} of {found.worker}"
-            raise ValueError(f'same = "{same}": its error has to be learned; the artefact knows {had}')
+            raise Untaught(
+                f'"{same}" needs an error that was learned (`--compare`); the artefact knows {had}'
+            )
         return replace(found, worker=worker) if found is not None and worker else found
 
     @property
     def data(self) -> dict[str, Any]:
         """As an artefact's data."""
         names = ("by", "worker", "sensitivity", "specificity", "collision", "threshold", "usd")
-        return {name: getattr(self, name) for name in names}
+        told = "compact" if self.wordings == COMPACT else "standard"
+        return {name: getattr(self, name) for name in names} | {"wordings": told}
 
     @property
     def informed(self) -> bool:

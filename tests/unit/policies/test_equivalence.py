@@ -186,7 +186,7 @@ def test_a_comparer_is_what_was_learned() -> None:
     renamed = Comparer.chosen(JUDGE.data, "judge", "umpire")
     assert renamed is not None
     assert renamed.worker == "umpire"
-    with pytest.raises(ValueError, match="its error has to be learned"):
+    with pytest.raises(ValueError, match="needs an error that was learned"):
         Comparer.chosen(JUDGE.data, "embedding", "")
     with pytest.raises(ValueError, match="no comparer"):
         Comparer.of(JUDGE.data | {"sensitivity": 1.0})

@@ -7,18 +7,23 @@ import pytest
 np = pytest.importorskip("numpy")
 pytest.importorskip("scipy")
 
+from stretto import artifacts  # noqa: E402
 from stretto.artifacts import Artifact  # noqa: E402
+from stretto.catalog import Catalog, Learned  # noqa: E402
+from stretto.config import parse  # noqa: E402
+from stretto.errors import ConfigError  # noqa: E402
 from stretto.learning.evidence import artefact, learn, matrix  # noqa: E402
 from stretto.policies.equivalence import Comparer  # noqa: E402
 from stretto.policies.sequential import EVIDENCE_SCHEMA, Evidence, Sequential  # noqa: E402
 from stretto.steps import Ask, Choice, Fork, Note, Quote, Step  # noqa: E402
 from stretto.testing import by_hand, said  # noqa: E402
 from stretto.testing import question as asked  # noqa: E402
-from stretto.types import Failure, Reply  # noqa: E402
+from stretto.types import Card, Failure, Price, Reply  # noqa: E402
 from tests.recorded_tables import made  # noqa: E402
 
 TABLE = made(480)
-LEARNED = artefact(learn(matrix(TABLE, TABLE.workers), size=3, dimensions=12), {"from": "a made table"})
+_MADE = artefact(learn(matrix(TABLE, TABLE.workers), size=3, dimensions=12), {"from": "a made table"})
+LEARNED = Artifact(_MADE.schema, {}, {k: v for k, v in _MADE.data.items() if k != "certified"})
 GOOD, COIN = 0.97, 0.5
 WORKERS = ("cheap", "middle", "dear")
 ESSAY = "It is so because of the tides, and of the moon that makes them. " * 12
@@ -176,3 +181,25 @@ def _answer(branch: Any) -> Any:
     except StopIteration as stopped:
         return stopped.value
     raise AssertionError("a branch is one ask")
+
+
+def test_the_configuration_says_who_compares(tmp_path: Any) -> None:
+    """By default as learned; a renamed comparer by its id here; one that nobody has learned, or nobody knows, is refused."""
+    for name, data in (("taught", policy(GOOD).evidence.comparer), ("plain", None)):
+        more = {} if data is None else {"comparing": data.data}
+        artifacts.write(Artifact(EVIDENCE_SCHEMA, {}, dict(LEARNED.data) | more), tmp_path / f"{name}.json")
+
+    def built(name: str, line: str = "", extra: str = "referee") -> Any:
+        text = f'[policy.p]\ntype = "sequential"\nartifact = "{name}.json"\n{line}\n'
+        settings = parse(text, file=str(tmp_path / "stretto.toml"))
+        cards = tuple(Card(w, Price.per_million(1, 1)) for w in (*WORKERS, extra))
+        return Catalog(cards, settings, Learned()).resolve("p").evidence.comparer
+
+    assert built("taught").worker == "referee"
+    assert built("taught", 'same = "judge"\ncomparer = "umpire"', "umpire").worker == "umpire"
+    assert built("taught", 'same = "exact"') is None
+    assert built("plain") is None
+    with pytest.raises(ConfigError, match=r"same: .embedding. needs an error that was learned"):
+        built("taught", 'same = "embedding"')
+    with pytest.raises(ConfigError, match=r"comparer: there is no worker .referee."):
+        built("taught", extra="other")
