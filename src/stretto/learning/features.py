@@ -65,7 +65,7 @@ def _directions(matrix: Any, dimensions: int, seed: int) -> Any:
 def data_of(features: TextFeatures) -> dict[str, Any]:
     """The features as an artefact's data, half precision where that is enough."""
     return {
-        "rows": packed(features.rows),
+        "kept": packed(np.flatnonzero(features.rows >= 0).astype(np.int32)),
         "weights": packed(features.weights.astype(np.float16)),
         "projection": packed(features.projection.astype(np.float16)),
         "mean": packed(features.mean.astype(np.float32)),

@@ -91,11 +91,20 @@ class TextFeatures:
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> "TextFeatures":
-        """From an artefact's data: `rows` (bucket -> row, -1: not known), `weights` (idf), `projection`, `mean`, `deviation`."""
+        """From an artefact's data: `kept` (the buckets that are known, rising), `weights` (idf), `projection`, `mean`, `deviation`.
+
+        In the place of `kept` there may be `rows` (bucket -> row, -1: not known).
+        """
         import numpy as np
 
+        if "rows" in data:
+            rows = unpacked(data["rows"])
+        else:
+            kept = unpacked(data["kept"])
+            rows = np.full(BUCKETS, -1, dtype=np.int32)
+            rows[kept] = np.arange(len(kept), dtype=np.int32)
         return cls(
-            unpacked(data["rows"]),
+            rows,
             unpacked(data["weights"]).astype(np.float32),
             unpacked(data["projection"]).astype(np.float32),
             unpacked(data["mean"]).astype(np.float32),

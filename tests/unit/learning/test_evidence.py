@@ -182,9 +182,12 @@ def test_text_features_are_the_same_when_read_again() -> None:
     """Learned, packed and unpacked, the features of a prompt agree; unknown words and empty prompts are no trouble."""
     items = made(60).items
     fit = fit_features([i.prompt for i in items], dimensions=6)
-    again = TextFeatures.of(data_of(fit))
+    data = data_of(fit)
+    again = TextFeatures.of(data)
+    older = TextFeatures.of({k: v for k, v in data.items() if k != "kept"} | {"rows": packed(fit.rows)})
     for text in (items[0].prompt, "", "entirely unknown", "x" * 20_000, "é ß 漢字 \ud800"):
         assert np.allclose(fit.vector(text), again.vector(text), atol=0.02)
+        assert (older.vector(text) == again.vector(text)).all()
     kinds = np.array([i.task == "sums" for i in items])
     x = fit.matrix([i.prompt for i in items])
     assert np.abs(x[kinds].mean(0) - x[~kinds].mean(0)).max() > 1
