@@ -91,7 +91,7 @@ class TextFeatures:
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> "TextFeatures":
-        """From an artefact's data: `kept` (the buckets that are known, rising), `weights` (idf), `projection`, `mean`, `deviation`.
+        """From an artefact's data: `kept` (the known buckets, rising), `weights` (idf), `projection`, `mean`, `deviation`.
 
         In the place of `kept` there may be `rows` (bucket -> row, -1: not known).
         """
