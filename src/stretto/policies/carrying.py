@@ -5,7 +5,7 @@ A step that fails is given to the next best worker, and left out if that fails t
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from stretto.policies.forms import Forms, Seen, put_to
 from stretto.policies.panel import because
@@ -14,9 +14,12 @@ from stretto.policies.signals import confidence
 from stretto.policies.transcript import flat
 from stretto.policies.workflow import ITSELF, Workflow, step_prompt, waves
 from stretto.steps import Ask, Choice, Fork, Note, Option, Plan, Step, Want, put
-from stretto.types import Answer, Failure, Request
+from stretto.types import Answer, Failure, Message, Request
 
-__all__ = ["Around", "Carrying", "sees", "single", "surety"]
+__all__ = ["LEAST_OUTPUT", "Around", "Carrying", "Spare", "sees", "single", "surety"]
+
+LEAST_OUTPUT: Final = 64
+"""Output tokens that a step must at least be able to pay for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,9 @@ class Carrying:
     this step is asked the same, and the surer reply stands. Then the last step cannot stream, since it is checked too.
     `steady`: the last step too is asked at `temperature` where the caller names none.
 
+    `spare`: calls that the steps themselves do not need, for such second replies. `purse`: money (pico-dollars) for one ask; it
+    lowers the output cap, since what is set aside for one step is not there for the others. `None`: no limit.
+
     `inner` makes the plan of a step that is a workflow of its own: of its request, the levels left and the forks above it.
     """
 
@@ -51,9 +57,12 @@ class Carrying:
     want: Want = "text"
     doubt: float = 0.0
     steady: bool = False
+    spare: int | None = None
+    purse: int | None = None
 
     def plan(self) -> Plan:
         """Round after round; the last step is the last ask."""
+        spare = Spare(self.spare)
         replies: dict[int, str] = {}
         least = 1.0
         latest: Answer | None = None
@@ -67,7 +76,7 @@ class Carrying:
                 for place, answer in zip(places, answers, strict=True):
                     if answer.error is not None and answer.error.kind != "limit":
                         answer = yield from self._again(place, replies, answer)
-                    answer = yield from self._sure(place, replies, answer)
+                    answer = yield from self._sure(place, replies, answer, spare)
                     if answer.error is None:
                         replies[place], latest = answer.text, answer
                         least = min(least, confidence(answer.logprobs) or least)
@@ -75,7 +84,7 @@ class Carrying:
                         return self._cut(place, answer.error, latest)
                     else:
                         lost.append(f"step {place + 1} gave no answer ({answer.error.kind})")
-        return (yield from self._last(replies, latest, lost, least))
+        return (yield from self._last(replies, latest, lost, least, spare))
 
     def _side_by_side(
         self, places: Sequence[int], replies: Mapping[int, str]
@@ -109,16 +118,26 @@ class Carrying:
             return Ask(
                 worker, messages, role="worker", reason=why, want=self.want, speaks=True, params=params
             )
+        messages = put_to(request, text, tools=False)
         return Ask(
             worker,
-            put_to(request, text, tools=False),
+            messages,
             role="worker",
             reason=why,
-            max_tokens=self.step_tokens,
+            max_tokens=self._cap(worker, messages),
             params={"temperature": request.params.get("temperature", self.temperature)},
             seed="step",
             want=self.want,
         )
+
+    def _cap(self, worker: str, messages: Sequence[Message]) -> int | None:
+        """The most tokens of a step within the workflow: the usual cap, or what its part of the money pays for."""
+        card = self.request.card(worker)
+        if self.purse is None or card is None or not card.price.output:
+            return self.step_tokens
+        given = sum(len(message.text.encode()) for message in messages) * card.price.input
+        paid = max(LEAST_OUTPUT, (self.purse - given) // card.price.output)
+        return paid if self.step_tokens is None else min(paid, self.step_tokens)
 
     def _quiet(self) -> Request:
         """The request for a workflow whose answer is for other steps: without what concerns the caller's own."""
@@ -148,14 +167,16 @@ class Carrying:
         ranked = self.ranked(self.workflow.steps[place].subtask)
         return next((each for each in ranked if each not in without), "")
 
-    def _sure(self, place: int, replies: Mapping[int, str], answer: Answer) -> Generator[Step, Any, Answer]:
+    def _sure(
+        self, place: int, replies: Mapping[int, str], answer: Answer, spare: "Spare"
+    ) -> Generator[Step, Any, Answer]:
         """The reply of a step, or that of another worker where its own one doubts it and the other is surer."""
         sure = confidence(answer.logprobs) if answer.error is None and self.doubt else None
         if sure is None or sure >= self.doubt:
             return answer
         other = self._other(place, answer.worker)
         step = self._step(place, replies, worker=other) if other else None
-        if not isinstance(step, Ask):
+        if not isinstance(step, Ask) or not spare.taken():
             return answer
         reply = yield from put(replace(step, reason=f"{step.reason}; {answer.worker} was {sure:.2f} sure"))
         surer = confidence(reply.logprobs) if reply.error is None else None
@@ -171,7 +192,12 @@ class Carrying:
         return answer if kept == answer.worker else Answer.of(reply, f"{kept} was surer than {lost}")
 
     def _last(
-        self, replies: Mapping[int, str], latest: Answer | None, lost: Sequence[str], least: float
+        self,
+        replies: Mapping[int, str],
+        latest: Answer | None,
+        lost: Sequence[str],
+        least: float,
+        spare: "Spare",
     ) -> Plan:
         """The step that speaks. If it fails, the best single worker answers; after a limit, the best so far stands."""
         count = len(self.workflow.steps)
@@ -190,7 +216,7 @@ class Carrying:
         answer = yield from settle(only(last))
         if answer.worker != last.worker:
             return answer
-        return replace((yield from self._sure(count - 1, replies, answer)), more=last.more)
+        return replace((yield from self._sure(count - 1, replies, answer, spare)), more=last.more)
 
     def _told(self, least: float) -> Mapping[str, Any]:
         """The workflow as the caller may see it, beside the answer; how sure its least sure step was, but for the last."""
@@ -218,6 +244,22 @@ class Carrying:
     def _cut(self, place: int, error: Failure, latest: Answer | None) -> Answer:
         found = self._so_far(latest, f"a limit ended the workflow before step {place + 1} ({error.message})")
         return found if found is not None else Answer(error=error)
+
+
+class Spare:
+    """Calls that may be taken without taking them from a step; `None`: as many as one likes."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, left: int | None) -> None:
+        self._left = left
+
+    def taken(self) -> bool:
+        """Whether there was one."""
+        if self._left is None:
+            return True
+        self._left -= 1
+        return self._left >= 0
 
 
 def surety(answer: Answer) -> float | None:

@@ -9,23 +9,20 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final
 
 from stretto.artifacts import Artifact
-from stretto.policies.carrying import Around, Carrying, sees, single
+from stretto.policies.carrying import LEAST_OUTPUT, Around, Carrying, sees, single
 from stretto.policies.forms import FORMS, TAGGED, Forms, Seen, put_to
 from stretto.policies.outlooks import maybe, of_ask, one_of, then
 from stretto.policies.panel import because
 from stretto.policies.planning import PROMPTED, Planning, response_format, shortlist
 from stretto.policies.route import Table, blend
 from stretto.policies.settle import settle
-from stretto.policies.workflow import ITSELF, STEPS, Allowed, Fault, Workflow, parse
+from stretto.policies.workflow import ITSELF, STEPS, Allowed, Fault, Workflow, WorkflowStep, parse
 from stretto.steps import Ask, Choice, Note, Option, Outlook, Plan, Policy, Quotes, Step, Want, put
 from stretto.types import Answer, Card, Failure, Left, Message, Request
 
 __all__ = ["CONDUCTOR_SCHEMA", "Conductor"]
 
 CONDUCTOR_SCHEMA: Final = "stretto.conductor/1"
-
-_LEAST_OUTPUT: Final = 64
-"""Output tokens that a step must at least be able to pay for."""
 
 _TOKENS: Final = 0.6
 """Tokens of a character, for what a plan may cost: as much as is set aside for English."""
@@ -136,9 +133,11 @@ class Conductor:
                 if found.error is not None and found.error.kind == "limit":
                     return Answer(error=found.error)
                 return (yield from self._alone(request, found.why))
-            if best is not None and not found.steps:
+            workflow, still = found
+            if best is not None and not workflow.steps:
                 return because(best, f"{self.planner} returned the answer of the last workflow as it is")
-            carried = self._carrying(request, found, numbers, Around(left, forks, before, best)).plan()
+            around = Around(left, forks, before, best)
+            carried = self._carrying(request, workflow, numbers, around, still).plan()
             if left == 0:
                 return (yield from carried)
             answer = yield from settle(carried)
@@ -149,7 +148,7 @@ class Conductor:
                     else because(best, f"the next workflow failed ({answer.error.kind})")
                 )
             best = answer
-            before = (Seen(1, found.steps[-1].subtask, answer.text),)
+            before = (Seen(1, workflow.steps[-1].subtask, answer.text),)
         raise AssertionError("the last level returns")
 
     def _numbered(self, request: Request) -> tuple[dict[int, str], Choice | None]:
@@ -177,8 +176,8 @@ class Conductor:
 
     def _planned(
         self, request: Request, numbers: dict[int, str], left: int, best: Answer | None
-    ) -> Generator[Step, Any, Workflow | _NoPlan]:
-        """A checked workflow, recorded as a choice; or why there is none."""
+    ) -> Generator[Step, Any, tuple[Workflow, Left] | _NoPlan]:
+        """A checked workflow, recorded as a choice, and what is left of the limits for it; or why there is none."""
         allowed = self._allowed(request, numbers, left, best)
         ask = self._asking(request, allowed, best)
         reply = yield from put(ask)
@@ -202,7 +201,7 @@ class Conductor:
         yield Note(self._chosen(found, numbers))
         if (why := self._beyond(request, found, reply.left)) is not None:
             return _NoPlan(why)
-        return found
+        return found, reply.left
 
     def _allowed(self, request: Request, numbers: dict[int, str], left: int, best: Answer | None) -> Allowed:
         workers = dict(numbers)
@@ -287,14 +286,13 @@ class Conductor:
 
     def _beyond(self, request: Request, workflow: Workflow, left: Left) -> str | None:
         """Why what is left of the limits cannot pay for this workflow; `None` if it may."""
-        steps = [workflow.steps[place] for place in workflow.needed()]
-        calls = sum(2 if step.worker == ITSELF else 1 for step in steps)
+        steps, calls = _needed(workflow)
         if left.calls is not None and calls > left.calls:
             return f"the workflow takes {calls} calls, {left.calls} are left"
         if left.usd is not None:
             size = sum(len(message.text) for message in request.messages) // 4
             prices = [card.price for s in steps if (card := request.card(s.worker)) is not None]
-            if sum(size * p.input + _LEAST_OUTPUT * p.output for p in prices) > left.usd:
+            if sum(size * p.input + LEAST_OUTPUT * p.output for p in prices) > left.usd:
                 return "the workflow costs more money than is left"
         return None
 
@@ -323,8 +321,10 @@ class Conductor:
         return sorted(cards, key=lambda card: -blend(card))
 
     def _carrying(
-        self, request: Request, workflow: Workflow, numbers: Mapping[int, str], around: Around
+        self, request: Request, workflow: Workflow, numbers: Mapping[int, str], around: Around, left: Left
     ) -> Carrying:
+        _, calls = _needed(workflow)
+        asks = calls * (2 if self.doubt else 1)
         return Carrying(
             request,
             workflow,
@@ -337,6 +337,8 @@ class Conductor:
             "logprobs" if self.doubt else self.want,
             self.doubt,
             steady=not self.planning.cards,
+            spare=None if left.calls is None else left.calls - calls,
+            purse=None if left.usd is None else left.usd // max(1, asks),
         )
 
     # --- what it would take ---
@@ -405,6 +407,12 @@ _SELF: Final = Card(ITSELF, description="You yourself: the subtask gets a workfl
 
 _LONG: Final = "\N{GRINNING FACE}"
 """A character that is as long as any in tokens: what a worst case is reckoned with."""
+
+
+def _needed(workflow: Workflow) -> tuple[list[WorkflowStep], int]:
+    """The steps on which the answer rests, and the calls that they take at least."""
+    steps = [workflow.steps[place] for place in workflow.needed()]
+    return steps, sum(2 if step.worker == ITSELF else 1 for step in steps)
 
 
 def _calls(left: Left) -> float:

@@ -262,6 +262,30 @@ def test_a_workflow_that_costs_more_than_is_left_is_not_begun():
     assert "more money than is left" in last.reason
 
 
+def test_a_step_may_write_as_much_as_its_part_of_the_money_pays_for():
+    """What is set aside for one step is not there for the next: with little money the cap of each is lowered."""
+    plan = text(("words", "one", ()), ("lists", "two", "all"))
+    prices = {"words": Price(10, 10), "lists": Price(10, 10)}
+    for usd, cap in ((None, 4096), (10_000_000, 4096), (20_000, 997), (4_000, 197), (1_450, 72)):
+        reply = said(plan, "planner", left=Left(usd=usd))
+        steps, last = drive(trained(), asking(prices=prices), planner=[reply], words=["x"])
+        (step,) = [s for s in steps if isinstance(s, Ask) and s.worker == "words"]
+        assert step.max_tokens == cap
+        assert last.max_tokens is None  # the engine lowers an open cap by itself
+
+
+def test_a_second_reply_never_takes_the_call_of_a_step():
+    """A doubted reply stands where the calls that are left are those of the steps to come."""
+    plan = text(("words", "one", ()), ("lists", "two", "all"))
+    for calls, asked in ((2, ["words", "lists"]), (3, ["words", "numbers", "lists"])):
+        reply = said(plan, "planner", left=Left(calls=calls))
+        unsure = {w: [said("x", w, logprob=-2.0)] * 2 for w in ("words", "numbers", "lists")}
+        steps, _ = drive(trained(doubt=0.9), asking(), planner=[reply], **unsure)
+        assert [s.worker for s in steps if isinstance(s, Ask) and s.worker != "planner"][
+            : len(asked)
+        ] == asked
+
+
 def test_a_step_that_fails_is_given_to_the_next_best_worker():
     """The substitute is told exactly what the first one was, and the change is on record."""
     plan = text(("words", "one", ()), ("lists", "two", "all"))
