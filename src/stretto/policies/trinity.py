@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, Literal
 
 from stretto.artifacts import Artifact
+from stretto.policies.carrying import LEAST_OUTPUT
 from stretto.policies.coordinator import ROLES, Coordinator, Decision
 from stretto.policies.episode import (
     THINKER,
@@ -28,7 +29,7 @@ from stretto.policies.outlooks import of_ask
 from stretto.policies.panel import because, draft
 from stretto.policies.transcript import asked, flat
 from stretto.steps import Ask, Choice, Note, Option, Outlook, Plan, Quotes, Role, Span, Step, put
-from stretto.types import Answer, Failure, Message, Reply, Request
+from stretto.types import Answer, Failure, Left, Message, Reply, Request
 
 __all__ = ["Trinity"]
 
@@ -58,7 +59,7 @@ class Trinity:
     without one `otherwise` (a worker) answers alone, by default the best single one that the artefact knows.
     """
 
-    CODE: ClassVar[str] = "1"
+    CODE: ClassVar[str] = "2"
     coordinator: Coordinator
     rules: Rules
     sample: bool = False
@@ -108,7 +109,7 @@ class Trinity:
             reading = yield from put(self._reading(request, episode))
             if (failure := self._unread(reading)) is not None:
                 return (yield from self._alone(request, failure, best))
-            hurried = (calls := reading.left.calls) is not None and calls < _ENOUGH
+            hurried = self._hurried(request, episode, reading.left)
             two = (draws.random(), draws.random())
             decision = self._decide(reading, episode, able, two, hurried=hurried)
             yield from self._notes(decision, episode)
@@ -164,6 +165,17 @@ class Trinity:
             return Failure("protocol", f"its states have {came} numbers, the coordinator reads {needed}")
         return None
 
+    def _hurried(self, request: Request, episode: Episode, left: Left) -> bool:
+        """Whether a thinker's or a verifier's turn would leave too little for an answer: too few calls, or too little money."""
+        if left.calls is not None and left.calls < _ENOUGH:
+            return True
+        cards = [c for w in self.coordinator.workers if (c := request.card(w)) is not None]
+        if left.usd is None or not cards:
+            return False
+        given = len(prompt(self.rules, episode, THINKER).encode())
+        turn = max(given * c.price.input + self.thinker_tokens * c.price.output for c in cards)
+        return left.usd < turn + min(given * c.price.input + LEAST_OUTPUT * c.price.output for c in cards)
+
     def _decide(
         self,
         reading: Reply,
@@ -173,8 +185,8 @@ class Trinity:
         *,
         hurried: bool,
     ) -> Decision:
-        """`two`: numbers to draw by. `hurried`: so few calls are left that nothing but a worker's turn is of use before there is
-        an answer.
+        """`two`: numbers to draw by. `hurried`: so little is left that nothing but a worker's turn is of use before there is an
+        answer.
         """
         who = allowed(self.rules, episode, able)
         if hurried and episode.author < 0 and any(able[WORKER]):

@@ -1,6 +1,7 @@
 """TRINITY through the one engine: turns, recorded chances, limits, failures, fallbacks, streams, tools, replay and resume."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -295,6 +296,17 @@ def test_a_limit_on_money_ends_the_run_with_the_best_so_far():
     assert done.answer.text == "1"
     assert done.cost <= spent
     assert "limit" in done.answer.why or "refused" in done.answer.why
+
+
+@pytest.mark.parametrize(("tokens", "thinks"), [(4_000, True), (40_000, False)])
+def test_money_that_cannot_pay_a_thinker_as_well_goes_to_an_answer(tokens: int, thinks: bool):
+    """Where a thinker's turn might leave too little for an answer, the worker that the state would pick plays at once."""
+    workers = pool(Scripted(state=state("a thinker")), a=["7"], b=["7"], c=["7"])
+    policy = replace(trinity(turns=2), thinker_tokens=tokens)
+    done = run(policy, workers, limits=Limits(usd=20_000_000_000))
+    roles = [ask.role for ask in workers.asks]
+    assert done.answer.text == "7"
+    assert ("thinker" in roles) == thinks
 
 
 # --- conversations ---
