@@ -15,7 +15,7 @@ from stretto.policies.answers import value_of
 from stretto.policies.trees import Trees
 from stretto.types import Message
 
-__all__ = ["MARKS", "Asked", "Reading", "bare", "marks", "written"]
+__all__ = ["MARKS", "Asked", "Reading", "bare", "marks", "rows", "written"]
 
 _READ: Final = 2500
 """So many characters of a reply are read: recorded texts are cut short, too."""

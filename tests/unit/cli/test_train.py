@@ -76,7 +76,9 @@ def test_a_table_becomes_an_artefact_and_a_summary(trained: tuple[Path, Result])
     assert result.exit_code == 0, result.output
     assert "best single dear" in result.stdout
     assert result.stdout.count("\nprice ") == 21
-    assert "no price is certified (nothing was certified): from dial 0.5 on dear answers alone" in result.stdout
+    assert (
+        "no price is certified (nothing was certified): from dial 0.5 on dear answers alone" in result.stdout
+    )
     assert (base / "evidence.json").exists()
 
 
