@@ -278,11 +278,19 @@ def _believed(
     return mean_over(found, classes, chance, odds, asked)
 
 
+def _open(values: Any) -> Any:
+    """The pairs (items, workers, workers) that a comparer is for: those whose values do not tell. Without free texts, all."""
+    free = values == -2
+    free = free[:, :, None] | free[:, None, :]
+    return free if free.any() else ~free
+
+
 def pairs_of(data: Matrix, values: Any, most: int, seed: int = 0) -> list[tuple[int, int, int]]:
     """Pairs to ask a judge about (item, worker, worker): of train items by lot, one that is the same and one that is not."""
     rng = np.random.default_rng(seed)
     found: list[tuple[int, int, int]] = []
     usable = (values != -1) & np.array([i.split == "train" for i in data.items])[:, None]
+    open_ = _open(values)
     right = (data.scores >= 0.5) & usable
     wrong = (data.scores < 0.5) & usable
     for item in rng.permutation(len(usable)):
@@ -290,10 +298,11 @@ def pairs_of(data: Matrix, values: Any, most: int, seed: int = 0) -> list[tuple[
         if len(good) > 1 and len(bad):
             one, two = (int(k) for k in rng.choice(good, 2, replace=False))
             third, other = int(rng.choice(good)), int(rng.choice(bad))
-            found += [
-                (int(item), min(one, two), max(one, two)),
-                (int(item), min(third, other), max(third, other)),
-            ]
+            if open_[item, one, two] and open_[item, third, other]:
+                found += [
+                    (int(item), min(one, two), max(one, two)),
+                    (int(item), min(third, other), max(third, other)),
+                ]
         if len(found) >= most:
             break
     return found
@@ -354,7 +363,7 @@ class Comparison:
     ) -> Lattice:
         """As serving will believe. Every ask costs what comparing its reply costs, too."""
         told, speaks = self._part(data)
-        costs = data.costs + self.comparer.usd
+        costs = data.costs + (self.comparer.usd if self.comparer.informed else 0.0)
         return lattice(posteriors, fold, told, speaks, logits, data.scores, costs, lengths, after)
 
 
@@ -405,7 +414,8 @@ def learned(
 ) -> tuple[Learned, Comparison]:
     """The error of a comparer, learned on train, and the comparer beside the whole table."""
     train = np.array([i.split == "train" for i in data.items])
-    found = error(measured[train], data.scores[train], by, worker, usd=usd)
+    asked = np.where(_open(values), measured, np.nan)
+    found = error(asked[train], data.scores[train], by, worker, usd=usd)
     comparer = found.comparer if wordings is None else replace(found.comparer, wordings=wordings)
     verdicts = np.where(np.isnan(measured), np.nan, measured >= comparer.threshold)
     return found, Comparison.of(comparer, data, verdicts, values, found.told)

@@ -7,8 +7,11 @@ import pytest
 np = pytest.importorskip("numpy")
 pytest.importorskip("scipy")
 
+from stretto.artifacts import Artifact  # noqa: E402
+from stretto.evaluation.tables import Item  # noqa: E402
 from stretto.learning import comparing  # noqa: E402
 from stretto.learning.comparing import Told, assumed, cosines, drawn, error  # noqa: E402
+from stretto.learning.evidence import Matrix  # noqa: E402
 from stretto.learning.lattice import Lattice  # noqa: E402
 from stretto.policies.beliefs import Linear, Posterior  # noqa: E402
 from stretto.policies.equivalence import Compared, Comparer, softly  # noqa: E402
@@ -140,3 +143,38 @@ def test_values_that_tell_are_taken_at_their_word() -> None:
     assert told.differ[0, 0, 1] == -np.inf
     assert told.same[0, 0, 2] == pytest.approx(np.log(0.9))
     assert told.among([0, 2]).same[0, 0, 1] == told.same[0, 0, 2]
+
+
+def test_the_error_is_that_on_free_texts() -> None:
+    """Short answers, whose values tell, are not what a comparer is asked about; they do not make it look better than it is."""
+    items = tuple(Item(f"i{k}", f"prompt {k}") for k in range(ITEMS))
+    blank = np.zeros((ITEMS, WORKERS))
+    data = Matrix(tuple("abcd"), items, TRUTH, SCORES, blank, blank)
+    verdicts = drawn(JUDGE, TRUTH)
+    short = np.arange(ITEMS) % 2 == 0
+    values = np.where(short[:, None], TRUTH, -2)
+    verdicts[short] = (TRUTH[short][:, :, None] == TRUTH[short][:, None, :]).astype(
+        float
+    )  # no error on short ones
+    found, beside = comparing.learned(data, verdicts, values, "judge", "referee", usd=0.0, wordings=None)
+    assert found.comparer.sensitivity == pytest.approx(0.9, abs=0.05)
+    assert found.comparer.specificity == pytest.approx(0.75, abs=0.05)
+    assert all(not short[item] for item, _, _ in comparing.pairs_of(data, values, 100))
+    assumed_ = beside.assumed(data)
+    right = SCORES >= 0.5
+    assert (assumed_.classes[right] == right.argmax(1)[:, None].repeat(WORKERS, 1)[right]).all()
+    taught = beside.taught(Artifact("s", {}, {}))
+    assert Comparer.of(taught.data["comparing"]) == beside.comparer
+
+
+def test_a_coin_costs_nothing_in_the_values() -> None:
+    """Nobody will ask it, so no ask is dearer for it; one that knows something makes every ask dearer by its price."""
+    items = tuple(Item(f"i{k}", f"prompt {k}") for k in range(ITEMS))
+    costs = np.ones((ITEMS, WORKERS))
+    data = Matrix(tuple("abcd"), items, TRUTH, SCORES, costs, costs)
+    free = np.full((ITEMS, WORKERS), -2)
+    for rate, extra in ((0.5, 0.0), (0.9, 0.25)):
+        comparer = Comparer("judge", "referee", rate, rate, usd=0.25)
+        beside = comparing.Comparison.of(comparer, data, drawn(comparer, TRUTH), free, {})
+        made = beside.lattice([PLAIN], np.zeros(ITEMS, dtype=int), data, ODDS)
+        assert np.allclose(made.costs, 1 + extra)
