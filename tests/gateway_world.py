@@ -127,12 +127,14 @@ class World:
         states: Any = None,
         limits: Limits = Limits(),
         loops: bool = False,
+        accounts: Any = None,
         **settings: Any,
     ) -> None:
         self.store = store if store is not None else MemoryStore()
         self.pool = WrittenPool(attempt, labels or {})
         self.states = states if states is not None else MemoryStates()
-        self.engine = Engine(self.pool, self.store, limits=limits, states=self.states if loops else None)
+        states_ = self.states if loops else None
+        self.engine = Engine(self.pool, self.store, accounts, limits=limits, states=states_)
         self.catalog = Names(self.pool, {"panel": Fuse(("a", "b", "org/c")), **(policies or {})})
         keyed = bool(keys)
         self.app = Gateway(

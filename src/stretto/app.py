@@ -13,10 +13,11 @@ from stretto.catalog import Catalog, equipped
 from stretto.catalog.masks import Masks
 from stretto.config import Settings, WorkerSettings, loopback
 from stretto.engine.run import Engine
-from stretto.errors import ConfigError
+from stretto.errors import ConfigError, UnknownModel
 from stretto.gateway.auth import check_listen
 from stretto.gateway.http import Gateway
 from stretto.gateway.settings import Settings as GatewaySettings
+from stretto.gateway.settings import Shadow
 from stretto.ledger.accounts import SqliteAccounts
 from stretto.ledger.journal import JournalStore
 from stretto.ledger.keys import Keys
@@ -59,9 +60,28 @@ class World:
             anonymous=lambda: not needs_key(self.settings, self.keys),
             health=self._health,
             response_lifetime=self.settings.keeps_responses,
+            shadow=self._shadow(),
         )
         return Gateway(
             self.engine, self.catalog, self.keys, self.reader, settings=settings, states=self.states
+        )
+
+    def _shadow(self) -> Shadow | None:
+        """Raises `ConfigError` for names that mean nothing here."""
+        wanted = self.settings.shadow
+        if wanted is None:
+            return None
+        for key, name in (("policy", wanted.policy), ("of", wanted.of)):
+            try:
+                self.catalog.resolve(name)
+            except UnknownModel as error:
+                raise ConfigError(f"{self.settings.source}: shadow.{key}: {error}") from None
+        return Shadow(
+            policy=wanted.policy,
+            of=wanted.of,
+            share=wanted.share,
+            day=wanted.usd_per_day,
+            at_once=wanted.at_once,
         )
 
     def _health(self) -> Mapping[str, Any]:

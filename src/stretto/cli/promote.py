@@ -30,6 +30,7 @@ Examples:
   stretto promote evidence.json --evaluation out/ --against stretto
   stretto promote evidence.json                 on what it showed, cross-fitted, when it was learned
   stretto promote evidence.json --ledger        on the scored runs on record, against what is served
+  stretto promote evidence.json --shadow        on its shadow runs, beside what served the same requests
   stretto promote --undo evidence.json
 """
 )
@@ -40,6 +41,7 @@ Examples:
     help="A folder of `stretto eval` in which both were asked the same.",
 )
 @click.option("--ledger", is_flag=True, help="Judge by the scored runs on record instead: off-policy values.")
+@click.option("--shadow", is_flag=True, help="Judge by its shadow runs, each beside the run that served.")
 @click.option("--policy", default="sequential", show_default=True, help="The candidate's name there.")
 @click.option("--against", help="Whose place it takes; default the best single worker.")
 @click.option(
@@ -60,6 +62,7 @@ def promote(
     artefact: Path,
     evaluation: Path | None,
     ledger: bool,
+    shadow: bool,
     policy: str,
     against: str | None,
     margin: float,
@@ -85,13 +88,17 @@ def promote(
         _undone(promotions, artefact.name, dry_run, as_json)
         return
     found = _artefact(artefact)
-    if evaluation is not None and ledger:
-        raise ConfigError("judge by --evaluation or by --ledger, not by both")
+    if [evaluation is not None, ledger, shadow].count(True) > 1:
+        raise ConfigError("judge by one of --evaluation, --ledger and --shadow")
     gate = _Gate(policy, against, margin / 100, least)
     if ledger:
         from stretto.cli.promote_ledger import by_ledger
 
         verdict, base, told = by_ledger(promotions, settings_of(config, data).data, found, gate.margin, least)
+    elif shadow:
+        from stretto.cli.promote_ledger import by_shadow
+
+        verdict, base, told = by_shadow(settings_of(config, data).data, found, gate.margin, least)
     elif evaluation is not None:
         verdict, base, told = _by_evaluation(evaluation, found, gate)
     else:

@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stretto.errors import ConfigError
+from stretto.types import PICO
 
 if TYPE_CHECKING:
     from stretto.artifacts import Artifact
     from stretto.learning.promotion import Promotions, Verdict
     from stretto.steps import Policy
 
-__all__ = ["by_ledger"]
+__all__ = ["by_ledger", "by_shadow"]
 
 
 def by_ledger(
@@ -40,6 +41,20 @@ def by_ledger(
     score, difference, cost, warning = values
     verdict = judge_values(score, difference, cost, len(scored), margin=margin)
     return verdict, now.hash, f"{told}{'; ' + warning if warning else ''}"
+
+
+def by_shadow(data: Path, found: "Artifact", margin: float, least: int) -> "tuple[Verdict, str, str]":
+    """The gate over the artefact's shadow runs. Its answers that differ and have no score count as wrong."""
+    from stretto.cli.shadows import pairs_of
+    from stretto.learning.promotion import judge
+    from stretto.learning.shadows import scores
+
+    pairs = pairs_of(data, by=found.hash)
+    worst, _, base, kept = scores(pairs)
+    told = f"{len(pairs)} shadow runs, {len(kept)} of them beside a scored run; unscored differences count as wrong"
+    ours, theirs = [p.shadow.cost / PICO for p in kept], [p.served.cost / PICO for p in kept]
+    served = sorted({p.served.policy for p in kept})
+    return judge(worst, base, ours, theirs, margin=margin, least=least), ", ".join(served), told
 
 
 def _policy(artifact: "Artifact") -> "Policy":

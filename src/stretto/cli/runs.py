@@ -11,6 +11,7 @@ import click
 
 from stretto.cli.options import folder_options, json_option, settings_of
 from stretto.cli.outcomes import outcomes
+from stretto.cli.shadows import shadows
 from stretto.cli.terminal import console, dump, duration, money, table, when
 from stretto.config import load
 from stretto.errors import RunError, RunNotFound
@@ -37,6 +38,7 @@ def runs() -> None:
 
 
 runs.add_command(outcomes)
+runs.add_command(shadows)
 
 
 @runs.command("list")

@@ -21,6 +21,8 @@ from stretto.config.settings import (
     RuleSettings,
     ServerSettings,
     Settings,
+    ShadowSettings,
+    WatchSettings,
     WorkerSettings,
     loopback,
 )
@@ -63,7 +65,7 @@ _WIRES: Final = ("chat", "responses", "messages", "completions", "embeddings")
 _VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 KEYS: Final[Mapping[str, tuple[str, ...]]] = {
-    "": ("server", "worker", "pool", "policy", "limits", "rule", "ledger"),
+    "": ("server", "worker", "pool", "policy", "limits", "rule", "ledger", "shadow", "watch"),
     "server": ("host", "port", "data", "workers", "grace", "anonymous"),
     "worker": (
         "id",
@@ -85,6 +87,8 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "rule": ("when", "use"),
     "rule.when": ("contains", "matches", "max_tokens_below", "longer_than", "tools"),
     "ledger": ("durability", "content", "state_lifetime", "response_lifetime"),
+    "shadow": ("policy", "of", "share", "usd_per_day", "at_once"),
+    "watch": ("hours", "demote", "mask", "mask_hours"),
 }
 """The keys that each table may hold. The options of a policy are in `POLICY_KEYS`."""
 
@@ -196,6 +200,8 @@ def parse(text: str, *, file: str = "stretto.toml", environ: Mapping[str, str] |
         limits=_limits(top.table("limits")),
         rules=tuple(_rule(item) for item in top.tables("rule", "[[rule]] with double brackets")),
         ledger=_ledger(top.table("ledger")),
+        shadow=_shadow(top.table("shadow")) if "shadow" in top.data else None,
+        watch=_watch(top.table("watch")),
         source=Path(file),
     )
 
@@ -367,6 +373,33 @@ def _ledger(table: Table) -> LedgerSettings:
         table.get("content", one_of("full", "digest")),
         table.get("state_lifetime", a_number(1), known.state_lifetime),
         table.get("response_lifetime", a_number(0)),
+    )
+
+
+def _shadow(table: Table) -> ShadowSettings:
+    table.only(*KEYS["shadow"])
+    policy = table.need("policy", a_name, 'policy = "candidate"')
+    money = table.need("usd_per_day", a_number(0, 9_000_000), "usd_per_day = 1.0")
+    of = table.get("of", a_name, "stretto")
+    if of == policy:
+        raise table.wrong("policy", f'"{policy}" is what serves: name another one to compare it with')
+    return ShadowSettings(
+        policy,
+        round(money * PICO),
+        of,
+        table.get("share", a_number(0, 1), 0.05),
+        table.get("at_once", a_whole(1, 64), 2),
+    )
+
+
+def _watch(table: Table) -> WatchSettings:
+    table.only(*KEYS["watch"])
+    known = WatchSettings()
+    return WatchSettings(
+        table.get("hours", a_number(0), known.hours),
+        table.get("demote", a_flag, known.demote),
+        table.get("mask", a_flag, known.mask),
+        table.get("mask_hours", a_number(0.01), known.mask_hours),
     )
 
 

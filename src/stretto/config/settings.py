@@ -16,6 +16,8 @@ __all__ = [
     "RuleSettings",
     "ServerSettings",
     "Settings",
+    "ShadowSettings",
+    "WatchSettings",
     "WorkerSettings",
     "loopback",
 ]
@@ -113,6 +115,34 @@ class LedgerSettings:
     response_lifetime: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ShadowSettings:
+    """A candidate policy that answers a `share` of the requests to the name `of` once more, beside what serves.
+
+    `usd_per_day` is its ceiling in pico-dollars a UTC day, `at_once` how many may be under way in one process.
+    """
+
+    policy: str
+    usd_per_day: int
+    of: str = "stretto"
+    share: float = 0.05
+    at_once: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class WatchSettings:
+    """What the gateway looks after by itself, every so many `hours` (0: never).
+
+    `demote`: takes back what was promoted and does not keep its promise. `mask`: leaves out for `mask_hours` a worker that the
+    drift monitor has named.
+    """
+
+    hours: float = 1.0
+    demote: bool = True
+    mask: bool = False
+    mask_hours: float = 1.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything an operator has set. `source` is the file it came from, if any."""
@@ -124,6 +154,8 @@ class Settings:
     limits: Limits = Limits()
     rules: tuple[RuleSettings, ...] = ()
     ledger: LedgerSettings = LedgerSettings()
+    shadow: ShadowSettings | None = None
+    watch: WatchSettings = WatchSettings()
     source: Path | None = None
 
     @property

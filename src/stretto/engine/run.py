@@ -154,12 +154,13 @@ class Engine:
         emit: Emit | None = None,
         tell: Tell | None = None,
         run_id: str | None = None,
+        beside: str = "",
     ) -> Run:
         """One request from arrival to settled answer. Returns after everything is recorded.
 
         `emit` receives the pieces of the outermost tail ask's answer as they come, never the end of it; `tell` lines about what
-        is being done before. When the caller's task is cancelled, the whole call tree is, and what it consumed is recorded
-        before `CancelledError` goes on.
+        is being done before. `beside` names the run that has served the same request. When the caller's task is cancelled, the
+        whole call tree is, and what it consumed is recorded before `CancelledError` goes on.
         """
         run_id = run_id or new_run_id()
         begun = time.perf_counter()
@@ -186,6 +187,7 @@ class Engine:
                 limits=request.limits,
                 pool=self._pool_version,
                 denied=denied,
+                beside=beside,
                 secret=course.secret,
                 content=asked,
             )

@@ -70,10 +70,12 @@ class Call:
     """One HTTP call.
 
     `form` is the format of its route, `None` where that is plain JSON. `started`: the head of a stream has been sent (or is about
-    to be); then an error can only be told by `in_band`. `key` is the caller's, `None` for an anonymous one.
+    to be); then an error can only be told by `in_band`. `key` is the caller's, `None` for an anonymous one. `afterwards` is done
+    once the whole answer has been sent.
     """
 
     __slots__ = (
+        "afterwards",
         "form",
         "headers",
         "in_band",
@@ -99,6 +101,7 @@ class Call:
         self.started = False
         self.in_band: Callable[[Problem], Awaitable[None]] | None = None
         self.watch: Watch | None = None
+        self.afterwards: Callable[[], None] | None = None
 
     async def body(self, limit: int, patience: float) -> bytes:
         """The body: at most `limit` bytes, with at most `patience` seconds between its pieces.

@@ -37,6 +37,7 @@ from stretto.gateway.inference import Catalog, Inference
 from stretto.gateway.meters import Meters
 from stretto.gateway.routes import Routes
 from stretto.gateway.settings import Settings
+from stretto.gateway.shadows import Shadows
 from stretto.gateway.shelf import Shelf
 from stretto.gateway.socket import Socket
 from stretto.gateway.stored import Stored
@@ -93,14 +94,17 @@ class Gateway:
         self._gate = Gate(keys, anonymous=settings.anonymous)
         self._meters = meters
         self._lifespan = lifespan
+        self.shadows = shadows = Shadows(engine, catalog, settings.shadow)
+        meters.shadows = shadows.text
         models = {
-            form.ROUTE: Inference(form, engine, catalog, reader, settings, tower, meters) for form in FORMATS
+            form.ROUTE: Inference(form, engine, catalog, reader, settings, tower, meters, shadows)
+            for form in FORMATS
         }
         routes = Routes(
             engine, catalog, reader, models[chat.ROUTE], models[embeddings.ROUTE], settings, meters
         )
         self._operations = routes
-        own = Inference(responses, engine, catalog, reader, settings, tower, meters)
+        own = Inference(responses, engine, catalog, reader, settings, tower, meters, shadows)
         shelf = Shelf(states, settings.response_lifetime)
         self._stored = stored = Stored(own, engine, shelf, settings, tower, meters)
         self._socket = Socket(stored, self._admit_model, settings.body_limit)
@@ -184,6 +188,8 @@ class Gateway:
             await response.send(send)
         else:
             self._meters.answered(_name(route), 200)
+        if call.afterwards is not None:
+            call.afterwards()
 
     async def _serve(
         self, call: Call, route: _Route | None, given: list[tuple[bytes, bytes]]
@@ -203,6 +209,7 @@ class Gateway:
 
     async def close(self) -> None:
         """Stop what runs in the background; each response says that it has failed."""
+        await self.shadows.close()
         await self._stored.close()
 
     def _admit(self, headers: Headers, scope: str, name: str) -> Key | None:

@@ -20,6 +20,7 @@ from stretto.gateway.fusion import wished
 from stretto.gateway.meters import Meters
 from stretto.gateway.options import from_headers, joined
 from stretto.gateway.settings import Settings
+from stretto.gateway.shadows import Shadows
 from stretto.gateway.stream import Relay, Stream, shown
 from stretto.gateway.wish import ALIASES, NAME, Wish
 from stretto.ledger.read import Reader
@@ -81,7 +82,9 @@ class Inference:
         settings: Settings,
         tower: Watchtower,
         meters: Meters,
+        shadows: Shadows,
     ) -> None:
+        self._shadows = shadows
         self._format = format
         self._engine = engine
         self._catalog = catalog
@@ -166,6 +169,7 @@ class Inference:
         finally:
             self._tower.leave(watch)
         self._meters.count(run)
+        call.afterwards = self._shadows.after(run, incoming, request, call.key)
         if turn is not None:
             run = turn.settled(run)
         response = self.whole(run, incoming, self._explained(incoming, run))
@@ -192,12 +196,15 @@ class Inference:
         )
         await relay.still()
         self._meters.count(run)
+        afterwards = self._shadows.after(run, incoming, request, key)
         run = turn.settled(run)
         if run.answer.error is not None:
             return of_failure(run.answer.error)
         end = self._end(writer, incoming, run, top)
         await turn.keep(run, b"")
         await send(end)
+        if afterwards is not None:
+            afterwards()
         return None
 
     def whole(self, run: Run, incoming: Incoming, more: Mapping[str, Any] = _NOTHING) -> Response:
@@ -253,6 +260,7 @@ class Inference:
             stream.quiet()
         await stream.still()
         self._meters.count(run)
+        call.afterwards = self._shadows.after(run, incoming, request, call.key)
         if turn is not None:
             run = turn.settled(run)
         if run.answer.error is not None:

@@ -1,5 +1,7 @@
 """Counters since the start of this process, in the Prometheus text format. One dictionary update a call."""
 
+from collections.abc import Callable
+
 from stretto.engine.run import Run
 from stretto.types import usd
 
@@ -7,9 +9,13 @@ __all__ = ["Meters"]
 
 
 class Meters:
-    """What GET /metrics tells: answers by route and status; runs by policy and outcome, with their calls, tokens and money."""
+    """What GET /metrics tells: answers by route and status; runs by policy and outcome, with their calls, tokens and money.
+
+    `shadows` gives the lines about runs that are made beside those.
+    """
 
     def __init__(self) -> None:
+        self.shadows: Callable[[], list[str]] = list
         self._answers: dict[tuple[str, int], int] = {}
         self._runs: dict[tuple[str, str], int] = {}
         self._calls = self._input = self._output = self._cost = 0
@@ -56,7 +62,7 @@ class Meters:
             ),
         ):
             lines += [f"# HELP {name} {told}", f"# TYPE {name} counter", f"{name} {value}"]
-        return "\n".join(lines) + "\n"
+        return "\n".join([*lines, *self.shadows()]) + "\n"
 
 
 def _quoted(value: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Settings"]
+__all__ = ["Settings", "Shadow"]
 
 
 def _nothing() -> Mapping[str, Any]:
@@ -13,6 +13,20 @@ def _nothing() -> Mapping[str, Any]:
 
 def _never() -> bool:
     return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shadow:
+    """Which policy answers a `share` of the requests to the name `of` once more, at most for `day` pico-dollars a UTC day.
+
+    `at_once`: so many at a time in this process; those beyond are not run at all.
+    """
+
+    policy: str
+    of: str
+    share: float
+    day: int
+    at_once: int = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +39,7 @@ class Settings:
     nothing else is sent. A caller who leaves is noticed within `notice`; one
     who stops sending its body is waited for as long as `patience`. Responses are kept for `response_lifetime` (0: not at all);
     what happens to one in the background is looked at every `tick`. `health` is asked for what GET /health says besides
-    (counts only: it is open to everyone).
+    (counts only: it is open to everyone). `shadow`: a candidate that shows beside what serves what it would have answered.
     """
 
     version: str = ""
@@ -40,3 +54,4 @@ class Settings:
     response_lifetime: float = 30 * 86400.0
     tick: float = 1.0
     health: Callable[[], Mapping[str, Any]] = _nothing
+    shadow: Shadow | None = None

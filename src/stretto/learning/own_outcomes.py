@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from stretto.evaluation.tables import Item, Said, Table
-from stretto.ledger.events import Answered, Asked, Chose, Event, Finished, Opened, Scored
+from stretto.ledger.events import Answered, Asked, Chose, Event, Finished, Opened, Refused, Scored
 from stretto.ledger.read import Source
 from stretto.policies.answers import said
 from stretto.types import PICO, Card, Failure, FailureKind, Message, Reply, Request
@@ -48,7 +48,8 @@ class Spoken:
 class Logged:
     """One run. `served` wrote the answer, at the step `at`; `score` is the answer's; `by` names the artefacts that decided.
 
-    `request` is what the plan saw, with its pool; `None` where content was not kept.
+    `request` is what the plan saw, with its pool; `None` where content was not kept. `beside`: the run that served the same
+    request, of a shadow run. `cut`: a limit refused a step of it.
     """
 
     run: str
@@ -66,6 +67,8 @@ class Logged:
     scored_by: str = ""
     by: tuple[str, ...] = ()
     error: str = ""
+    beside: str = ""
+    cut: bool = False
 
     def reply(self, at: str) -> Spoken | None:
         """The reply at a step."""
@@ -143,6 +146,8 @@ def logged(events: Sequence[Event], cards: Any, *, last_line: bool = True) -> Lo
         told.by if told is not None else "",
         tuple(dict.fromkeys(e.by for e in events if isinstance(e, Chose) and e.by)),
         finished.error.kind if finished and finished.error else "",
+        opened.beside,
+        any(isinstance(e, Refused) and e.error.kind == "limit" for e in events),
     )
 
 

@@ -65,6 +65,7 @@ class Pooled:
 class Opened:
     """A run begins. `content`: the request, without its pool (`pool` names that, less the `denied`).
 
+    `beside`: the run that served the same request, where this one only shows what its policy would have answered.
     `secret` (hex) keys the digests of this run's contents. It is kept with the content, never in the chain, and goes with it.
     """
 
@@ -80,6 +81,7 @@ class Opened:
     limits: Limits = Limits()
     pool: str = ""
     denied: tuple[Denied, ...] = ()
+    beside: str = ""
     secret: str = ""
     content: Request | None = None
 

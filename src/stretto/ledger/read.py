@@ -150,6 +150,7 @@ def receipt(events: Iterable[Event], *, live: bool = True, include_content: bool
         "policy": opened.policy,
         "version": opened.version,
         "purpose": opened.purpose,
+        **({"beside": opened.beside} if opened.beside else {}),
         "created": opened.time,
         "served_by": finished.worker if finished else None,
         "served_at": finished.at if finished else None,
