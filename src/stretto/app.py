@@ -4,13 +4,15 @@ import hashlib
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from stretto import __version__, sparring
 from stretto.catalog import Catalog, equipped
+from stretto.catalog.learned import Learned, learned
 from stretto.catalog.masks import Masks
+from stretto.catalog.watch import Watch
 from stretto.config import Settings, WorkerSettings, loopback
 from stretto.engine.run import Engine
 from stretto.errors import ConfigError, UnknownModel
@@ -50,6 +52,24 @@ class World:
     catalog: Catalog
     reader: Reader
     masks: Masks
+    known: Learned
+    artefacts: Path | None = None
+
+    def watch(self) -> Watch:
+        """What looks after promises, workers and artefacts while the gateway runs."""
+        return Watch(self.settings.data, self.settings.watch, self._renew)
+
+    def _renew(self) -> None:
+        """Serve the evidence, the table and the thresholds that lie in the data folder now."""
+        texts = [w.id for w in self.found.workers if "text" in w.card.abilities]
+        now = learned(self.settings.data, texts, self.artefacts)
+        changed = replace(self.known, table=now.table, thresholds=now.thresholds, evidence=now.evidence)
+        try:
+            self.catalog.renew(changed)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(
+                f"an artefact in {self.settings.data} is not what it should be: {error!r}"
+            ) from None
 
     def gateway(self) -> Gateway:
         """The ASGI application. Raises `ConfigError` like `check_access`."""
@@ -211,6 +231,8 @@ async def open_world(
             catalog=catalog,
             reader=Reader(store),
             masks=masks,
+            known=known,
+            artefacts=artefacts,
         )
 
 

@@ -59,15 +59,23 @@ class Catalog:
         masks: Callable[[], tuple[tuple[str, str], ...]] = tuple,
     ) -> None:
         self._masks = masks
+        self._cards = tuple(cards)
+        self._settings = settings
+        self._build(learned)
+
+    def renew(self, learned: Learned) -> None:
+        """Go by other artefacts from now on; runs under way keep theirs. Raises `ConfigError`, and then all stays as it was."""
+        self._build(learned)
+
+    def _build(self, learned: Learned) -> None:
+        builder = _Builder(self._cards, self._settings, learned)
+        names = (*(card.id for card in self._cards), *builder.scope.names)
+        policies = {name: builder.policy(name) for name in names}
+        described = (_card(name, policies[name], builder.scope) for name in builder.scope.names)
+        models = (*self._cards, *described)
         self._masked: dict[str, Masked] = {}
-        self._policies: dict[str, Policy] = {}
-        self._builder = builder = _Builder(tuple(cards), settings, learned)
-        for name in (*(card.id for card in cards), *builder.scope.names):
-            self._policies[name] = builder.policy(name)
-        self._models = (
-            *cards,
-            *(_card(name, self._policies[name], builder.scope) for name in builder.scope.names),
-        )
+        self._policies: dict[str, Policy] = policies
+        self._builder, self._models = builder, models
 
     def resolve(self, name: str) -> Policy:
         """The policy that a name on the wire stands for, the same object while the same are left out. Raises `UnknownModel`."""
@@ -90,7 +98,7 @@ class Catalog:
     def _without(self, name: str, policy: Policy, why: tuple[tuple[str, str], ...]) -> Policy:
         """A policy that leaves out whom the drift monitor accuses; a worker that is asked by its name still answers."""
         known = self._masked.get(name)
-        if known is None or known.why != why:
+        if known is None or known.why != why or known.policy is not policy:
             known = self._masked[name] = Masked(policy, why)
         return known
 

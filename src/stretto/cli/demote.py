@@ -1,6 +1,5 @@
 """`stretto demote`: what was promoted and does not keep its promise gives way to what was served before."""
 
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +31,7 @@ Examples:
 def demote(
     file: str | None, check: bool, reason: str, config: Path | None, data: Path | None, as_json: bool
 ) -> None:
-    """Serve again, from the next start on, what was served before the artefact FILE was promoted.
+    """Serve again what was served before the artefact FILE was promoted; a running gateway follows within seconds.
 
     With --check only where the feedback on the runs that it has decided since refutes the score it promised, less the margin
     of its promotion. The test may be asked as often as you like: a promise that holds is called broken with a chance of at most
@@ -71,7 +70,7 @@ def _checked(promotions: "Promotions", folder: Path, file: str) -> dict[str, Any
         return {"file": file, "demoted": False, "told": "was not promoted: it has promised nothing"}
     since = next((r.time for r in reversed(promotions.history(file)) if r.hash == now.hash), 0.0)
     try:
-        runs = of_ledger(folder, ("serve",), (time.time() - since) / 86400)
+        runs = of_ledger(folder, ("serve",), since=since)
     except ConfigError:
         runs = []
     scores = [r.score for r in reversed(runs) if r.score is not None and any(now.hash in by for by in r.by)]
@@ -83,9 +82,9 @@ def _checked(promotions: "Promotions", folder: Path, file: str) -> dict[str, Any
     told = f"{told}; {found.mean:.3f} over {found.n} scored runs, odds against it {found.against:.1f} (20 refute it)"
     if not found.broken:
         return {"file": file, "demoted": False, "told": f"{told}: kept"}
-    record = promotions.back(file, "demoted", told)
+    record = promotions.back(file, "demoted", told, now.hash)
     return {"file": file, "demoted": True, "told": f"{told}: {_told(record)}"}
 
 
 def _told(record: "Record") -> str:
-    return f"{record.previous} gives way; {record.hash or 'nothing'} is served from the next start on"
+    return f"{record.previous} gives way; {record.hash or 'nothing'} is served from now on"

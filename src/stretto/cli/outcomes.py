@@ -22,13 +22,22 @@ _DAY = 86400.0
 
 
 def of_ledger(
-    data: Path, purposes: Sequence[str] = (), days: float | None = None, *, last_line: bool = True
+    data: Path,
+    purposes: Sequence[str] = (),
+    days: float | None = None,
+    *,
+    since: float = 0.0,
+    last_line: bool = True,
 ) -> "list[Logged]":
-    """The finished runs of a data folder, newest first. Raises `ConfigError` where there are none."""
+    """The finished runs of a data folder, newest first: of the last so many days, or `since` then (Unix seconds).
+
+    Raises `ConfigError` where there are none.
+    """
     from stretto.learning.own_outcomes import read
     from stretto.ledger.archive import Archive
 
-    since = 0.0 if days is None else time.time() - days * _DAY
+    if days is not None:
+        since = time.time() - days * _DAY
     with closing(Archive(data)) as archive:
         found = list(read(archive, archive.cards, purposes=purposes, since=since, last_line=last_line))
     if not found:

@@ -73,7 +73,7 @@ def promote(
     data: Path | None,
     as_json: bool,
 ) -> None:
-    """Let `stretto serve` use ARTEFACT (of `stretto train evidence` or `train route`) from its next start on.
+    """Let `stretto serve` use ARTEFACT (of `stretto train evidence` or `train route`) within seconds where it runs.
 
     It passes if it is better than what it replaces (the 95 % interval lies above zero), or as good and cheaper: with 95 % it
     loses at most the margin, and the whole interval of its relative cost lies below 1. A tie is refused, and so is what too few
@@ -289,7 +289,7 @@ def _undone(promotions: "Promotions", file: str, dry_run: bool, as_json: bool) -
         dump(asdict(record))
     else:
         click.echo(
-            f"{file}: {record.previous} is no longer served; {record.hash or 'nothing'} is, from the next start on"
+            f"{file}: {record.previous} is no longer served; {record.hash or 'nothing'} is from now on"
         )
 
 
@@ -316,7 +316,7 @@ def _tell(
     click.secho(f"{word}: {verdict.reason}", fg="green" if verdict.passed else "red")
     click.echo(f"against {base}, on: {told}")
     if verdict.passed and not dry_run:
-        click.echo(f"{promotions.folder}: served from the next start on; stretto promote --undo goes back")
+        click.echo(f"{promotions.folder}: served within seconds; stretto promote --undo goes back")
 
 
 def _finite(value: Any) -> Any:

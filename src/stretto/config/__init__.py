@@ -13,6 +13,8 @@ from stretto.config.settings import (
     RuleSettings,
     ServerSettings,
     Settings,
+    ShadowSettings,
+    WatchSettings,
     WorkerSettings,
     loopback,
 )
@@ -28,6 +30,8 @@ __all__ = [
     "RuleSettings",
     "ServerSettings",
     "Settings",
+    "ShadowSettings",
+    "WatchSettings",
     "WorkerSettings",
     "load",
     "loopback",

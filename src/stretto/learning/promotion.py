@@ -198,7 +198,7 @@ class Promotions:
         return found
 
     def promote(self, artifact: Artifact, promise: Promise) -> Record:
-        """Serve this artefact from the next start on; what was served before is kept."""
+        """Serve this artefact from now on; what was served before is kept."""
         file = FILES.get(artifact.schema)
         if file is None:
             raise ConfigError(
@@ -226,10 +226,15 @@ class Promotions:
                 )
             )
 
-    def back(self, file: str, what: Literal["undone", "demoted"], reason: str) -> Record:
-        """Serve again what was served before the artefact that is served now; nothing, if that was the first."""
+    def back(self, file: str, what: Literal["undone", "demoted"], reason: str, only: str = "") -> Record:
+        """Serve again what was served before the artefact that is served now; nothing, if that was the first.
+
+        `only`: the hash of that artefact, so that of two who find the same fault one alone acts.
+        """
         with self._alone():
             now = self.current(file)
+            if now is not None and only not in ("", now.hash):
+                raise ConfigError(f"{file}: {only} is no longer served")
             if now is None:
                 raise ConfigError(f"nothing was promoted to {file}: there is nothing to go back from")
             last = next(

@@ -203,7 +203,7 @@ def test_promote_leaves_out_what_was_learned_from(tmp_path: Path) -> None:
     [
         (("--policy", "nobody"), "has no answers of nobody"),
         (("--against", "nobody"), "has no answers of nobody"),
-        (("--ledger",), "not by both"),
+        (("--ledger",), "judge by one of"),
     ],
 )
 def test_promote_says_what_it_lacks(tmp_path: Path, words: tuple[str, ...], told: str) -> None:
