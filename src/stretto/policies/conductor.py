@@ -132,7 +132,7 @@ class Conductor:
                     return because(best, f"the answer of the last workflow stands: {found.why}")
                 if found.error is not None and found.error.kind == "limit":
                     return Answer(error=found.error)
-                return (yield from self._alone(request, found.why))
+                return (yield from self._alone(request, found.why, down=found.error is not None))
             workflow, still = found
             if best is not None and not workflow.steps:
                 return because(best, f"{self.planner} returned the answer of the last workflow as it is")
@@ -298,8 +298,11 @@ class Conductor:
 
     # --- without a workflow ---
 
-    def _alone(self, request: Request, why: str) -> Plan:
-        """No workflow: `otherwise` answers, or the best single worker does."""
+    def _alone(self, request: Request, why: str, *, down: bool = False) -> Plan:
+        """No workflow: `otherwise` answers, or the best single worker does, or the next best should it bring nothing.
+
+        `down`: the planner could not be asked, so it comes last. Who cannot be paid at all comes after those who can.
+        """
         if self.otherwise is not None:
             name = type(self.otherwise).__name__.lower()
             yield Note(
@@ -307,9 +310,11 @@ class Conductor:
             )
             return (yield from self.otherwise.plan(request))
         ranked = self._ranked(request, request.prompt)
+        ranked.sort(key=lambda card: (not _payable(request, card), down and card.id == self.planner))
         options = (Option("a workflow", rejected=why), *(Option(card.id) for card in ranked))
         yield Note(Choice(ranked[0].id, options, reason=why, by="conductor"))
-        return single(ranked[0].id, self.want, f"answers alone: {why}")
+        best, *others = (single(card.id, self.want, f"answers alone: {why}") for card in ranked)
+        return replace(best, otherwise=others[0]) if others else best
 
     def _ranked(self, request: Request, text: str) -> list[Card]:
         """Who may do steps, the best for a text first: by the table, else the dearest first."""
@@ -358,7 +363,8 @@ class Conductor:
         parts = [of_ask(quotes(single(card.id, self.want, ""))) for card in self._candidates(request)]
         if self.otherwise is not None:
             parts.append(self.otherwise.outlook(request, quotes))
-        return one_of([(1 / len(parts), part) for part in parts])
+        found = one_of([(1 / len(parts), part) for part in parts])
+        return then(found, maybe(found, 0.02))
 
     def _outlook_of(self, request: Request, numbers: dict[int, str], levels: int, quotes: Quotes) -> Outlook:
         allowed = self._allowed(request, numbers, levels, None)
@@ -407,6 +413,15 @@ _SELF: Final = Card(ITSELF, description="You yourself: the subtask gets a workfl
 
 _LONG: Final = "\N{GRINNING FACE}"
 """A character that is as long as any in tokens: what a worst case is reckoned with."""
+
+
+def _payable(request: Request, card: Card) -> bool:
+    """Whether the money that is allowed pays for a short answer of this worker."""
+    if request.limits.usd is None:
+        return True
+    size = sum(len(message.text) for message in request.messages)
+    tokens = request.max_tokens or LEAST_OUTPUT
+    return size * card.price.input * _TOKENS + tokens * card.price.output <= request.limits.usd
 
 
 def _needed(workflow: Workflow) -> tuple[list[WorkflowStep], int]:

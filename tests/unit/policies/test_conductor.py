@@ -240,6 +240,19 @@ def test_money_that_cannot_pay_a_plan_is_left_for_an_answer():
         assert isinstance(last, Ask)
 
 
+def test_who_answers_without_a_plan_can_be_asked_and_paid():
+    """A planner that is down comes last, who cannot be paid after those who can; if the first brings nothing, the next is asked."""
+    prices = {"words": Price(1000, 1000), "numbers": Price(10, 10), "lists": Price(1, 1)}
+    planner = Conductor("words", workers=("words", "numbers", "lists"), planning=PROMPTED)
+    down = asking("sort", prices=prices)
+    _, last = drive(planner, down, words=[failed("overloaded")])
+    assert (last.worker, last.otherwise.worker) == ("numbers", "lists")
+    _, last = drive(planner, down, words=["no plan", "none"])
+    assert (last.worker, last.otherwise.worker) == ("words", "numbers")
+    _, last = drive(planner, asking("sort", prices=prices, limits=Limits(usd=1000)))
+    assert (last.worker, last.otherwise.worker) == ("numbers", "lists")
+
+
 def test_a_workflow_that_takes_more_calls_than_are_left_is_not_begun():
     """Half a workflow is no answer: with one call left the best single worker gets it."""
     plan = text(("words", "one", ()), ("lists", "two", "all"))
