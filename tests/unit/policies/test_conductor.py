@@ -241,7 +241,7 @@ def test_money_that_cannot_pay_a_plan_is_left_for_an_answer():
 
 
 def test_who_answers_without_a_plan_can_be_asked_and_paid():
-    """A planner that is down comes last, who cannot be paid after those who can; if the first brings nothing, the next is asked."""
+    """A planner that is down comes last, who cannot be paid after those who can; if the first brings nothing, the next one."""
     prices = {"words": Price(1000, 1000), "numbers": Price(10, 10), "lists": Price(1, 1)}
     planner = Conductor("words", workers=("words", "numbers", "lists"), planning=PROMPTED)
     down = asking("sort", prices=prices)

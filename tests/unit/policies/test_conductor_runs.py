@@ -11,7 +11,9 @@ from stretto.engine.run import Engine
 from stretto.ledger.events import Answered, Opened
 from stretto.policies.conductor import CONDUCTOR_SCHEMA, Conductor
 from stretto.policies.forms import TAGGED
+from stretto.policies.outright import Outright
 from stretto.policies.planning import PROMPTED
+from stretto.policies.route import Table
 from stretto.policies.workflow import Workflow, WorkflowStep, written
 from stretto.pool.scripted import Scripted
 from stretto.steps import Quote
@@ -75,7 +77,20 @@ def request(seed, **limits):
     return Request(messages=(Message("user", f"question {seed}"),), seed=seed, limits=Limits(**limits))
 
 
+KNOWN = Table(
+    Artifact(
+        "stretto.route-table/1",
+        data={
+            "tasks": {"t": {"prior": 1.0, "workers": {"a": [9, 9], "b": [5, 9]}}},
+            "words": {"question": {"t": -1.0}},
+            "unseen": {"t": -9.0},
+        },
+    )
+)
+
 POLICIES = {
+    "alone": Outright(KNOWN, conductor(), "conductor", 0.9),
+    "not alone": Outright(KNOWN, conductor(), "conductor", 0.95),
     "plain": conductor(),
     "recursive": conductor(depth=2),
     "itself": conductor(depth=2, itself=True),
