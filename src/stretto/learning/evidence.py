@@ -438,6 +438,8 @@ def artefact(
         data["certified"] = certified_data(learned.prices, learned.crossed, *base, best)
     if learned.agreement is not None:
         data["agreement"] = packed(learned.agreement.astype(np.float32))
+    if (there := learned.train.there) is not None:
+        data["gaps"] = [w for w, always in zip(learned.workers, there.all(0), strict=True) if not always]
     if learned.reading is not None:
         data["reading"] = learned.reading.data
     if learned.unread is not None:

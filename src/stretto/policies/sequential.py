@@ -83,7 +83,8 @@ class Evidence:
     absent), `success` (weights, a column a worker), `posterior`, `usual` (mean and deviation of log reply tokens, a column a
     worker), `agreement` (weights of `policies.agreement`, a row a worker; may be absent), `assurance` (what it means how sure
     a worker was; absent: it does not count), `reading` (what the text of a reply means; absent: it does not
-    count), `unread` (the posterior where there was no text to read; absent: the same),
+    count), `unread` (the posterior where there was no text to read; absent: the same), `gaps` (workers that were not always there
+    when it was learned; may be absent),
     `comparing` (who says whether free texts amount to the same, and how often that
     is wrong, `policies.equivalence`; absent: no two are), `certified` (what `learning.risk` found:
     `u`, the highest price whose loss against `single` is bounded, or none, that `bound`, its relative `cost`, and the `reason`),
@@ -116,6 +117,7 @@ class Evidence:
         self._usual = unpacked(data["usual"])
         self.assurance = Assurance.of(data["assurance"]) if data.get("assurance") else None
         self.reading = Reading.of(data["reading"]) if data.get("reading") else None
+        self.gaps = frozenset(self.workers.index(w) for w in data.get("gaps", ()))
         self._unread = Posterior.of(data["unread"]) if data.get("unread") else self.posterior
         self._rounds = [p["rounds"] for p in data["prices"]]
         self._added = [unpacked(p["rounds"]["weights"]) for p in data["prices"]]
@@ -247,7 +249,8 @@ class _Heard:
 class _Asking:
     """One request on its way: who may be asked yet, who has answered, what that amounts to, and the last failure.
 
-    `tell` are those who are asked how sure they are; `reader` reads a reply's text, where that counts.
+    `tell` are those who are asked how sure they are; `reader` reads a reply's text, where that counts;
+    `gaps` (a mask) are those of `open` at the start that were not always there when it was learned.
     """
 
     price: int
@@ -255,6 +258,7 @@ class _Asking:
     open: list[int]
     tell: frozenset[int] = frozenset()
     reader: Callable[[Message], Sequence[float]] | None = None
+    gaps: int = 0
     heard: dict[int, _Heard] = field(default_factory=dict)
     believed: Beliefs | None = None
     failed: Answer | None = None
@@ -267,8 +271,11 @@ class _Asking:
 
     @property
     def able(self) -> int:
-        """Who has answered, and who may be asked yet: a worker that has failed counts as one that cannot be asked."""
-        return self.mask | sum(1 << k for k in self.open)
+        """Who has answered, and who may be asked yet: a worker that has failed counts as one that cannot be asked.
+
+        But for one with gaps: that it may not be there has gone into the values.
+        """
+        return self.mask | self.gaps | sum(1 << k for k in self.open)
 
     @property
     def limited(self) -> str:
@@ -323,7 +330,12 @@ class Sequential:
         cards = {k: request.card(known.workers[k]) for k in usable} if known.assurance is not None else {}
         tell = frozenset(k for k, card in cards.items() if card is not None and "logprobs" in card.abilities)
         now = _Asking(
-            self._price(request), known.logits(request.prompt), usable, tell, known.reader(request.prompt)
+            self._price(request),
+            known.logits(request.prompt),
+            usable,
+            tell,
+            known.reader(request.prompt),
+            sum(1 << k for k in usable if k in known.gaps),
         )
         alone, why = self._alone(request, usable)
         if alone >= 0 and not self.explore:

@@ -7,6 +7,8 @@ import pytest
 np = pytest.importorskip("numpy")
 pytest.importorskip("scipy")
 
+from stretto.evaluation.recorded import RecordedPool  # noqa: E402
+from stretto.evaluation.recorded import question as recorded  # noqa: E402
 from stretto.evaluation.tables import Said, Table  # noqa: E402
 from stretto.learning.evidence import artefact, learn, matrix, values  # noqa: E402
 from stretto.learning.lattice import Lattice, solve, walk  # noqa: E402
@@ -16,7 +18,7 @@ from stretto.learning.success import log_odds  # noqa: E402
 from stretto.policies.sequential import Evidence, Sequential  # noqa: E402
 from stretto.steps import Ask, Step  # noqa: E402
 from stretto.testing import by_hand, question, said  # noqa: E402
-from stretto.types import Answer, Failure, Reply  # noqa: E402
+from stretto.types import Answer, Failure, Message, Reply, Usage  # noqa: E402
 from tests.recorded_tables import made  # noqa: E402
 
 WHOLE = ("cheap", "middle", "dear")
@@ -125,3 +127,30 @@ def test_serving_goes_on_when_a_worker_with_gaps_does_not_answer() -> None:
     assert isinstance(end, Answer)
     assert end.error is None
     assert end.message.text == "B"
+
+
+def test_served_decisions_are_the_learned_ones_with_gaps() -> None:
+    """Where asking who is not there fails, every dev item gets the calls and the score that the walk foresaw."""
+    learned, table = learn(data(), size=4), late()
+    policy = Sequential(Evidence(artefact(learned, {})), price=0.02)
+    assert learned.dev is not None
+    (expected,) = walk(values(learned, [0.02]), learned.dev)
+    pool = RecordedPool(table)
+    for number, item in enumerate([i for i in table.items if i.split == "dev"]):
+
+        def answer(step: Step, id: str = item.id) -> Reply:
+            assert isinstance(step, Ask)
+            if (one := table.said(id, step.worker)) is None:
+                return Reply(error=Failure("not_recorded", "it was not asked this"))
+            return Reply(
+                Message("assistant", one.answer), worker=step.worker, usage=Usage(20, one.output or 0)
+            )
+
+        request = dataclasses.replace(recorded(item), pool=pool.cards())
+        steps, end = by_hand(policy.plan(request), answer)
+        asked = [s.worker for s in steps if isinstance(s, Ask) and table.said(item.id, s.worker)]
+        assert len(asked) == expected.calls[number]
+        assert isinstance(end, Answer)
+        one = table.said(item.id, end.worker)
+        assert one is not None
+        assert one.score == expected.score[number]
