@@ -58,7 +58,7 @@ def test_who_is_known_to_be_right_answers_before_a_conductor_plans() -> None:
     assert isinstance(team, Outright)
     assert (team.name, team.least, team.among) == ("team", 0.5, ("cheap",))
     assert isinstance(usual, Outright)
-    assert (usual.name, usual.among, usual.temperature) == ("conductor", (), None)
+    assert (usual.name, usual.least, usual.among, usual.temperature) == ("conductor", 0.9, (), None)
     assert isinstance(best, Outright)
     assert (best.name, best.least) == ("best", 0.9)
     assert isinstance(best.policy, Ultra)
@@ -112,11 +112,11 @@ def test_a_pool_of_one_worker_has_nothing_to_conduct() -> None:
     assert alone.panel == ("dear", "dear", "dear")
 
 
-def planned_by(folder: Path, options: str = "", **data: Any) -> Catalog:
+def planned_by(folder: Path, options: str = "", learned: Learned | None = None, **data: Any) -> Catalog:
     """The catalogue with a conductor `team` of an artefact with this data."""
     artifacts.write(Artifact(CONDUCTOR_SCHEMA, data={**TRAINED, **data}), folder / "conductor.json")
     text = f'[policy.team]\ntype = "conductor"\nartifact = "conductor.json"\n{options}'
-    return Catalog(CARDS, settings(text, str(folder / "stretto.toml")))
+    return Catalog(CARDS, settings(text, str(folder / "stretto.toml")), learned or Learned())
 
 
 def test_a_trained_conductor_knows_its_workers_and_their_seats(tmp_path: Path) -> None:
@@ -125,6 +125,9 @@ def test_a_trained_conductor_knows_its_workers_and_their_seats(tmp_path: Path) -
     assert isinstance(team, Conductor)
     assert team.workers == ("cheap", "dear")
     assert team.seats == {"late": "cheap", "middling": "dear"}
+    asking = planned_by(tmp_path, learned=Learned(table=TABLE)).resolve("team")
+    assert isinstance(asking, Outright)
+    assert (asking.least, asking.temperature) == (0.5, 0.0)
 
 
 @pytest.mark.parametrize(

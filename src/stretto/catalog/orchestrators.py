@@ -21,8 +21,11 @@ from stretto.steps import Policy
 
 __all__ = ["conductor", "trinity", "ultra", "unwrapped"]
 
-_ALONE: Final = {"conductor": 0.5, "trinity": 0.5, "ultra": 0.9}
-"""How often a worker must be right to answer alone; chosen on the sparring pool's calibration problems (recipes/LOG.md)."""
+_TRAINED: Final = 0.5
+"""How often a worker must be right to answer alone, before what was trained for the pool; chosen on calibration problems."""
+
+_GENERAL: Final = 0.9
+"""The same for `ultra`, whose checks may help below that (measured: no difference), and for planners that nobody has measured."""
 
 _DOUBT: Final = 0.9
 """Below this confidence a step of ultra's workflow gets a second worker; chosen on the sparring pool's calibration problems."""
@@ -42,7 +45,7 @@ def trinity(scope: Scope, own: PolicySettings) -> Policy:
         raise ConfigError(
             f"{own.where or own.name}: is not what `stretto train trinity` writes: {error}"
         ) from None
-    return _outright(scope, own, made, temperature=made.temperature)
+    return _outright(scope, own, made, _TRAINED, temperature=made.temperature)
 
 
 def conductor(scope: Scope, own: PolicySettings) -> Policy:
@@ -70,12 +73,12 @@ def conductor(scope: Scope, own: PolicySettings) -> Policy:
             raise ConfigError(
                 f"{own.where or own.name}: is not what `stretto train conductor` writes: {error}"
             ) from None
-        return _outright(scope, own, made, temperature=made.temperature)
+        return _outright(scope, own, made, _TRAINED, temperature=made.temperature)
     dearest = max(talkers(scope.cards), key=blend, default=None)
     planner = scope.one(own, "planner") if named else dearest.id if dearest is not None else ""
     options.pop("planner", None)
     options["workers"] = scope.some(own, "among") if options.pop("among", ()) else ()
-    return _outright(scope, own, Conductor(planner, **options), among=options["workers"])
+    return _outright(scope, own, Conductor(planner, **options), _GENERAL, among=options["workers"])
 
 
 def unwrapped(policy: Policy) -> Policy:
@@ -87,11 +90,13 @@ def _outright(
     scope: Scope,
     own: PolicySettings,
     policy: Policy,
+    usual: float,
+    *,
     among: tuple[str, ...] = (),
     temperature: float | None = None,
 ) -> Policy:
     """The policy for what nobody alone is known to be right at; for everything with `alone = 1`, or where nothing was learned."""
-    least = own.options.get("alone", _ALONE[own.type])
+    least = own.options.get("alone", usual)
     if scope.learned.table is None or least >= 1:
         return policy
     return Outright(Table(scope.learned.table), policy, own.name, least, among, temperature)
@@ -121,12 +126,16 @@ def ultra(scope: Scope, own: PolicySettings) -> Policy:
         # without a plan the best single worker answers, and tells how sure it is, so that this is checked, too
         checked = replace(base, doubt=doubt, want="logprobs", otherwise=None)
         made = Ultra(checked, **options | {"panel": members})
-        return _outright(scope, own, made, temperature=None if base.planning.cards else base.temperature)
+        return _outright(
+            scope, own, made, _GENERAL, temperature=None if base.planning.cards else base.temperature
+        )
     reader = options.setdefault("verifier", beside(scope.cards, "checker") or members[0])
     options.setdefault("writer", members[0])
     options["wordings"] = wordings(scope.cards, options.get("wordings"), reader)
     made = Ultra(replace(base, doubt=options.pop("doubt", base.doubt)), **options | {"panel": members})
-    return _outright(scope, own, made, temperature=None if base.planning.cards else base.temperature)
+    return _outright(
+        scope, own, made, _GENERAL, temperature=None if base.planning.cards else base.temperature
+    )
 
 
 def _seats(
