@@ -88,9 +88,12 @@ def main() -> None:
         lambda k: Beliefs.after(known.posterior, numbers[k], logits[k], asked[k]),
         count,
     )
-    timed("routing decision", lambda k: known.worths(1, 0, None, known.logits(prompts[k])), count)
-    timed("of it: first choice", lambda k: known.worths(1, 0, None, logits[k]), count)
-    timed("stop or ask", lambda k: known.worths(1, 5, after[k], logits[k]), count)
+    everybody = (1 << size) - 1
+    fewer = everybody & ~2
+    timed("routing decision", lambda k: known.worths(1, 0, everybody, None, known.logits(prompts[k])), count)
+    timed("of it: first choice", lambda k: known.worths(1, 0, everybody, None, logits[k]), count)
+    timed("stop or ask", lambda k: known.worths(1, 5, everybody, after[k], logits[k]), count)
+    timed("stop or ask, one worker left out", lambda k: known.worths(1, 5, fewer, after[k], logits[k]), count)
     timed("second round or not", lambda k: known.additions(10, after[k], logits[k]), count)
 
 

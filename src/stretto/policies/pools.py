@@ -40,9 +40,12 @@ class Values:
 
     def __init__(self, data: Sequence[Mapping[str, Any]], start: int, later: int) -> None:
         """`start` and `later`: how many regressors there are before and after the first reply."""
+        import numpy as np
+
         self._rows = start, later
         self._packed = {int(row["pool"]): row for row in data}
         self._everybody = int(data[0]["pool"])
+        self._never = np.full(1 + self._everybody.bit_length(), NEVER)
         self._columns: dict[int, dict[int, list[int]]] = {}
         self._read: dict[int, dict[int, Any]] = {}
         self._nearest: dict[int, int] = {}
@@ -64,10 +67,8 @@ class Values:
         `able`: who was asked and who may be asked yet. `price`: a place on the dial; a smaller pool has the nearest of its
         own, of two the lower one, which asks more. `NEVER`: what cannot be done.
         """
-        import numpy as np
-
         pool = self.pool(able)
-        found = np.full(1 + self._everybody.bit_length(), NEVER)
+        found = self._never.copy()
         if asked not in self._read[pool]:
             found[0] = 0.0  # nobody is left to ask
             return found

@@ -95,6 +95,8 @@ class Evidence:
 
     def __init__(self, artifact: Artifact, *, same: str = "", comparer: str = "") -> None:
         """`same`: `exact` leaves the comparer out, `embedding` or `judge` insist on it; `comparer`: its id, if another."""
+        import numpy as np
+
         if artifact.schema != EVIDENCE_SCHEMA:
             raise ValueError(
                 f"sequential needs an artefact of schema {EVIDENCE_SCHEMA}, not {artifact.schema}"
@@ -111,7 +113,7 @@ class Evidence:
         self._odds = _Odds.of(
             unpacked(data["success"]), unpacked(data["centres"]) if data.get("centres") else None
         )
-        self._paid = [float(paid) for paid in data["paid"]]
+        self._paid = np.array(data["paid"], dtype=np.float64)
         count = len(self.workers)
         self._values = Values(data["values"], 1 + 2 * count, 14 + 2 * count * self.rich)
         self._usual = unpacked(data["usual"])
@@ -146,8 +148,7 @@ class Evidence:
             return self._values.worths(able, price, mask, views(logits)[0])
         x = view(believed.first, believed.second, logits, rich=self.rich)[0]
         found = self._values.worths(able, price, mask, x)
-        paid = [self.prices[price] * each for each in self._paid]
-        found[1:] = bounded(found[0], found[1:], believed.first[0], paid)
+        found[1:] = bounded(found[0], found[1:], believed.first[0], self.prices[price] * self._paid)
         return found
 
     def first(self, price: int) -> int:
