@@ -202,7 +202,9 @@ def gain(a: Sequence[Result], b: Sequence[Result]) -> Interval:
 def gains(cells: Cells, a: str, b: str) -> list[str]:
     """The paired differences of two contenders by set; a dash where not both were asked."""
     return [
-        span(gain(cells[a][kind], cells[b][kind]), "+") if kind in cells[a] and kind in cells[b] else "-"
+        span(gain(cells[a][kind], cells[b][kind]), "+")
+        if kind in cells[a] and kind in cells.get(b, {})
+        else "-"
         for kind in SETS
     ]
 
