@@ -44,7 +44,8 @@ def sequential(scope: Scope, own: PolicySettings) -> Policy:
         raise ConfigError(
             f"{own.where}.artifact: is not what `stretto train evidence` writes: {error!r}"
         ) from None
-    scope.known(evidence.workers, f"{own.where}.artifact", policies=False)
+    beside = [] if evidence.embedder is None else [evidence.embedder.worker]
+    scope.known((*evidence.workers, *beside), f"{own.where}.artifact", policies=False)
     if evidence.comparer is not None and evidence.comparer.worker != SHIPPED:
         scope.known([evidence.comparer.worker], f"{own.where}.comparer", policies=False)
     return Sequential(

@@ -11,7 +11,7 @@ import click
 
 from stretto.cli.options import usd_option
 from stretto.cli.progress import progress
-from stretto.cli.train_compare import LONGEST, compared
+from stretto.cli.train_compare import LONGEST, compared, embedded
 from stretto.cli.train_conductor import conductor
 from stretto.cli.train_trinity import trinity
 from stretto.errors import ConfigError
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from stretto.artifacts import Artifact
     from stretto.evaluation.tables import Table
     from stretto.learning.comparing import Comparison
-    from stretto.learning.evidence import Learned, Matrix
+    from stretto.learning.evidence import Learned, Matrix, Prompts
 
 __all__ = ["train"]
 
@@ -84,17 +84,22 @@ Then, in stretto.toml, and under the name `stretto` from the next start on:
     help="Who says whether free texts amount to the same: an embedding worker, a judge, or `static`; its error is learned.",
 )
 @click.option(
+    "--embed",
+    metavar="WORKER",
+    help="Read prompts by the vectors of this embedding worker, not by their words; it is asked before each decision.",
+)
+@click.option(
     "--pairs",
     type=click.IntRange(60),
     default=300,
     show_default=True,
     help="So many pairs are shown to a judge.",
 )
-@usd_option("--limit-usd", "Ceiling in USD for what --compare asks.")
+@usd_option("--limit-usd", "Ceiling in USD for what --compare, and --embed, ask.")
 @click.option(
     "--config",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The configuration file that knows the worker of --compare.",
+    help="The configuration file that knows the workers of --compare and --embed.",
 )
 def evidence(
     table: Path | None,
@@ -106,6 +111,7 @@ def evidence(
     prompt: bool,
     last_line: bool,
     compare: str | None,
+    embed: str | None,
     pairs: int,
     limit_usd: int | None,
     config: Path | None,
@@ -134,7 +140,8 @@ def evidence(
             compared, found, who=compare, pairs=pairs, limit=limit_usd, last_line=last_line, config=config
         )
         gaps, size = [], min(size, LONGEST)
-    _learn(found, whole, gaps, out, size, prompt, last_line, comparing)
+    reading = None if not embed else partial(embedded, who=embed, limit=limit_usd, config=config)
+    _learn(found, whole, gaps, out, size, prompt, last_line, comparing, reading)
 
 
 def _of_ledger(folder: str, last_line: bool) -> "Table":
@@ -206,6 +213,7 @@ def _learn(
     prompt: bool,
     last_line: bool,
     comparing: "Callable[[Matrix], Comparison] | None" = None,
+    reading: "Callable[[Matrix], Prompts] | None" = None,
 ) -> None:
     from stretto import __version__, artifacts
     from stretto.learning.evidence import artefact, learn, matrix, summary
@@ -216,8 +224,10 @@ def _learn(
         raise ConfigError(f"{table.name}: no item is of split train")
     held = comparing(data) if comparing is not None else None
     data, believing = (data, None) if held is None else (held.assumed(data), held.lattice)
+    seen = reading(data) if reading is not None else None
+    size = min(size, len(data.workers))
     with progress(_STAGES, "learning") as tick:
-        learned = learn(data, size=min(size, len(data.workers)), text=prompt, lattice_of=believing, say=tick)
+        learned = learn(data, size=size, text=prompt, lattice_of=believing, seen=seen, say=tick)
         provenance = {
             "learned_by": "stretto train evidence",
             "stretto": __version__,

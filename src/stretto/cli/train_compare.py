@@ -1,7 +1,8 @@
 """`stretto train evidence --compare`: how far somebody can be trusted to say whether two free texts amount to the same."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -9,19 +10,19 @@ import click
 
 from stretto.cli.progress import progress
 from stretto.errors import ConfigError
-from stretto.types import PICO, Answer, Limits, Message, Request
+from stretto.types import PICO, Answer, Card, Limits, Message, Request
 
 if TYPE_CHECKING:
     from stretto.app import World
     from stretto.evaluation.tables import Table
     from stretto.learning.comparing import Comparison
-    from stretto.learning.evidence import Matrix
+    from stretto.learning.evidence import Matrix, Prompts
     from stretto.policies.judging import Wordings
     from stretto.steps import Policy
 
     _Found = tuple[Literal["embedding", "judge"], Any, float, Wordings | None]
 
-__all__ = ["LONGEST", "compared"]
+__all__ = ["LONGEST", "compared", "embedded"]
 
 LONGEST = 5
 """The longest shortlist with a comparer: six replies can be divided in four times as many ways as five."""
@@ -68,6 +69,38 @@ def compared(
     return beside
 
 
+def embedded(data: "Matrix", *, who: str, limit: int | None, config: Path | None) -> "Prompts":
+    """What the embedding worker `who` makes of the prompts of a table. Raises `ConfigError` as `compared` does."""
+    from stretto.learning.evidence import Prompts
+    from stretto.policies.embedded import shortened
+
+    async def asked() -> "dict[tuple[int, int], Sequence[float]]":
+        async with _worker(who, "embed", config) as (world, _):
+            return await _Asking(world, who, limit).vectors(
+                [((row, 0), shortened(item.prompt)) for row, item in enumerate(data.items)]
+            )
+
+    vectors = asyncio.run(asked())
+    by_id = {item.id: vectors[row, 0] for row, item in enumerate(data.items)}
+    return Prompts.learned([i for i in data.items if i.split == "train"], embedder=who, vectors=by_id)
+
+
+@asynccontextmanager
+async def _worker(who: str, option: str, config: Path | None) -> "AsyncIterator[tuple[World, Card]]":
+    """The world of the configuration, and the card of a worker in it."""
+    from stretto.app import open_world
+    from stretto.config import load
+
+    async with open_world(load(config)) as world:
+        card = next((c for c in world.pool.cards() if c.id == who), None)
+        if card is None:
+            names = ", ".join([*["static"] * (option == "compare"), *(c.id for c in world.pool.cards())])
+            raise ConfigError(f"--{option} {who}: there is no such worker; there are {names}")
+        if option == "embed" and "embedding" not in card.abilities:
+            raise ConfigError(f"--embed {who}: has not the ability `embedding`")
+        yield world, card
+
+
 def _text(table: "Table", item: str, worker: str) -> str:
     one = table.said(item, worker)
     return "" if one is None else (one.text if one.text is not None else one.answer) or ""
@@ -82,15 +115,9 @@ async def _asked(
     config: Path | None,
 ) -> "_Found":
     """What a worker of the pool says of the pairs, and what comparing a reply costs (USD)."""
-    from stretto.app import open_world
     from stretto.catalog.usual import wordings as usual
-    from stretto.config import load
 
-    async with open_world(load(config)) as world:
-        card = next((c for c in world.pool.cards() if c.id == who), None)
-        if card is None:
-            names = ", ".join(c.id for c in world.pool.cards())
-            raise ConfigError(f"--compare {who}: there is no such worker; there are static, {names}")
+    async with _worker(who, "compare", config) as (world, card):
         asking = _Asking(world, who, limit)
         if "embedding" in card.abilities and "text" not in card.abilities:
             measured, usd = await asking.embedded(texts)
@@ -123,7 +150,6 @@ class _Asking:
         """Cosines of all pairs of replies to each item, and what a text costs."""
         from stretto.learning.comparing import of_vectors
         from stretto.policies.equivalence import LONGEST as CHARACTERS
-        from stretto.policies.solo import Solo
 
         flat = [
             ((row, k), t[-CHARACTERS:])
@@ -131,6 +157,17 @@ class _Asking:
             for k, t in enumerate(said)
             if t.strip()
         ]
+        vectors = await self.vectors(flat)
+        if not vectors:
+            raise ConfigError("the table holds no reply with a text")
+        return of_vectors(len(texts), len(texts[0]), vectors), self.spent / PICO / len(flat)
+
+    async def vectors(
+        self, flat: Sequence[tuple[tuple[int, int], str]]
+    ) -> dict[tuple[int, int], Sequence[float]]:
+        """The vector of each text, by its place."""
+        from stretto.policies.solo import Solo
+
         vectors: dict[tuple[int, int], Sequence[float]] = {}
         with progress(len(flat), "embedding") as tick:
             for start in range(0, len(flat), _BATCH):
@@ -148,9 +185,7 @@ class _Asking:
                 vectors.update(zip((place for place, _ in part), answer.embeddings, strict=True))
                 for _ in part:
                     tick("embedding")
-        if not vectors:
-            raise ConfigError("the table holds no reply with a text")
-        return of_vectors(len(texts), len(texts[0]), vectors), self.spent / PICO / len(flat)
+        return vectors
 
     async def judged(
         self,

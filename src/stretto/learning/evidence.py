@@ -4,7 +4,7 @@ Everything is fitted on the items of split `train`, and what is reported of them
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from stretto.learning.success import Logistic, Means, cross_fitted, folds, log_o
 from stretto.learning.trees import available
 from stretto.policies.assurance import Assurance
 from stretto.policies.beliefs import Posterior
+from stretto.policies.embedded import Embedded
 from stretto.policies.features import TextFeatures
 from stretto.policies.reading import Reading
 from stretto.policies.sequential import EVIDENCE_SCHEMA, task_nearness
@@ -70,28 +71,54 @@ LONGEST = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """What is seen of a prompt: its text features and how near it is to each known task. `None`: nothing is."""
+    """What is seen of a prompt: its text features and how near it is to each known task. `None`: nothing is.
+
+    With `embedded` its features are the vector that an embedding worker gives, by item in `vectors`, in the place of its words.
+    """
 
     text: TextFeatures | None
     tasks: tuple[str, ...] = ()
     centres: Any = None
+    embedded: Embedded | None = None
+    vectors: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     @classmethod
-    def learned(cls, items: Sequence[Item], dimensions: int = 128, tasks: bool = True) -> "Prompts":
-        """From the training items. Task labels are used here, never when serving."""
-        text = fit_features([i.prompt for i in items], dimensions=dimensions)
+    def learned(
+        cls,
+        items: Sequence[Item],
+        dimensions: int = 128,
+        tasks: bool = True,
+        embedder: str = "",
+        vectors: Mapping[str, Sequence[float]] | None = None,
+    ) -> "Prompts":
+        """From the training items, by their words or by their `vectors` of the worker `embedder`. Task labels are used here,
+        never when serving.
+        """
+        if vectors is None:
+            found = cls(fit_features([i.prompt for i in items], dimensions=dimensions))
+        else:
+            raw = np.array([vectors[i.id] for i in items], dtype=np.float64)
+            raw /= np.maximum(np.sqrt((raw**2).sum(1, keepdims=True)), 1e-12)
+            deviation = raw.std(0)
+            scale = np.where(deviation > 1e-9, deviation, 1.0)
+            found = cls(None, embedded=Embedded(embedder, raw.mean(0), scale), vectors=vectors)
         names = tuple(sorted({i.task for i in items}))
         if not tasks or len(names) < 2:
-            return cls(text)
-        x = text.matrix([i.prompt for i in items])
+            return found
+        x = found.matrix(items)
         label = np.array([names.index(i.task) for i in items])
-        return cls(text, names, np.stack([x[label == k].mean(0) for k in range(len(names))]))
+        return replace(
+            found, tasks=names, centres=np.stack([x[label == k].mean(0) for k in range(len(names))])
+        )
 
     def matrix(self, items: Sequence[Item]) -> Any:
         """The features of items, a row each."""
-        if self.text is None:
+        if self.embedded is not None:
+            x = np.stack([self.embedded.features(self.vectors[i.id]) for i in items])
+        elif self.text is not None:
+            x = self.text.matrix([i.prompt for i in items])
+        else:
             return np.zeros((len(items), 1))
-        x = self.text.matrix([i.prompt for i in items])
         if self.centres is None:
             return x
         return np.hstack([x, task_nearness(x, self.centres)])
@@ -294,19 +321,21 @@ def learn(
     names: Sequence[str] = (),
     prices: Sequence[float] = PRICES,
     lattice_of: Callable[..., Lattice] | None = None,
+    seen: Prompts | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Learned:
     """The whole offline programme. `names` fixes the shortlist; the dial will go along `prices`, from the lowest to the highest.
 
-    `lattice_of`: what will be believed of each subset, where that is not as the classes tell (`comparing.Comparison.lattice`).
-    `router` of the result: the chances of all workers, on train (cross-fitted) and dev.
+    `seen`: what is seen of prompts, where that is not their words. `lattice_of`: what will be believed of each subset, where that
+    is not as the classes tell (`comparing.Comparison.lattice`). `router` of the result: the chances of all workers, on train
+    (cross-fitted) and dev.
     """
     is_train = np.array([i.split == "train" for i in data.items])
     train, dev = data.at(is_train), data.at(~is_train)
     told: dict[str, Any] = {}
     best = train.best
     unit = float(train.costs[:, best].mean())
-    prompts = Prompts.learned(train.items, dimensions) if text else Prompts(None)
+    prompts = seen or (Prompts.learned(train.items, dimensions) if text else Prompts(None))
     x, x_dev = prompts.matrix(train.items), prompts.matrix(dev.items) if len(dev.items) else np.zeros((0, 1))
     say("features")
     fold = folds(len(train.items))
@@ -448,8 +477,10 @@ def artefact(
         data["assurance"] = learned.assurance.data
     if learned.prompts.text is not None:
         data["text"] = text_data(learned.prompts.text)
-        if learned.prompts.centres is not None:
-            data["centres"] = packed(learned.prompts.centres.astype(np.float32))
+    if learned.prompts.embedded is not None:
+        data["embedder"] = learned.prompts.embedded.data
+    if learned.prompts.centres is not None:
+        data["centres"] = packed(learned.prompts.centres.astype(np.float32))
     return Artifact(EVIDENCE_SCHEMA, dict(provenance) | {"chosen": dict(learned.told)}, data)
 
 

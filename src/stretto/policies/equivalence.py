@@ -151,13 +151,13 @@ class Comparer:
     ) -> Generator[Step, Any, None]:
         """Hold a new reply against those before it, where their `values` (`answers.said`) do not tell. Adds to `known`.
 
-        Nobody is asked where that cannot teach anything, or where the request may not use the comparer. A failure of the
-        comparer leaves the pairs open.
+        Nobody is asked where that cannot teach anything. A failure of the comparer leaves the pairs open; where the request may
+        not use it, it is not asked again.
         """
         others = [k for k in replies if k != new and _open(values[k], values[new])]
         if not others or not self.informed or values[new] == "":
             return
-        if self.worker != SHIPPED and request.card(self.worker) is None:
+        if known.failed is not None and known.failed.kind == "denied":
             return
         if self.by == "embedding":
             yield from self._embed(replies, [*others, new], known)
@@ -171,7 +171,7 @@ class Comparer:
             reply = yield from put(self.asking(request, replies[k], replies[new]))
             if reply.error is not None:
                 known.failed = reply.error
-                if reply.error.kind == "limit":
+                if reply.error.kind in ("limit", "denied"):
                     return
             elif (found := verdict(reply.text)) is not None:
                 known.same[_pair(k, new)] = found
@@ -211,7 +211,7 @@ class Comparer:
 
     def outlook(self, request: Request, count: int, quotes: Quotes) -> Outlook:
         """What it takes to compare up to `count` replies; even odds assumed that they need it."""
-        if self.worker == SHIPPED or not self.informed or request.card(self.worker) is None or count < 2:
+        if self.worker == SHIPPED or not self.informed or count < 2:
             return Outlook()
         if self.by == "embedding":
             text = longest(self.wordings).text[:LONGEST]

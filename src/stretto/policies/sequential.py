@@ -14,6 +14,7 @@ from stretto.policies.agreement import expected
 from stretto.policies.answers import classes, said
 from stretto.policies.assurance import Assurance
 from stretto.policies.beliefs import Beliefs, Posterior, bounded, view, views
+from stretto.policies.embedded import Embedded
 from stretto.policies.equivalence import Compared, Comparer, softly
 from stretto.policies.exploring import Lot, draw
 from stretto.policies.features import TextFeatures
@@ -79,18 +80,17 @@ class _Odds:
 class Evidence:
     """What was learned, ready to use. Data of schema `EVIDENCE_SCHEMA`:
 
-    `workers` (the shortlist), `text` (features; absent: the prompt does not count), `centres` (of known tasks; may be
-    absent), `success` (weights, a column a worker), `posterior`, `usual` (mean and deviation of log reply tokens, a column a
-    worker), `agreement` (weights of `policies.agreement`, a row a worker; may be absent), `assurance` (what it means how sure
-    a worker was; absent: it does not count), `reading` (what the text of a reply means; absent: it does not
-    count), `unread` (the posterior where there was no text to read; absent: the same), `gaps` (workers that were not always there
-    when it was learned; may be absent),
-    `comparing` (who says whether free texts amount to the same, and how often that
-    is wrong, `policies.equivalence`; absent: no two are), `certified` (what `learning.risk` found:
-    `u`, the highest price whose loss against `single` is bounded, or none, that `bound`, its relative `cost`, and the `reason`),
-    `rich`, `last_line`, `paid` (what each
-    worker costs, in calls of the best single one), `values` (`policies.pools.Values`), and from the lowest price to the highest
-    `prices` [{`u`, `calls`, `rounds` {`first` (a subset), `added` (subsets), `weights`}}].
+    `workers` (the shortlist), `text` (features; absent: the prompt does not count), `embedder` (the worker whose vectors of a
+    prompt are its features instead), `centres` (of known tasks; may be absent), `success` (weights, a column a worker),
+    `posterior`, `usual` (mean and deviation of log reply tokens, a column a worker), `agreement` (weights of
+    `policies.agreement`, a row a worker; may be absent), `assurance` (what it means how sure a worker was; absent: it does
+    not count), `reading` (what the text of a reply means; absent: it does not count), `unread` (the posterior where there was
+    no text to read; absent: the same), `gaps` (workers that were not always there when it was learned; may be absent),
+    `comparing` (who says whether free texts amount to the same, and how often that is wrong, `policies.equivalence`; absent:
+    no two are), `certified` (what `learning.risk` found: `u`, the highest price whose loss against `single` is bounded, or
+    none, that `bound`, its relative `cost`, and the `reason`), `rich`, `last_line`, `paid` (what each worker costs, in calls
+    of the best single one), `values` (`policies.pools.Values`), and from the lowest price to the highest `prices` [{`u`,
+    `calls`, `rounds` {`first` (a subset), `added` (subsets), `weights`}}].
     """
 
     def __init__(self, artifact: Artifact, *, same: str = "", comparer: str = "") -> None:
@@ -110,6 +110,7 @@ class Evidence:
         self.calls: Sequence[float] = [float(p["calls"]) for p in data["prices"]]
         self.posterior = Posterior.of(data["posterior"])
         self._text = TextFeatures.of(data["text"]) if data.get("text") else None
+        self.embedder = Embedded.of(data["embedder"]) if data.get("embedder") else None
         self._odds = _Odds.of(
             unpacked(data["success"]), unpacked(data["centres"]) if data.get("centres") else None
         )
@@ -131,10 +132,13 @@ class Evidence:
     def __repr__(self) -> str:
         return f"{self.name}, {self._given}" if self._given else self.name
 
-    def logits(self, prompt: str) -> Any:
-        """The log-odds of each worker to be right, before anything is asked: one row."""
+    def logits(self, prompt: str, vector: Sequence[float] | None = None) -> Any:
+        """The log-odds of each worker to be right, before anything is asked: one row. `vector`: the embedder's of the prompt."""
         import numpy as np
 
+        if self.embedder is not None:
+            found = self._odds.after(self.embedder.features(vector))
+            return np.minimum(np.maximum(found, -4.595), 5.293)[None]
         if self._text is None:
             return self._odds.offsets[None]
         return np.minimum(np.maximum(self._odds.after(self._text.vector(prompt)), -4.595), 5.293)[None]
@@ -330,15 +334,21 @@ class Sequential:
             )
         cards = {k: request.card(known.workers[k]) for k in usable} if known.assurance is not None else {}
         tell = frozenset(k for k, card in cards.items() if card is not None and "logprobs" in card.abilities)
+        alone, why = self._alone(request, usable)
+        vector = None
+        if known.embedder is not None and (alone < 0 or self.explore):
+            read = yield from known.embedder.read(request)
+            if isinstance(read, Failure):
+                return Answer(error=read)
+            vector = read
         now = _Asking(
             self._price(request),
-            known.logits(request.prompt),
+            known.logits(request.prompt, vector),
             usable,
             tell,
             known.reader(request.prompt),
             sum(1 << k for k in usable if k in known.gaps),
         )
-        alone, why = self._alone(request, usable)
         if alone >= 0 and not self.explore:
             return (yield from self._by_one(alone, why, now))
         done = False
@@ -546,7 +556,9 @@ class Sequential:
             span([e.usd for e in each]),
             span([e.seconds for e in each]),
         )
-        comparer = self.evidence.comparer
+        comparer, embedder = self.evidence.comparer, self.evidence.embedder
+        if embedder is not None:
+            asking = then(embedder.outlook(request, quotes), asking)
         return asking if comparer is None else then(asking, comparer.outlook(request, len(cards), quotes))
 
 

@@ -53,6 +53,11 @@ def hears(
     return [s for s in steps if isinstance(s, Ask)], known
 
 
+def _heard(replies: dict[int, Answer], known: Compared) -> Any:
+    yield from JUDGE.hear(question("what?"), 1, replies, dict.fromkeys(replies), known)
+    return Answer()
+
+
 def test_every_way_to_divide_replies_once() -> None:
     """As many as Bell's numbers, none twice."""
     for replies, ways in ((1, 1), (2, 2), (3, 5), (4, 15), (5, 52)):
@@ -161,11 +166,21 @@ def test_the_shipped_embedding_compares_without_an_ask() -> None:
 
 
 def test_who_cannot_teach_anything_is_not_asked() -> None:
-    """A coin, and a comparer that the request may not use."""
-    for comparer, workers in ((COIN, ("coin",)), (JUDGE, ("other",))):
-        asks, known = hears(comparer, ["one", "two"], 1, workers=workers)
-        assert asks == []
-        assert known.same == {}
+    """A coin costs nothing."""
+    asks, known = hears(COIN, ["one", "two"], 1, workers=("coin",))
+    assert asks == []
+    assert known.same == {}
+
+
+def test_a_comparer_that_a_request_may_not_use_is_tried_once() -> None:
+    """The door says no, which is recorded there; the pairs stay open."""
+    denied = Failure("denied", "not for this request")
+    asks, known = hears(JUDGE, ["one", "two", "three"], 2, lambda ask: said("", "referee", error=denied))
+    assert len(asks) == 1
+    assert known.failed == denied
+    replies = {k: Answer(Message("assistant", str(k))) for k in range(2)}
+    again, _ = by_hand(_heard(replies, known), lambda step: said_nothing(step))  # type: ignore[arg-type]
+    assert again == []
 
 
 def test_a_comparer_that_fails_leaves_the_pairs_open() -> None:
