@@ -322,7 +322,7 @@ def picture(body: dict, title: str) -> str:
             marks.append(
                 f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="#b7791f"><title>{r["policy"]}</title></circle>'
             )
-            side = f'x="{x + 6:.0f}"' if x < wide - 140 else f'x="{x - 7:.0f}" text-anchor="end"'
+            side = f'x="{x + 6:.0f}"' if x < wide - 110 else f'x="{x - 7:.0f}" text-anchor="end"'
             marks.append(f'<text {side} y="{y + down:.0f}" fill="#b7791f" font-size="11">{name}</text>')
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {high}" font-family="sans-serif" font-size="12"'
     back = f'<rect width="{wide}" height="{high}" fill="white"/>'
