@@ -138,7 +138,17 @@ class Study:
     def believed(self, truth: Any, classes: Any) -> Walk:
         """The error not counted: learned where equality was known, served on these classes."""
         fits = self.posteriors(truth)
-        known, served = self.plain(fits, truth), self.plain(fits, classes)
+        return self.served(self.plain(fits, truth), self.plain(fits, classes))
+
+    def alone(self, truth: Any, collision: float) -> Walk:
+        """Learned where equality was known, served where nothing is: each reply keeps its own chance."""
+        fits = self.posteriors(truth)
+        nothing = np.full((*truth.shape, truth.shape[1]), np.nan)
+        coin = Comparer("judge", "nobody", 0.5, 0.5, collision=collision)
+        return self.served(self.plain(fits, truth), self.soft(fits, comparing.Told.of(coin, nothing)))
+
+    def served(self, known: Lattice, served: Lattice) -> Walk:
+        """Values of one lattice, followed on another."""
         half = folds(len(self.logits), 2)
         parts = [np.zeros((len(self.prices), len(half))) for _ in range(4)]
         for number in (0, 1):
@@ -244,8 +254,17 @@ def of_set(
     both = ((data.scores < 0.5)[:, :, None] & (data.scores < 0.5)[:, None] & upper).sum()
     collision = float((wrong & upper).sum() / max(1, both))
     compared["collision of wrong answers"] = round(collision, 3)
+    collision = min(0.8, max(0.02, collision))
+    apart = np.where(study.speaks, np.arange(len(data.workers)), -1)
+    out["learned from answers, served on texts: each a class of its own"] = shown(
+        study, study.believed(truth, apart), nobody
+    )
+    out["learned from answers, served on texts: each with its own chance"] = shown(
+        study, study.alone(truth, collision), nobody
+    )
+    say("served on texts")
     for rate in (0.5, 0.65, 0.8, 0.95):
-        judge = Comparer("judge", "simulated", rate, rate, collision=min(0.8, max(0.02, collision)))
+        judge = Comparer("judge", "simulated", rate, rate, collision=collision)
         said = comparing.drawn(judge, truth)
         label = "coin" if rate == 0.5 else f"simulated judge, right {100 * rate:.0f} %"
         out[f"{label}, error counted"] = shown(study, study.counted(judge, said), nobody)

@@ -193,6 +193,8 @@ def _usable(table: "Table", named: Sequence[str]) -> tuple[list[str], list[str]]
     if free:
         click.echo(f"left out, since outcomes of theirs have no cost_usd: {', '.join(free)}", err=True)
         whole, gaps = [w for w in whole if w not in free], [w for w in gaps if w not in free]
+    if len(whole) + len(gaps) < 2:
+        raise ConfigError(f"{table.name}: {', '.join(whole)} alone leaves nothing to choose; two workers are needed")
     part = table.only(workers=whole, complete=True)
     if len(part.items) < 50:
         raise ConfigError(
@@ -237,7 +239,10 @@ def _learn(
         }
         made = artefact(learned, provenance, last_line=last_line, say=tick)
         made = replace(made, provenance={**made.provenance, **_shown(learned, data, made)})
-        made = made if held is None else held.taught(made)
+        if held is not None:
+            made = held.taught(made)
+        elif _free(table, list(data.workers), last_line):
+            made = replace(made, data={**made.data, "free": True})
     artifacts.write(made, out)
     rows = summary(learned, data)
     if not available():
@@ -251,6 +256,19 @@ def _learn(
         click.echo(f"{name:24} {100 * score:6.2f} {1000 * cost:13.4f} {calls:6.2f} {dial}")
     click.echo(_certified(made))
     click.echo(str(out))
+
+
+def _free(table: "Table", workers: Sequence[str], last_line: bool) -> bool:
+    """Whether most replies are free texts, whose values do not tell who says the same."""
+    from stretto.policies.answers import comparable, said
+    from stretto.types import Message
+
+    answers = [(one.answer or "") for w in workers for i in table.items[:500] if (one := table.said(i.id, w))]
+    if last_line:
+        free = sum(said(Message("assistant", text), last_line=True) is None for text in answers)
+    else:
+        free = sum(not comparable(text) for text in answers)
+    return free > len(answers) / 2
 
 
 def _certified(made: "Artifact") -> str:

@@ -21,6 +21,7 @@ from stretto.types import Answer, Failure, Message, Request
 
 __all__ = [
     "LONGEST",
+    "NOBODY",
     "SHIPPED",
     "Compared",
     "Comparer",
@@ -223,6 +224,10 @@ class Comparer:
             pair = self.asking(request, Answer(), Answer()), self.asking(request, long, long)
             asks = [pair] * (count * (count - 1) // 2)
         return maybe(then(*(of_ask(quotes(short), quotes(far)) for short, far in asks)), 0.5)
+
+
+NOBODY: Final = Comparer("judge", "nobody", 0.5, 0.5)
+"""Who compares where nobody does: each free text keeps its own chance, and is neither for nor against another."""
 
 
 def _pair(one: int, other: int) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from stretto.policies.answers import classes, said
 from stretto.policies.assurance import Assurance
 from stretto.policies.beliefs import Beliefs, Posterior, bounded, view, views
 from stretto.policies.embedded import Embedded
-from stretto.policies.equivalence import Compared, Comparer, softly
+from stretto.policies.equivalence import NOBODY, Compared, Comparer, softly
 from stretto.policies.exploring import Lot, draw
 from stretto.policies.features import TextFeatures
 from stretto.policies.outlooks import of_ask, then
@@ -87,10 +87,11 @@ class Evidence:
     not count), `reading` (what the text of a reply means; absent: it does not count), `unread` (the posterior where there was
     no text to read; absent: the same), `gaps` (workers that were not always there when it was learned; may be absent),
     `comparing` (who says whether free texts amount to the same, and how often that is wrong, `policies.equivalence`; absent:
-    no two are), `certified` (what `learning.risk` found: `u`, the highest price whose loss against `single` is bounded, or
-    none, that `bound`, its relative `cost`, and the `reason`), `rich`, `last_line`, `paid` (what each worker costs, in calls
-    of the best single one), `values` (`policies.pools.Values`), and from the lowest price to the highest `prices` [{`u`,
-    `calls`, `rounds` {`first` (a subset), `added` (subsets), `weights`}}].
+    nobody does), `free` (true: learned from free texts that nobody compared, each a class of its own), `certified` (what
+    `learning.risk` found: `u`, the highest price whose loss against `single` is bounded, or none, that `bound`, its relative
+    `cost`, and the `reason`), `rich`, `last_line`, `paid` (what each worker costs, in calls of the best single one), `values`
+    (`policies.pools.Values`), and from the lowest price to the highest `prices` [{`u`, `calls`, `rounds` {`first` (a subset),
+    `added` (subsets), `weights`}}].
     """
 
     def __init__(self, artifact: Artifact, *, same: str = "", comparer: str = "") -> None:
@@ -126,6 +127,7 @@ class Evidence:
         self._added = [unpacked(p["rounds"]["weights"]) for p in data["prices"]]
         self._agreement = unpacked(data["agreement"]) if data.get("agreement") else None
         self.certified: Mapping[str, Any] | None = data.get("certified")
+        self._free = bool(data.get("free"))
         self.comparer = Comparer.chosen(data.get("comparing"), same, comparer)
         self._given = ", ".join(given for given in (same, comparer) if given)
 
@@ -236,8 +238,9 @@ class Evidence:
             odds = self.reading.after(logits, read)
         if self.assurance is not None:
             odds = np.where(asked, self.assurance.after(odds, sure), odds)
-        if self.comparer is not None and None in said_.values():
-            return softly(posterior, self.comparer, said_, known or Compared(), odds, lengths)
+        comparer = self.comparer or (None if self._free else NOBODY)
+        if comparer is not None and None in said_.values():
+            return softly(posterior, comparer, said_, known or Compared(), odds, lengths)
         return Beliefs.after(posterior, np.array([classes(values)]), odds, asked, lengths)
 
 

@@ -70,6 +70,8 @@ def test_with_a_comparer_more_is_won_than_without(tmp_path: Path) -> None:
         max(float(v) for v in made.provenance["chosen"]["value"].values()) for made in (with_, without)
     )
     assert best > other
+    assert without.data["free"] is True
+    assert "free" not in with_.data
 
 
 def test_who_is_to_compare_has_to_be_there(tmp_path: Path) -> None:

@@ -203,3 +203,17 @@ def test_the_configuration_says_who_compares(tmp_path: Any) -> None:
         built("taught", 'same = "embedding"')
     with pytest.raises(ConfigError, match=r"comparer: there is no worker .referee."):
         built("taught", extra="other")
+
+
+def test_free_texts_that_nobody_compares_are_neither_for_nor_against() -> None:
+    """What was learned from letters says of three essays what the best of their workers' own chances is, not that all disagree.
+
+    What was learned from essays, each a class of its own, goes by that.
+    """
+    letters = Sequential(Evidence(LEARNED))
+    essays = Sequential(Evidence(Artifact(EVIDENCE_SCHEMA, {}, dict(LEARNED.data) | {"free": True})))
+    differ, _ = played(letters, {"cheap": "A", "middle": "B", "dear": "C"})
+    alone, _ = played(letters, {"cheap": ESSAY, "middle": OTHER, "dear": OTHER + "Or not."})
+    apart, _ = played(essays, {"cheap": ESSAY, "middle": OTHER, "dear": OTHER + "Or not."})
+    assert sure(alone) > sure(differ)
+    assert sure(apart) == pytest.approx(sure(differ), abs=0.02)
