@@ -135,3 +135,23 @@ def test_the_commands_tell_it_and_promote_on_it(tmp_path: Path) -> None:
     assert passed.exit_code == 0, passed.output
     assert "as good" in passed.output
     assert run.invoke(stretto, ["runs", "shadows", "--data", str(tmp_path / "b")]).exit_code == 2
+
+
+def test_erasing_a_run_erases_its_shadow(tmp_path: Path) -> None:
+    """The same texts stand in both; other runs keep theirs."""
+    store = JournalStore(tmp_path)
+    try:
+        asyncio.run(shadowed(store, Solo("cheap"), 3))
+        runs = list(read(store, store.cards))
+    finally:
+        store.close()
+    gone = next(r for r in runs if r.beside)
+    told = CliRunner().invoke(stretto, ["runs", "erase", gone.beside, "--yes", "--data", str(tmp_path)])
+    assert told.exit_code == 0, told.output
+    assert f"and of {gone.run}, beside it," in told.output
+    store = JournalStore(tmp_path)
+    try:
+        left = {r.run for r in read(store, store.cards) if r.request is not None}
+    finally:
+        store.close()
+    assert left == {r.run for r in runs} - {gone.run, gone.beside}

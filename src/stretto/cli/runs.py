@@ -199,22 +199,43 @@ def reindex(config: Path | None, data: Path | None) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @folder_options
 def erase(run_id: str, yes: bool, config: Path | None, data: Path | None) -> None:
-    """Overwrite the texts of a run for good. What it cost and which calls were made stays, and the chain stays valid."""
+    """Overwrite the texts of a run for good, and those of shadow runs beside it.
+
+    What they cost and which calls were made stays, and the chain stays valid.
+    """
     from stretto.ledger.events import Opened
     from stretto.ledger.journal import JournalStore
 
     settings = settings_of(config, data)
     with _archive(config, data) as archive:
-        key = next((e.key for e in archive.events(run_id) if isinstance(e, Opened)), "")
+        opened = next((e for e in archive.events(run_id) if isinstance(e, Opened)), None)
+        key = opened.key if opened is not None else ""
+        beside = _beside(archive, run_id, opened.time if opened is not None else 0.0)
     if not yes:
         click.confirm(f"Erase the texts of {run_id} for good?", abort=True, err=True)
     store = JournalStore(settings.data, content="full" if settings.keeps_content else "digest")
     try:
-        count = store.erase(run_id)
+        count = sum(store.erase(each) for each in (run_id, *beside))
     finally:
         store.close()
     asyncio.run(_forget_loop(settings.data, run_id, key))
-    click.echo(f"{count} texts of {run_id} are erased.")
+    also = f" and of {', '.join(beside)}, beside it," if beside else ""
+    click.echo(f"{count} texts of {run_id}{also} are erased.")
+
+
+def _beside(archive: "Archive", run_id: str, time: float) -> list[str]:
+    """The shadow runs that answered the same request; they began after it did."""
+    from stretto.ledger.events import Opened
+
+    found, before = list[str](), None
+    while page := archive.runs(500, before, None, "shadow"):
+        for each in page:
+            events = archive.events(each.run) if each.time >= time else ()
+            found += [each.run for e in events if isinstance(e, Opened) and e.beside == run_id]
+        if page[-1].time < time:
+            break
+        before = page[-1].run
+    return found
 
 
 async def _forget_loop(data: Path, run_id: str, key: str) -> None:

@@ -141,9 +141,11 @@ async def _serve(
                 number, _already_stopping
             )  # uvicorn raises what it caught once more when it is done
         watching = asyncio.create_task(world.watch().keep())
-        await server.serve(sockets=[listener])
-        watching.cancel()
-        await asyncio.wait([watching])
+        try:
+            await server.serve(sockets=[listener])
+        finally:
+            watching.cancel()
+            await asyncio.wait([watching])
         if tasks := set(server.server_state.tasks):
             if server.force_exit:  # a second signal: uvicorn leaves them as they are
                 for task in tasks:
