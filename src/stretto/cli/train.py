@@ -194,7 +194,9 @@ def _usable(table: "Table", named: Sequence[str]) -> tuple[list[str], list[str]]
         click.echo(f"left out, since outcomes of theirs have no cost_usd: {', '.join(free)}", err=True)
         whole, gaps = [w for w in whole if w not in free], [w for w in gaps if w not in free]
     if len(whole) + len(gaps) < 2:
-        raise ConfigError(f"{table.name}: {', '.join(whole)} alone leaves nothing to choose; two workers are needed")
+        raise ConfigError(
+            f"{table.name}: {', '.join(whole)} alone leaves nothing to choose; two workers are needed"
+        )
     part = table.only(workers=whole, complete=True)
     if len(part.items) < 50:
         raise ConfigError(
