@@ -34,7 +34,10 @@ _OURS: Final = frozenset(("function", "custom", "namespace"))
 _ACTING: Final = frozenset(("mcp_servers", "web_search_options", "container"))
 """Fields of requests by which a provider acts in the caller's name."""
 
-_DAY: Final = 86400.0
+_REST: Final = 10.0
+_LONGEST: Final = 3600.0
+"""Seconds without a shadow run after one that the ceiling refused (others under way may have held what was left): the double
+each time, until one is played out again."""
 
 _log = logging.getLogger("stretto.shadow")
 
@@ -78,7 +81,7 @@ class Shadows:
         self._clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
         self._told: Counter[str] = Counter()
-        self._spent_until = 0.0
+        self._resting_until, self._rest = 0.0, _REST
         self._closed = False
 
     def after(
@@ -99,7 +102,7 @@ class Shadows:
     def _begin(self, wanted: Shadow, beside: str, request: Request, key: Key | None) -> None:
         if self._closed:
             return
-        if self._clock() < self._spent_until:
+        if self._clock() < self._resting_until:
             self._told["ceiling"] += 1
         elif len(self._tasks) >= wanted.at_once:
             self._told["dropped"] += 1
@@ -135,9 +138,10 @@ class Shadows:
         failure = run.answer.error
         if failure is not None and failure.kind == "limit" and f"key {ACCOUNT!r}" in failure.message:
             self._told["ceiling"] += 1
-            self._spent_until = (self._clock() // _DAY + 1) * _DAY
-            _log.info("shadow runs pause until the next day (UTC): %s", failure.message)
+            self._resting_until, self._rest = self._clock() + self._rest, min(_LONGEST, 2 * self._rest)
+            _log.info("no shadow runs for a while: %s", failure.message)
         else:
+            self._rest = _REST
             self._told["ok" if failure is None else "failed"] += 1
 
     async def settled(self) -> None:

@@ -190,7 +190,7 @@ def test_the_callers_money_is_not_touched() -> None:
 
 
 def test_the_ceiling_of_the_day_is_never_passed_and_ends_the_shadows() -> None:
-    """They go on while their worst case fits; then none begins until the next day (UTC), and callers notice nothing."""
+    """They go on while their worst case fits; then they rest, and begin anew the next day (UTC); callers notice nothing."""
     now = [1_000_000.0]
     day = WORST + 3 * COST
     accounts = MemoryAccounts(lambda: now[0])
@@ -219,12 +219,16 @@ def test_the_ceiling_of_the_day_is_never_passed_and_ends_the_shadows() -> None:
         )
         assert spent == 4 * COST
         assert accounts.left(account) == day - spent
-        assert (
-            len(store.runs(50, None, None, "shadow")) == 5
-        )  # the fifth was refused at the door, and called nobody
+        made = lambda: len(store.runs(50, None, None, "shadow"))  # noqa: E731
+        assert made() == 5  # the fifth was refused at the door, and called nobody
+        for seconds, count in ((9.0, 5), (2.0, 6), (19.0, 6), (2.0, 7)):  # it rests, longer each time
+            now[0] += seconds
+            await request()
+            assert made() == count
         now[0] += 86400.0
         await request()
-        assert len(store.runs(50, None, None, "shadow")) == 6
+        assert made() == 8
+        assert accounts.left(account) == day - COST
 
     asyncio.run(all_day())
 
