@@ -80,7 +80,7 @@ def _outcomes(
     folder: Path, alone: Mapping[str, Sequence[Result]], results: Mapping[str, Sequence[Result]]
 ) -> list[str]:
     """Write what the workers came to; further answers of one go into `samples.jsonl`, with its first one. An answer that failed
-    is none: it says nothing of what the worker knows.
+    is none: it says nothing of what the worker knows. But for one that is empty: the worker had nothing to say.
     """
     if not alone:
         return []
@@ -96,7 +96,7 @@ def _outcomes(
     for file, rows in written.items():
         with (folder / file).open("w", encoding="utf-8") as out:
             for sample, r in rows:
-                if r.error:
+                if r.error and r.error != "empty":
                     continue
                 row = {
                     "item_id": r.item,

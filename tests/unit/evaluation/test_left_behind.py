@@ -22,7 +22,7 @@ from stretto.policies.solo import Solo  # noqa: E402
 from stretto.pool.scripted import Scripted  # noqa: E402
 from stretto.steps import Ask  # noqa: E402
 from stretto.testing import MemoryStore, ScriptedPool  # noqa: E402
-from stretto.types import PICO, Answer, Card, Failure, Message, Price, TokenLogprob  # noqa: E402
+from stretto.types import PICO, Answer, Card, Failure, FailureKind, Message, Price, TokenLogprob  # noqa: E402
 from tests.recorded_tables import made  # noqa: E402
 
 CARDS = {
@@ -33,17 +33,18 @@ CARDS = {
 
 
 class World:
-    """Two workers, a judge, and items; `down` makes a worker fail."""
+    """Two workers, a judge, and items; `down` makes a worker fail, by `kind`."""
 
     def __init__(self) -> None:
         self.down = ""
+        self.kind: FailureKind = "upstream_error"
         self.store = MemoryStore()
         pool = ScriptedPool(dict.fromkeys(CARDS, self._say), cards=CARDS)
         self.engine, self.cards = Engine(pool, self.store), pool.cards()
 
     def _say(self, ask: Ask) -> Scripted:
         if ask.worker == self.down:
-            return Scripted(error=Failure("refused", "down"))
+            return Scripted(error=Failure(self.kind, "down"))
         text = (ask.messages or ())[-1].text
         if ask.worker == "j":
             return Scripted("yes")
@@ -112,7 +113,7 @@ def test_a_failure_is_no_outcome_and_can_be_asked_anew(tmp_path: Path) -> None:
     world = World()
     world.down = "b"
     found, _, _ = world.run(tmp_path, world.items())
-    assert {r.error for r in found["b"]} == {"refused"}
+    assert {r.error for r in found["b"]} == {"upstream_error"}
     assert tables.read(tmp_path).workers == ("a",)
     world.down = ""
     same, _, _ = world.run(tmp_path, world.items())
@@ -120,6 +121,19 @@ def test_a_failure_is_no_outcome_and_can_be_asked_anew(tmp_path: Path) -> None:
     anew, _, _ = world.run(tmp_path, world.items(), retry=True)
     assert {r.error for r in anew["b"]} == {""}
     assert [r.run for r in anew["a"]] == [r.run for r in found["a"]]
+
+
+def test_an_empty_answer_is_an_outcome(tmp_path: Path) -> None:
+    """The worker was there and had nothing to say: that is worth 0, and the item stays one that all have answered."""
+    world = World()
+    world.down, world.kind = "b", "empty"
+    found, _, _ = world.run(tmp_path, world.items())
+    assert {r.error for r in found["b"]} == {"empty"}
+    table = tables.read(tmp_path)
+    said = table.said("0", "b")
+    assert said is not None
+    assert (said.score, said.answer) == (0.0, "")
+    assert len(table.only(complete=True).items) == 4
 
 
 def test_answers_to_other_questions_are_put_aside(tmp_path: Path) -> None:
