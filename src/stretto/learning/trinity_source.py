@@ -55,7 +55,9 @@ class Sparring:
 
     def __init__(self, entry: PoolEntry, pooling: str, kept: Path) -> None:
         self.observation = OBSERVATION
-        self.labels = {name: said for name, said in entry.card.labels.items() if name != "role"}
+        self.labels: Mapping[str, str] = {
+            name: said for name, said in entry.card.labels.items() if name != "role"
+        }
         self.states = States(Backbone(entry.path), pooling, encode, kept)
         self._path, self._pooling = entry.path, pooling
 

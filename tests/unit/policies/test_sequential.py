@@ -226,7 +226,8 @@ def test_two_rounds_fall_back_to_one_by_one() -> None:
         return said("", worker, error=Failure("unavailable", "down")) if worker == lost else said("A", worker)
 
     steps, last = by_hand(
-        Sequential(known, rounds=2, certified=False).plan(asked("add", "cheap", "middle", "dear", dial=1.0)), answer
+        Sequential(known, rounds=2, certified=False).plan(asked("add", "cheap", "middle", "dear", dial=1.0)),
+        answer,
     )
     kinds = [type(s).__name__ for s in steps if isinstance(s, Ask | Fork)]
     assert kinds[0] == "Fork"
