@@ -20,13 +20,12 @@ from stretto.evaluation.intervals import paired_difference
 from stretto.evaluation.runner import Contender, Log, Result, play
 from stretto.evaluation.sets import sparring_items, sub_pool
 from stretto.ledger.memory import MemoryStore
-from stretto.policies.outright import Outright
 from stretto.sparring import FAMILIES
 from stretto.types import PICO
 
 LEAST = (0.5, 0.6, 0.7, 0.8, 0.9)
 SEED = 23
-TYPES = ("conductor", "trinity")
+TYPES = ("conductor", "trinity", "ultra")
 
 
 async def measured(pool: str, kinds: Sequence[str], n: int, out: Path) -> None:
@@ -45,9 +44,6 @@ async def measured(pool: str, kinds: Sequence[str], n: int, out: Path) -> None:
         contenders = [
             Contender(f"{t}-{_told(x)}", resolve(f"{t}-{_told(x)}")) for t in TYPES for x in (1, *LEAST)
         ]
-        ultra, table = resolve("stretto-ultra"), resolve("route").table
-        contenders.append(Contender("ultra-off", ultra))
-        contenders += [Contender(f"ultra-{_told(x)}", Outright(table, ultra, "ultra", x)) for x in LEAST]
         contenders.append(Contender("route-off", resolve("route")))
         for kind in kinds:
             items = sparring_items((kind,), 0, SEED, families, choosing=n)
