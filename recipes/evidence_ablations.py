@@ -163,7 +163,7 @@ def cold(train: Matrix, found: Learned, draws: int = 5) -> list[dict]:
                 if labels is not None:
                     newcomer = success.Newcomer()
                     if labels:
-                        some = rng.choice(other, labels, replace=False)
+                        some = rng.choice(other, min(labels, len(other)), replace=False)
                         newcomer.fit(logits[some][:, old], few.scores[some][:, [new]])
                     seen[:, new] = success.log_odds(newcomer.predict(logits[at][:, old])[:, 0])
             asked = np.ones(part.classes[at].shape, dtype=bool)
