@@ -86,16 +86,28 @@ def certify(
 def certified_data(
     us: Sequence[float], walks: Any, base_score: Any, base_cost: Any, single: str
 ) -> dict[str, Any]:
-    """The certificate as an evidence artefact holds it. `walks`: what each of `us` brought, cross-fitted (`lattice.Walk`)."""
+    """The certificate as an evidence artefact holds it. `walks`: what each of `us` brought, cross-fitted (`lattice.Walk`).
+
+    `cost` and `bound` are of the price that serves in the middle of the dial: the middle one, or the certified one if lower. The
+    cheapest certified price may be as good as nothing where a lower one is certified to be far better.
+    """
     each = [(u, walk.score, walk.cost) for u, walk in zip(us, walks, strict=True)]
     found = certify(each, base_score, base_cost)
+    cost, bound, reason = found.cost, found.bound, found.reason
+    middle = sorted(us)[round(0.5 * (len(us) - 1))]
+    if found.passed is not None and middle < found.passed:
+        unit = float(np.mean(base_cost))
+        cost = float(np.mean(next(paid for u, _, paid in each if u == middle))) / unit if unit else 1.0
+        bound = next(b for u, _, b in found.tested if u == middle)
+        what = f"loss at most {100 * bound:.2f}" if bound > 0 else f"gain at least {-100 * bound:.2f}"
+        reason = f"in the middle of the dial (u = {middle}) {what} points with {CONFIDENCE:.0%}, at {cost:.2f} x the cost"
     return {
         "u": found.passed,
         "single": single,
-        "cost": round(found.cost, 5),
-        "bound": round(found.bound, 5) if math.isfinite(found.bound) else None,
+        "cost": round(cost, 5),
+        "bound": round(bound, 5) if math.isfinite(bound) else None,
         "margin": MARGIN,
         "confidence": CONFIDENCE,
         "n": len(base_score),
-        "reason": found.reason,
+        "reason": reason,
     }
