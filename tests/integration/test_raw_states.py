@@ -21,23 +21,26 @@ TEXT = " task: reverse tip and then count the vowels of it. \n next step?"
 CHAT = "Task: reverse tip and then count the vowels of it.\nNext step?"
 
 
-def states(tmp_path: Path, *asked: tuple[str, Mapping[str, Any]]) -> list[Outcome]:
-    """What the worker shows of each text with these parameters."""
+def states(tmp_path: Path, *asked: tuple[str, Mapping[str, Any]], together: bool = False) -> list[Outcome]:
+    """What the worker shows of each text with these parameters, asked one after the other or all at once."""
 
     async def whole() -> list[Outcome]:
         local, client = LlamaRuntime(tmp_path), HttpClient()
         pool = WorkerPool([describe("w", "w", [Place("w/local", gguf=FILE)])], client, local=local)
-        found = []
+
+        async def shown(text: str, params: Mapping[str, Any]) -> Outcome:
+            ask = Ask("w", (Message("user", text),), "router", want="state", params=params)
+            place = pool.candidates(ask).endpoints[0]
+            return await pool.attempt(ask, place, deadline=None, tally=Tally(), emit=None)
+
         try:
             async with asyncio.timeout(60):
-                for text, params in asked:
-                    ask = Ask("w", (Message("user", text),), "router", want="state", params=params)
-                    place = pool.candidates(ask).endpoints[0]
-                    found.append(await pool.attempt(ask, place, deadline=None, tally=Tally(), emit=None))
+                if together:
+                    return await asyncio.gather(*(shown(*each) for each in asked))
+                return [await shown(*each) for each in asked]
         finally:
             await client.close()
             await local.close()
-        return found
 
     return asyncio.run(whole())
 
@@ -59,6 +62,22 @@ def test_raw_text_gives_the_states_that_a_forward_pass_by_hand_gives(tmp_path: P
         assert abs(np.linalg.norm(state) - 1) > 0.1  # not brought to length one
     assert [outcome.usage.input for outcome in found] == [len(ids) - 1, len(ids), len(ids)]
     assert np.linalg.norm(by_hand[-1] - by_hand[-2]) > 0.1 * np.linalg.norm(by_hand[-1])
+
+
+def test_a_mean_is_over_the_whole_text_also_where_others_are_asked_meanwhile(tmp_path: Path) -> None:
+    """llama.cpp cuts texts of unequal length that it reads side by side, and its mean is over the last part only."""
+    np = pytest.importorskip("numpy")
+    texts = [
+        TEXT,
+        " add 5 to 7 .",
+        " sort the letters of word abcd .",
+        TEXT + " and then once more ?",
+        " 1 + 2",
+    ]
+    asked = [(text, {"raw": True, "pooling": "mean"}) for text in texts]
+    alone, side_by_side = (states(tmp_path, *asked, together=together) for together in (False, True))
+    for one, other in zip(alone, side_by_side, strict=True):
+        assert np.linalg.norm(np.array(one.state) - np.array(other.state)) < 0.1
 
 
 def test_a_template_and_raw_text_meet_where_the_text_is_the_same(tmp_path: Path) -> None:

@@ -138,6 +138,8 @@ def start_server(order: Order, info: GgufInfo, address: str) -> object:
         pooling = xllamacpp.llama_pooling_type
         if order.purpose == "mean":
             p.pooling_type = pooling.LLAMA_POOLING_TYPE_MEAN
+            # side by side it cuts texts of unequal length into several batches, and gives the mean over the last of them
+            p.n_parallel, p.n_ctx = 1, context
         elif info.pooling is None:
             p.pooling_type = pooling.LLAMA_POOLING_TYPE_LAST
     try:
