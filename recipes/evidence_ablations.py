@@ -14,6 +14,7 @@ What is there already is not made again.
 import argparse
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -105,7 +106,7 @@ def barred(solved: Solved, worker: int) -> Solved:
         known[:, :, worker + 1] = 0.0
         known[:, 0, worker + 1] = NEVER
         weights[mask] = known
-    return Solved(weights, solved.rich, solved.prices)
+    return replace(solved, weights=weights)
 
 
 def halves(found: Learned, gone: int | None, *, again: bool) -> Walk:
