@@ -22,7 +22,7 @@ from random import Random
 from typing import Any
 from urllib.request import Request, urlopen
 
-from stretto.learning.conductor_data import cases, mask, plan_text, tasks_of
+from stretto.learning.conductor.data import cases, mask, plan_text, tasks_of
 from stretto.policies.forms import TAGGED, Seen
 from stretto.policies.planning import PROMPTED
 from stretto.policies.workflow import Allowed, Workflow, parse, step_prompt, waves
@@ -61,10 +61,10 @@ def check(told: dict[str, Any]) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from stretto.cli.local_pool import replies
-    from stretto.learning.conductor_chat import ChatTongue
-    from stretto.learning.conductor_model import Written, log_probabilities
-    from stretto.learning.conductor_play import play, reward
-    from stretto.learning.conductor_rounds import Group, Table, generator_for, grpo_round, roll
+    from stretto.learning.conductor.chat import ChatTongue
+    from stretto.learning.conductor.model import Written, log_probabilities
+    from stretto.learning.conductor.play import play, reward
+    from stretto.learning.conductor.rounds import Group, Table, generator_for, grpo_round, roll
     from stretto.sparring import entries
 
     with tempfile.TemporaryDirectory() as folder:

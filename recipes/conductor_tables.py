@@ -14,11 +14,11 @@ from typing import Any
 
 from stretto.cli.local_pool import replies
 from stretto.evaluation.intervals import paired_difference, wilson
-from stretto.learning.conductor import load
-from stretto.learning.conductor_data import Case, cases
-from stretto.learning.conductor_model import SparringTongue
-from stretto.learning.conductor_play import Played, alone
-from stretto.learning.conductor_rounds import Table, greedy
+from stretto.learning.conductor.data import Case, cases
+from stretto.learning.conductor.model import SparringTongue
+from stretto.learning.conductor.play import Played, alone
+from stretto.learning.conductor.rounds import Table, greedy
+from stretto.learning.conductor.training import load
 from stretto.sparring import entries
 from stretto.sparring.problems import problems
 from stretto.types import PICO

@@ -21,10 +21,10 @@ import numpy as np
 from evidence_tables import SETS, loaded
 
 from stretto.evaluation.controls import paired
-from stretto.learning import success
-from stretto.learning.evidence import Learned, Matrix, Prompts, cross_walk, learn, nats, shortlist
-from stretto.learning.lattice import NEVER, Solved, Walk, solve, walk
-from stretto.learning.posterior import fit_posterior
+from stretto.learning.evidence import success
+from stretto.learning.evidence.lattice import NEVER, Solved, Walk, solve, walk
+from stretto.learning.evidence.posterior import fit_posterior
+from stretto.learning.evidence.training import Learned, Matrix, Prompts, cross_walk, learn, nats, shortlist
 from stretto.policies.beliefs import Beliefs
 
 LABELS = (0, 20, 50, 200)

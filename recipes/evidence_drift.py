@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from stretto.evaluation.tables import Table, read
-from stretto.learning.drift import fit_agreement
-from stretto.learning.evidence import Prompts, is_exclusive, matrix, shortlist
-from stretto.learning.lattice import Lattice, solve
-from stretto.learning.matrices import renumbered
-from stretto.learning.posterior import fit_posterior
-from stretto.learning.success import Logistic, Means, cross_fitted, folds, log_odds
+from stretto.learning.evidence.drift import fit_agreement
+from stretto.learning.evidence.lattice import Lattice, solve
+from stretto.learning.evidence.matrices import renumbered
+from stretto.learning.evidence.posterior import fit_posterior
+from stretto.learning.evidence.success import Logistic, Means, cross_fitted, folds, log_odds
+from stretto.learning.evidence.training import Prompts, is_exclusive, matrix, shortlist
 from stretto.ledger.drift import Compared, Monitor
 from stretto.policies.agreement import signs
 from stretto.policies.beliefs import Beliefs, view, views

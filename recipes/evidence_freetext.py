@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from stretto.evaluation.tables import Table, read
-from stretto.learning import comparing
-from stretto.learning.evidence import PRICES, Matrix, Prompts, cross_walk, matrix
-from stretto.learning.lattice import Lattice, Walk, solve, walk
-from stretto.learning.posterior import fit_posterior
-from stretto.learning.success import Logistic, cross_fitted, folds, log_odds
+from stretto.learning.evidence import comparing
+from stretto.learning.evidence.lattice import Lattice, Walk, solve, walk
+from stretto.learning.evidence.posterior import fit_posterior
+from stretto.learning.evidence.success import Logistic, cross_fitted, folds, log_odds
+from stretto.learning.evidence.training import PRICES, Matrix, Prompts, cross_walk, matrix
 from stretto.policies.embedding import shipped
 from stretto.policies.equivalence import LONGEST, SHIPPED, Comparer
 

@@ -18,7 +18,7 @@ import numpy as np
 from stretto import artifacts
 from stretto.artifacts import Artifact
 from stretto.evaluation.tables import Table, read
-from stretto.learning.evidence import artefact, learn, matrix
+from stretto.learning.evidence.training import artefact, learn, matrix
 from stretto.policies.beliefs import Beliefs
 from stretto.policies.features import buckets
 from stretto.policies.sequential import EVIDENCE_SCHEMA, Evidence

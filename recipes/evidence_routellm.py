@@ -19,8 +19,8 @@ import numpy as np
 
 from stretto.evaluation.tables import Item, Table, read
 from stretto.evaluation.two_models import two_models
-from stretto.learning.features import fit_features
-from stretto.learning.success import Logistic, Nearest, cross_fitted, folds
+from stretto.learning.evidence.features import fit_features
+from stretto.learning.evidence.success import Logistic, Nearest, cross_fitted, folds
 from stretto.policies.embedding import shipped
 
 STRONG, WEAK = "gpt-4-1106-preview", "mistralai/Mixtral-8x7B-Instruct-v0.1"

@@ -15,7 +15,7 @@ import numpy as np
 from evidence_tables import SETS, loaded
 
 from stretto.evaluation.controls import paired
-from stretto.learning.evidence import PRICES, Matrix, learn
+from stretto.learning.evidence.training import PRICES, Matrix, learn
 
 WAYS = {"neither": (False, False), "gaps": (True, False), "texts": (False, True), "both": (True, True)}
 COSTS = (0.1, 0.2, 0.3, 0.35, 0.45, 0.7, 1.0)

@@ -17,8 +17,8 @@ import numpy as np
 
 from stretto.evaluation.controls import paired
 from stretto.evaluation.tables import read
-from stretto.learning.evidence import Prompts, matrix
-from stretto.learning.success import Clusters, Logistic, Nearest, folds
+from stretto.learning.evidence.success import Clusters, Logistic, Nearest, folds
+from stretto.learning.evidence.training import Prompts, matrix
 
 VERIFIERS = ((1.0, 1.0), (0.95, 0.95), (0.9, 0.9), (0.9, 0.8), (0.8, 0.8), (0.95, 0.5), (0.7, 0.7))
 WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8)

@@ -21,10 +21,10 @@ import numpy as np
 
 from stretto.evaluation.controls import Control, known_task, paired, plain_vote
 from stretto.evaluation.tables import Table, read
-from stretto.learning.evidence import PRICES, Learned, Matrix, cross_rounds, learn, matrix, values
-from stretto.learning.lattice import Lattice, Walk, walk
-from stretto.learning.risk import certify
-from stretto.learning.rounds import solve_rounds, walk_rounds
+from stretto.learning.evidence.lattice import Lattice, Walk, walk
+from stretto.learning.evidence.risk import certify
+from stretto.learning.evidence.rounds import solve_rounds, walk_rounds
+from stretto.learning.evidence.training import PRICES, Learned, Matrix, cross_rounds, learn, matrix, values
 
 O1 = "o1-mini-2024-09-12"
 SONNET = "claude-3-5-sonnet-20241022"

@@ -30,8 +30,8 @@ from stretto.config import load
 from stretto.evaluation import tables
 from stretto.evaluation.controls import paired
 from stretto.evaluation.runner import Log
-from stretto.learning.evidence import artefact, learn, matrix, summary
-from stretto.learning.risk import certify
+from stretto.learning.evidence.risk import certify
+from stretto.learning.evidence.training import artefact, learn, matrix, summary
 from stretto.policies.sequential import EVIDENCE_SCHEMA
 from stretto.policies.signals import confidence
 from stretto.policies.solo import Solo

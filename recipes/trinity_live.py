@@ -19,10 +19,10 @@ from stretto.artifacts import unpacked
 from stretto.catalog.orchestrators import unwrapped
 from stretto.cli.local_pool import replies
 from stretto.cli.options import settings_of
-from stretto.learning.backbone import Backbone, States
-from stretto.learning.episodes import Graph
-from stretto.learning.trinity import Candidate, Judge, Whitening
-from stretto.learning.trinity_training import PROBLEMS, able, mixed
+from stretto.learning.trinity.backbone import Backbone, States
+from stretto.learning.trinity.episodes import Graph
+from stretto.learning.trinity.evolution import Candidate, Judge, Whitening
+from stretto.learning.trinity.training import PROBLEMS, able, mixed
 from stretto.policies.coordinator import TRINITY_SCHEMA, Observation, head_matrix
 from stretto.policies.episode import Rules, observed
 from stretto.sparring import entries, grade

@@ -17,7 +17,7 @@ from stretto.config import Settings  # noqa: E402
 from stretto.engine.run import Engine  # noqa: E402
 from stretto.evaluation.recorded import RecordedPool, question  # noqa: E402
 from stretto.evaluation.tables import Said, Table  # noqa: E402
-from stretto.learning.evidence import artefact, learn, matrix  # noqa: E402
+from stretto.learning.evidence.training import artefact, learn, matrix  # noqa: E402
 from stretto.ledger.drift import watched  # noqa: E402
 from stretto.ledger.journal import JournalStore  # noqa: E402
 from stretto.policies.masked import Masked  # noqa: E402

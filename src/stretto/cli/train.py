@@ -19,8 +19,8 @@ from stretto.errors import ConfigError
 if TYPE_CHECKING:
     from stretto.artifacts import Artifact
     from stretto.evaluation.tables import Table
-    from stretto.learning.comparing import Comparison
-    from stretto.learning.evidence import Learned, Matrix, Prompts
+    from stretto.learning.evidence.comparing import Comparison
+    from stretto.learning.evidence.training import Learned, Matrix, Prompts
 
 __all__ = ["train"]
 
@@ -220,8 +220,8 @@ def _learn(
     reading: "Callable[[Matrix], Prompts] | None" = None,
 ) -> None:
     from stretto import __version__, artifacts
-    from stretto.learning.evidence import artefact, learn, matrix, summary
-    from stretto.learning.trees import available
+    from stretto.learning.evidence.training import artefact, learn, matrix, summary
+    from stretto.learning.evidence.trees import available
 
     data = matrix(table, workers, gaps=gaps, last_line=last_line)
     if not any(i.split == "train" for i in data.items):
@@ -290,7 +290,7 @@ def _shown(learned: "Learned", data: "Matrix", made: "Artifact") -> dict[str, An
 
     At the certified price, if that is lower, since that is what serves there.
     """
-    from stretto.learning.evidence import PRICES, cross_walk
+    from stretto.learning.evidence.training import PRICES, cross_walk
     from stretto.learning.promotion import shown
 
     train = [place for place, item in enumerate(data.items) if item.split == "train"]

@@ -15,8 +15,8 @@ from stretto.types import PICO, Answer, Card, Limits, Message, Request
 if TYPE_CHECKING:
     from stretto.app import World
     from stretto.evaluation.tables import Table
-    from stretto.learning.comparing import Comparison
-    from stretto.learning.evidence import Matrix, Prompts
+    from stretto.learning.evidence.comparing import Comparison
+    from stretto.learning.evidence.training import Matrix, Prompts
     from stretto.policies.judging import Wordings
     from stretto.steps import Policy
 
@@ -45,7 +45,7 @@ def compared(
 
     Raises `ConfigError` for a worker that is not in the pool, and when the money does not suffice.
     """
-    from stretto.learning import comparing
+    from stretto.learning.evidence import comparing
     from stretto.policies.equivalence import SHIPPED
 
     texts = [[_text(table, i.id, w) for w in data.workers] for i in data.items]
@@ -71,7 +71,7 @@ def compared(
 
 def embedded(data: "Matrix", *, who: str, limit: int | None, config: Path | None) -> "Prompts":
     """What the embedding worker `who` makes of the prompts of a table. Raises `ConfigError` as `compared` does."""
-    from stretto.learning.evidence import Prompts
+    from stretto.learning.evidence.training import Prompts
     from stretto.policies.embedded import shortened
 
     async def asked() -> "dict[tuple[int, int], Sequence[float]]":
@@ -148,7 +148,7 @@ class _Asking:
 
     async def embedded(self, texts: Sequence[Sequence[str]]) -> tuple[Any, float]:
         """Cosines of all pairs of replies to each item, and what a text costs."""
-        from stretto.learning.comparing import of_vectors
+        from stretto.learning.evidence.comparing import of_vectors
         from stretto.policies.equivalence import LONGEST as CHARACTERS
 
         flat = [
@@ -195,7 +195,7 @@ class _Asking:
         wordings: "Wordings",
     ) -> tuple[Any, float]:
         """Verdicts on the sampled pairs (nan elsewhere), and what holding a reply against two others costs."""
-        from stretto.learning.comparing import of_verdicts
+        from stretto.learning.evidence.comparing import of_verdicts
         from stretto.policies.judging import verdict
         from stretto.policies.solo import Solo
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stretto.config import Settings
-    from stretto.learning.conductor import Trained
+    from stretto.learning.conductor.training import Trained
     from stretto.sparring import Problem
 
 __all__ = ["conductor", "live"]
@@ -86,8 +86,8 @@ def conductor(
     Writes OUT/conductor.json, planner.gguf, log.jsonl, learning-curve.svg and what it needs to be resumed.
     """
     try:
-        from stretto.learning.conductor import Setup, rolled, train
-        from stretto.learning.conductor_export import export
+        from stretto.learning.conductor.export import export
+        from stretto.learning.conductor.training import Setup, rolled, train
     except ModuleNotFoundError as error:
         raise StrettoError(
             f"training needs {error.name}, which is not installed: pip install 'stretto[train]' "

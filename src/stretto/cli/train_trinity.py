@@ -105,8 +105,8 @@ def trinity(
     layer, on whole runs. Replies are asked once and kept; from then on a training takes minutes on one core.
     """
     try:
-        from stretto.learning.newcomers import add
-        from stretto.learning.trinity_training import Recipe, train
+        from stretto.learning.trinity.newcomers import add
+        from stretto.learning.trinity.training import Recipe, train
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"training needs {error.name}, which is not installed: pip install 'stretto[evolve]'"

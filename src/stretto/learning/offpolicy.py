@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from stretto.learning.evidence.success import Estimator, cross_fitted, folds
 from stretto.learning.own_outcomes import Logged, Spoken, as_reply
-from stretto.learning.success import Estimator, cross_fitted, folds
 from stretto.steps import Ask, Note, Policy
 from stretto.types import Answer
 

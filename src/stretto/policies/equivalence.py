@@ -1,9 +1,9 @@
 """Whether free texts amount to the same: said by a comparer, and believed only as far as it can be trusted.
 
 A comparer is an embedding worker (the cosine of the vectors of two replies, against a threshold) or a judge (yes or no, one
-pair a call). It errs, and how often is known (`learning.comparing`). So what it says makes no classes of answers: it makes some
-of the ways to divide the replies into equal ones likelier than others, and what is believed is the mean over these ways. What a
-coin says makes none likelier, so it moves nothing, and it is not asked. Numpy only, imported late.
+pair a call). It errs, and how often is known (`learning.evidence.comparing`). So what it says makes no classes of answers: it
+makes some of the ways to divide the replies into equal ones likelier than others, and what is believed is the mean over these
+ways. What a coin says makes none likelier, so it moves nothing, and it is not asked. Numpy only, imported late.
 """
 
 import math

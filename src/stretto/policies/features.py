@@ -1,6 +1,6 @@
 """Cheap features of a prompt's text, from an artefact: hashed TF-IDF pressed into a few dimensions, and seven counts.
 
-Numpy only, imported late. The fit is `learning.features`; this reads its result, so both see the same words.
+Numpy only, imported late. The fit is `learning.evidence.features`; this reads its result, so both see the same words.
 """
 
 import math

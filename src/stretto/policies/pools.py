@@ -1,8 +1,8 @@
 """What stopping and asking are worth after each set of replies, for the whole shortlist and for every smaller pool of it.
 
 A worker that is left out, not eligible or out of order cannot be asked later, so what was expected of asking it later is not to
-be had: the values are solved anew for smaller pools (`learning.pools`), at fewer prices. Sets of workers are bit masks. Numpy
-only, imported late.
+be had: the values are solved anew for smaller pools (`learning.evidence.pools`), at fewer prices. Sets of workers are bit
+masks. Numpy only, imported late.
 """
 
 from collections.abc import Mapping, Sequence

@@ -2,7 +2,7 @@
 
 A reply that ends on "the closest option", uses none of the question's numbers, breaks off, or says a value that its working never
 came to is less often right than its worker usually is. Numpy only, imported late; the marks themselves need nothing. Learned by
-`learning.reading`.
+`learning.evidence.reading`.
 """
 
 import math

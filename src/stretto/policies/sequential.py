@@ -1,7 +1,7 @@
 """Sequential: buy answers one at a time, while the next one is expected to be worth its price; then return the best.
 
 Or in two rounds, where waiting counts: a batch side by side, one decision, perhaps another batch. What a set of replies is
-worth is learned offline (`learning.evidence`) and held as an artefact; the dial sets the price.
+worth is learned offline (`learning.evidence.training`) and held as an artefact; the dial sets the price.
 """
 
 import math
@@ -88,10 +88,10 @@ class Evidence:
     no text to read; absent: the same), `gaps` (workers that were not always there when it was learned; may be absent),
     `comparing` (who says whether free texts amount to the same, and how often that is wrong, `policies.equivalence`; absent:
     nobody does), `free` (true: learned from free texts that nobody compared, each a class of its own), `certified` (what
-    `learning.risk` found: `u`, the highest price whose loss against `single` is bounded, or none, that `bound`, its relative
-    `cost`, and the `reason`), `rich`, `last_line`, `paid` (what each worker costs, in calls of the best single one), `values`
-    (`policies.pools.Values`), and from the lowest price to the highest `prices` [{`u`, `calls`, `rounds` {`first` (a subset),
-    `added` (subsets), `weights`}}].
+    `learning.evidence.risk` found: `u`, the highest price whose loss against `single` is bounded, or none, that `bound`, its
+    relative `cost`, and the `reason`), `rich`, `last_line`, `paid` (what each worker costs, in calls of the best single one),
+    `values` (`policies.pools.Values`), and from the lowest price to the highest `prices` [{`u`, `calls`, `rounds` {`first` (a
+    subset), `added` (subsets), `weights`}}].
     """
 
     def __init__(self, artifact: Artifact, *, same: str = "", comparer: str = "") -> None:

@@ -4,9 +4,12 @@ import pytest
 
 np = pytest.importorskip("numpy")
 
-from stretto.learning import matrices, success  # noqa: E402
-from stretto.learning.drift import fit_agreement  # noqa: E402
-from stretto.learning.posterior import fit_posterior  # noqa: E402
+from stretto.learning.evidence import (  # noqa: E402
+    matrices,
+    success,
+)
+from stretto.learning.evidence.drift import fit_agreement  # noqa: E402
+from stretto.learning.evidence.posterior import fit_posterior  # noqa: E402
 from stretto.policies.agreement import expected, signs  # noqa: E402
 from stretto.policies.beliefs import Beliefs  # noqa: E402
 

@@ -5,8 +5,8 @@ import pytest
 np = pytest.importorskip("numpy")
 pytest.importorskip("scipy")
 
-from stretto.learning.assurance import assured, fit_assurance  # noqa: E402
-from stretto.learning.evidence import artefact, learn, matrix, nats  # noqa: E402
+from stretto.learning.evidence.assurance import assured, fit_assurance  # noqa: E402
+from stretto.learning.evidence.training import artefact, learn, matrix, nats  # noqa: E402
 from stretto.policies.assurance import Assurance  # noqa: E402
 from stretto.policies.sequential import Evidence, Sequential  # noqa: E402
 from stretto.steps import Ask  # noqa: E402

@@ -10,7 +10,7 @@ np = pytest.importorskip("numpy")
 gguf = pytest.importorskip("gguf")
 
 from stretto.errors import ConfigError  # noqa: E402
-from stretto.learning.backbone_export import rescaled, scaled, spectrum  # noqa: E402
+from stretto.learning.trinity.backbone_export import rescaled, scaled, spectrum  # noqa: E402
 from stretto.pool.http import HttpClient  # noqa: E402
 from stretto.pool.local import LlamaRuntime  # noqa: E402
 from stretto.pool.worker import Place, WorkerPool, describe  # noqa: E402

@@ -12,7 +12,7 @@ pytest.importorskip("gguf")
 pytest.importorskip("cmaes")
 
 from stretto.errors import ConfigError  # noqa: E402
-from stretto.learning.reference_backbone import (  # noqa: E402
+from stretto.learning.trinity.reference_backbone import (  # noqa: E402
     AskedStates,
     ScaledSpace,
     TorchStates,

@@ -12,10 +12,10 @@ pytest.importorskip("cmaes")
 
 from stretto import artifacts  # noqa: E402
 from stretto.errors import ConfigError  # noqa: E402
-from stretto.learning.reference_backbone import bake  # noqa: E402
 from stretto.learning.replies import Replies  # noqa: E402
-from stretto.learning.trinity_source import OBSERVATION, General, Sparring  # noqa: E402
-from stretto.learning.trinity_training import Recipe, mixed, train  # noqa: E402
+from stretto.learning.trinity.reference_backbone import bake  # noqa: E402
+from stretto.learning.trinity.source import OBSERVATION, General, Sparring  # noqa: E402
+from stretto.learning.trinity.training import Recipe, mixed, train  # noqa: E402
 from stretto.policies.coordinator import TRINITY_SCHEMA  # noqa: E402
 from stretto.policies.episode import advanced, observed, opening  # noqa: E402
 from stretto.policies.trinity import Trinity  # noqa: E402

@@ -7,7 +7,7 @@ import pytest
 
 np = pytest.importorskip("numpy")
 
-from stretto.learning.risk import certified_data  # noqa: E402
+from stretto.learning.evidence.risk import certified_data  # noqa: E402
 
 N = 400
 US = (0.01, 0.1, 1.0)

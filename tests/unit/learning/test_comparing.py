@@ -9,10 +9,10 @@ pytest.importorskip("scipy")
 
 from stretto.artifacts import Artifact  # noqa: E402
 from stretto.evaluation.tables import Item  # noqa: E402
-from stretto.learning import comparing  # noqa: E402
-from stretto.learning.comparing import Told, assumed, cosines, drawn, error  # noqa: E402
-from stretto.learning.evidence import Matrix  # noqa: E402
-from stretto.learning.lattice import Lattice  # noqa: E402
+from stretto.learning.evidence import comparing  # noqa: E402
+from stretto.learning.evidence.comparing import Told, assumed, cosines, drawn, error  # noqa: E402
+from stretto.learning.evidence.lattice import Lattice  # noqa: E402
+from stretto.learning.evidence.training import Matrix  # noqa: E402
 from stretto.policies.beliefs import Linear, Posterior  # noqa: E402
 from stretto.policies.equivalence import Compared, Comparer, softly  # noqa: E402
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from stretto.learning.conductor_alarms import Limits, Reading, alarm, best_place, entropy
+from stretto.learning.conductor.alarms import Limits, Reading, alarm, best_place, entropy
 
 LIMITS = Limits()
 START = Reading(0, parsed=0.98, right=0.3, spread=0.95, held=0.4, single=0.25)

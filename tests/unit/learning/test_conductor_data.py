@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from stretto.learning.conductor_data import (
+from stretto.learning.conductor.data import (
     NOTHING,
     by_lot,
     cases,

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from stretto.learning.conductor_data import NOTHING, Case, plan_text, tasks_of
-from stretto.learning.conductor_play import Played, alone, play, reward
+from stretto.learning.conductor.data import NOTHING, Case, plan_text, tasks_of
+from stretto.learning.conductor.play import Played, alone, play, reward
 from stretto.learning.replies import Pair, Said
 from stretto.sparring.problems import Problem, composites, problems
 

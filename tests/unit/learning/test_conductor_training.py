@@ -18,13 +18,12 @@ pytest.importorskip("transformers")
 import torch
 
 from stretto.errors import ConfigError
-from stretto.learning.conductor import Setup, load, train
-from stretto.learning.conductor_alarms import Limits
-from stretto.learning.conductor_data import cases, tasks_of
-from stretto.learning.conductor_export import export
-from stretto.learning.conductor_format import Format, formatted
-from stretto.learning.conductor_grpo import Sample, advantages, filtered_step, grpo_step, samples_of
-from stretto.learning.conductor_model import (
+from stretto.learning.conductor.alarms import Limits
+from stretto.learning.conductor.data import cases, tasks_of
+from stretto.learning.conductor.export import export
+from stretto.learning.conductor.format import Format, formatted
+from stretto.learning.conductor.grpo import Sample, advantages, filtered_step, grpo_step, samples_of
+from stretto.learning.conductor.model import (
     Shape,
     SparringTongue,
     Written,
@@ -32,7 +31,8 @@ from stretto.learning.conductor_model import (
     new_model,
     sample,
 )
-from stretto.learning.conductor_rounds import drawn, generator_for
+from stretto.learning.conductor.rounds import drawn, generator_for
+from stretto.learning.conductor.training import Setup, load, train
 from stretto.learning.replies import Pair, Said
 from stretto.pool.gguf import read_gguf_header
 
@@ -253,7 +253,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from tests.unit.learning.test_conductor_training import Few, small
-from stretto.learning.conductor import train
+from stretto.learning.conductor.training import train
 import os, signal
 left = int(sys.argv[2])
 def told(stage, step, steps, value):

@@ -6,12 +6,16 @@ np = pytest.importorskip("numpy")
 pytest.importorskip("scipy")
 
 from stretto.artifacts import packed, unpacked  # noqa: E402
-from stretto.learning import matrices, posterior, success  # noqa: E402
-from stretto.learning import trees as trees_of_learning  # noqa: E402
-from stretto.learning.features import data_of, fit_features  # noqa: E402
-from stretto.learning.lattice import Lattice, solve, walk  # noqa: E402
-from stretto.learning.risk import certify  # noqa: E402
-from stretto.learning.trees import available  # noqa: E402
+from stretto.learning.evidence import (  # noqa: E402
+    matrices,
+    posterior,
+    success,
+)
+from stretto.learning.evidence import trees as trees_of_learning  # noqa: E402
+from stretto.learning.evidence.features import data_of, fit_features  # noqa: E402
+from stretto.learning.evidence.lattice import Lattice, solve, walk  # noqa: E402
+from stretto.learning.evidence.risk import certify  # noqa: E402
+from stretto.learning.evidence.trees import available  # noqa: E402
 from stretto.policies.beliefs import Beliefs, candidates  # noqa: E402
 from stretto.policies.features import TextFeatures  # noqa: E402
 from stretto.policies.trees import Trees  # noqa: E402

@@ -10,11 +10,11 @@ pytest.importorskip("scipy")
 from stretto.evaluation.recorded import RecordedPool  # noqa: E402
 from stretto.evaluation.recorded import question as recorded  # noqa: E402
 from stretto.evaluation.tables import Said, Table  # noqa: E402
-from stretto.learning.evidence import artefact, learn, matrix, values  # noqa: E402
-from stretto.learning.lattice import Lattice, solve, walk  # noqa: E402
-from stretto.learning.matrices import Matrix  # noqa: E402
-from stretto.learning.posterior import fit_posterior  # noqa: E402
-from stretto.learning.success import log_odds  # noqa: E402
+from stretto.learning.evidence.lattice import Lattice, solve, walk  # noqa: E402
+from stretto.learning.evidence.matrices import Matrix  # noqa: E402
+from stretto.learning.evidence.posterior import fit_posterior  # noqa: E402
+from stretto.learning.evidence.success import log_odds  # noqa: E402
+from stretto.learning.evidence.training import artefact, learn, matrix, values  # noqa: E402
 from stretto.policies.sequential import Evidence, Sequential  # noqa: E402
 from stretto.steps import Ask, Step  # noqa: E402
 from stretto.testing import by_hand, question, said  # noqa: E402

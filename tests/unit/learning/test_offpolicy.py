@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 np = pytest.importorskip("numpy")
 
 from stretto.learning import offpolicy  # noqa: E402
+from stretto.learning.evidence.success import Logistic  # noqa: E402
 from stretto.learning.own_outcomes import Logged, Spoken  # noqa: E402
-from stretto.learning.success import Logistic  # noqa: E402
 from stretto.policies.exploring import chances  # noqa: E402
 from stretto.policies.fuse import Fuse  # noqa: E402
 from stretto.policies.route import Route, Uniform  # noqa: E402

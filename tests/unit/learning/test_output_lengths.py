@@ -4,7 +4,7 @@ import pytest
 
 np = pytest.importorskip("numpy")
 
-from stretto.learning.lengths import Lengths, costs  # noqa: E402
+from stretto.learning.evidence.lengths import Lengths, costs  # noqa: E402
 from stretto.types import Price  # noqa: E402
 
 

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from stretto import artifacts
-from stretto.learning.backbone import Backbone, States, spectra
-from stretto.learning.backbone_export import rescaled
-from stretto.learning.episodes import Graph, Played
-from stretto.learning.newcomers import add
 from stretto.learning.replies import Replies
-from stretto.learning.trinity import Evolution, Judge, Space, Whitening, entropy, evolve, population
-from stretto.learning.trinity_training import OBSERVATION, Recipe, able, alarm, mixed, train
-from stretto.learning.trinity_tree import explore, fit, on_track, targets
+from stretto.learning.trinity.backbone import Backbone, States, spectra
+from stretto.learning.trinity.backbone_export import rescaled
+from stretto.learning.trinity.episodes import Graph, Played
+from stretto.learning.trinity.evolution import Evolution, Judge, Space, Whitening, entropy, evolve, population
+from stretto.learning.trinity.newcomers import add
+from stretto.learning.trinity.training import OBSERVATION, Recipe, able, alarm, mixed, train
+from stretto.learning.trinity.tree import explore, fit, on_track, targets
 from stretto.policies.coordinator import ROLES, TRINITY_SCHEMA, Coordinator, head_matrix
 from stretto.policies.episode import THINKER, WORKER, Rules, observed
 from stretto.policies.forms import GIVEN
@@ -193,9 +193,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from dataclasses import replace
-from stretto.learning.newcomers import add
+from stretto.learning.trinity.newcomers import add
 from stretto.learning.replies import Replies
-from stretto.learning.trinity_training import mixed, train
+from stretto.learning.trinity.training import mixed, train
 from tests.unit.learning.simulated_pool import Simulated
 from tests.unit.learning.test_trinity_training import HASHES, POOL, SMALL
 problems = [*mixed("train", SMALL.problems, 61), *mixed("calibration", SMALL.held, 62)]

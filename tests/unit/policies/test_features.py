@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 np = pytest.importorskip("numpy")
 pytest.importorskip("scipy")
 
-from stretto.learning.features import fit_features  # noqa: E402
+from stretto.learning.evidence.features import fit_features  # noqa: E402
 from stretto.policies.features import BUCKETS, TextFeatures, buckets, counts  # noqa: E402
 from stretto.policies.sequential import _Odds, task_nearness  # noqa: E402
 

@@ -13,9 +13,9 @@ from stretto import artifacts  # noqa: E402
 from stretto.artifacts import Artifact  # noqa: E402
 from stretto.engine.run import Engine, Run  # noqa: E402
 from stretto.evaluation.recorded import RecordedPool, question  # noqa: E402
-from stretto.learning.evidence import artefact, cross_rounds, cross_walk, learn, matrix, values  # noqa: E402
-from stretto.learning.lattice import walk  # noqa: E402
-from stretto.learning.rounds import solve_rounds, walk_rounds  # noqa: E402
+from stretto.learning.evidence.lattice import walk  # noqa: E402
+from stretto.learning.evidence.rounds import solve_rounds, walk_rounds  # noqa: E402
+from stretto.learning.evidence.training import artefact, cross_rounds, cross_walk, learn, matrix, values  # noqa: E402
 from stretto.policies.pools import members  # noqa: E402
 from stretto.policies.sequential import Evidence, Sequential  # noqa: E402
 from stretto.steps import Ask, Fork, Note, Quote, Step  # noqa: E402

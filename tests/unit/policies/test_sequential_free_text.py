@@ -12,7 +12,7 @@ from stretto.artifacts import Artifact  # noqa: E402
 from stretto.catalog import Catalog, Learned  # noqa: E402
 from stretto.config import parse  # noqa: E402
 from stretto.errors import ConfigError  # noqa: E402
-from stretto.learning.evidence import artefact, learn, matrix  # noqa: E402
+from stretto.learning.evidence.training import artefact, learn, matrix  # noqa: E402
 from stretto.policies.equivalence import Comparer  # noqa: E402
 from stretto.policies.sequential import EVIDENCE_SCHEMA, Evidence, Sequential  # noqa: E402
 from stretto.steps import Ask, Choice, Fork, Note, Quote, Step  # noqa: E402

@@ -12,9 +12,9 @@ pytest.importorskip("scipy")
 from stretto.artifacts import Artifact  # noqa: E402
 from stretto.engine.run import Engine  # noqa: E402
 from stretto.evaluation.recorded import RecordedPool, question  # noqa: E402
-from stretto.learning.evidence import artefact, learn, matrix  # noqa: E402
-from stretto.learning.lattice import solve, walk  # noqa: E402
-from stretto.learning.pools import smaller  # noqa: E402
+from stretto.learning.evidence.lattice import solve, walk  # noqa: E402
+from stretto.learning.evidence.pools import smaller  # noqa: E402
+from stretto.learning.evidence.training import artefact, learn, matrix  # noqa: E402
 from stretto.policies.beliefs import Beliefs, bounded, view, views  # noqa: E402
 from stretto.policies.pools import NEVER, members, parts  # noqa: E402
 from stretto.policies.sequential import Evidence, Sequential  # noqa: E402

@@ -20,13 +20,23 @@ from stretto import artifacts
 from stretto.artifacts import Artifact, packed
 from stretto.errors import ConfigError
 from stretto.evaluation.curves import learning_curve
-from stretto.learning.episodes import Graph, Played
-from stretto.learning.profiles import profile_of
 from stretto.learning.replies import Replies
-from stretto.learning.trinity import SIGMA, Evolution, Head, Judge, Space, Whitening, evolve, look, population
-from stretto.learning.trinity_search import RandomSearch, reinforce
-from stretto.learning.trinity_source import OBSERVATION, General, Read, Source, Sparring
-from stretto.learning.trinity_tree import explore, fit, targets
+from stretto.learning.trinity.episodes import Graph, Played
+from stretto.learning.trinity.evolution import (
+    SIGMA,
+    Evolution,
+    Head,
+    Judge,
+    Space,
+    Whitening,
+    evolve,
+    look,
+    population,
+)
+from stretto.learning.trinity.profiles import profile_of
+from stretto.learning.trinity.search import RandomSearch, reinforce
+from stretto.learning.trinity.source import OBSERVATION, General, Read, Source, Sparring
+from stretto.learning.trinity.tree import explore, fit, targets
 from stretto.policies.coordinator import ROLES, TRINITY_SCHEMA, Observation
 from stretto.policies.episode import Rules, observed
 from stretto.policies.forms import GIVEN

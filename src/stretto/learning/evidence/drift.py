@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from stretto.learning.posterior import logistic
+from stretto.learning.evidence.posterior import logistic
 from stretto.policies.agreement import signs
 from stretto.policies.beliefs import Beliefs, Posterior
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from stretto.learning.conductor_alarms import entropy
-from stretto.learning.conductor_data import Case, mask, prompt_again
-from stretto.learning.conductor_grpo import (
+from stretto.learning.conductor.alarms import entropy
+from stretto.learning.conductor.data import Case, mask, prompt_again
+from stretto.learning.conductor.grpo import (
     Sample,
     Stepped,
     advantages,
@@ -20,8 +20,8 @@ from stretto.learning.conductor_grpo import (
     grpo_step,
     samples_of,
 )
-from stretto.learning.conductor_model import Row, Tongue, Written, sample
-from stretto.learning.conductor_play import Book, Played, play, reward
+from stretto.learning.conductor.model import Row, Tongue, Written, sample
+from stretto.learning.conductor.play import Book, Played, play, reward
 from stretto.policies.forms import GIVEN
 
 __all__ = [

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from stretto.learning.trees import available, fit_trees
+from stretto.learning.evidence.trees import available, fit_trees
 from stretto.policies.beliefs import EXCHANGEABLE, Linear, Posterior, candidates
 
 __all__ = ["fit_posterior", "logistic", "rows_of", "said_best"]

@@ -15,8 +15,8 @@ from typing import Any, Final
 import numpy as np
 
 from stretto.errors import ConfigError
-from stretto.learning.backbone_export import scaled, spectrum
-from stretto.learning.trinity import Candidate, Space
+from stretto.learning.trinity.backbone_export import scaled, spectrum
+from stretto.learning.trinity.evolution import Candidate, Space
 from stretto.policies.coordinator import ROLES
 
 __all__ = [

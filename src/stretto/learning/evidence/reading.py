@@ -4,8 +4,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from stretto.learning.matrices import Matrix
-from stretto.learning.trees import available, fit_trees
+from stretto.learning.evidence.matrices import Matrix
+from stretto.learning.evidence.trees import available, fit_trees
 from stretto.policies.reading import MARKS, Asked, Reading, bare, marks, rows
 
 __all__ = ["fit_reading", "read_replies", "reread"]

@@ -11,20 +11,20 @@ import numpy as np
 
 from stretto.artifacts import Artifact, packed
 from stretto.evaluation.tables import Item
-from stretto.learning.assurance import assured
-from stretto.learning.drift import fit_agreement
-from stretto.learning.features import data_of as text_data
-from stretto.learning.features import fit_features
-from stretto.learning.lattice import Lattice, Solved, Walk, solve, walk
-from stretto.learning.matrices import Matrix, is_exclusive, matrix
-from stretto.learning.pools import values_data
-from stretto.learning.posterior import fit_posterior, rows_of
-from stretto.learning.reading import read_replies, reread
-from stretto.learning.risk import certified_data
-from stretto.learning.rounds import Rounds, solve_rounds, walk_rounds
-from stretto.learning.shortlists import shortlist
-from stretto.learning.success import Logistic, Means, cross_fitted, folds, log_odds
-from stretto.learning.trees import available
+from stretto.learning.evidence.assurance import assured
+from stretto.learning.evidence.drift import fit_agreement
+from stretto.learning.evidence.features import data_of as text_data
+from stretto.learning.evidence.features import fit_features
+from stretto.learning.evidence.lattice import Lattice, Solved, Walk, solve, walk
+from stretto.learning.evidence.matrices import Matrix, is_exclusive, matrix
+from stretto.learning.evidence.pools import values_data
+from stretto.learning.evidence.posterior import fit_posterior, rows_of
+from stretto.learning.evidence.reading import read_replies, reread
+from stretto.learning.evidence.risk import certified_data
+from stretto.learning.evidence.rounds import Rounds, solve_rounds, walk_rounds
+from stretto.learning.evidence.shortlists import shortlist
+from stretto.learning.evidence.success import Logistic, Means, cross_fitted, folds, log_odds
+from stretto.learning.evidence.trees import available
 from stretto.policies.assurance import Assurance
 from stretto.policies.beliefs import Posterior
 from stretto.policies.embedded import Embedded

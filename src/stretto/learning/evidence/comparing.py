@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 
 from stretto.artifacts import Artifact
-from stretto.learning.evidence import Matrix
-from stretto.learning.lattice import Lattice
+from stretto.learning.evidence.lattice import Lattice
+from stretto.learning.evidence.training import Matrix
 from stretto.policies.answers import classes, said
 from stretto.policies.beliefs import Posterior
 from stretto.policies.embedding import shipped
@@ -312,7 +312,7 @@ def pairs_of(data: Matrix, values: Any, most: int, seed: int = 0) -> list[tuple[
 class Comparison:
     """A comparer beside a table: what is known of each pair of replies to each item. `rows`: the place of each item by its id.
 
-    It gives `learning.evidence.learn` the classes to learn from, and the lattice of what will be believed.
+    It gives `learning.evidence.training.learn` the classes to learn from, and the lattice of what will be believed.
     """
 
     comparer: Comparer

@@ -12,12 +12,12 @@ import numpy as np
 from stretto import artifacts
 from stretto.artifacts import Artifact, packed, unpacked
 from stretto.errors import ConfigError
-from stretto.learning.backbone import Backbone, States
-from stretto.learning.episodes import Graph
-from stretto.learning.profiles import by_cluster, near, probes, row_for, successes
 from stretto.learning.replies import Replies
-from stretto.learning.trinity_training import PROBLEMS, able, mixed
-from stretto.learning.trinity_tree import explore
+from stretto.learning.trinity.backbone import Backbone, States
+from stretto.learning.trinity.episodes import Graph
+from stretto.learning.trinity.profiles import by_cluster, near, probes, row_for, successes
+from stretto.learning.trinity.training import PROBLEMS, able, mixed
+from stretto.learning.trinity.tree import explore
 from stretto.policies.coordinator import ROLES, TRINITY_SCHEMA, Observation, head_matrix, whitened
 from stretto.policies.episode import Rules, observed
 from stretto.sparring import PoolEntry

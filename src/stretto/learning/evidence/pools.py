@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from stretto.artifacts import packed
-from stretto.learning.lattice import Lattice, Solved, solve
+from stretto.learning.evidence.lattice import Lattice, Solved, solve
 from stretto.policies.pools import members, parts
 
 __all__ = ["smaller", "values_data"]

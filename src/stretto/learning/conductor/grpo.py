@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import torch
 
-from stretto.learning.conductor_model import Row, Written, log_probabilities
+from stretto.learning.conductor.model import Row, Written, log_probabilities
 
 __all__ = ["Sample", "Stepped", "advantages", "filtered_step", "grpo_step", "samples_of"]
 

@@ -11,8 +11,8 @@ from typing import Any, Final
 import numpy as np
 
 from stretto.artifacts import packed
-from stretto.learning.episodes import Graph
-from stretto.learning.trinity_tree import Followed, on_track
+from stretto.learning.trinity.episodes import Graph
+from stretto.learning.trinity.tree import Followed, on_track
 from stretto.policies.episode import WORKER
 
 __all__ = ["CLUSTERS", "by_cluster", "clustered", "near", "probes", "profile_of", "row_for", "successes"]

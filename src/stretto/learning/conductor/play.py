@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from stretto.learning.conductor_data import Case
+from stretto.learning.conductor.data import Case
 from stretto.learning.replies import Pair, Said
 from stretto.policies.forms import GIVEN, Forms, Seen
 from stretto.policies.workflow import Allowed, Fault, Workflow, parse, step_prompt, waves

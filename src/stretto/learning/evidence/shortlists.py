@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from stretto.learning.matrices import Matrix
+from stretto.learning.evidence.matrices import Matrix
 
 __all__ = ["shortlist"]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from stretto.learning.trinity import Candidate, Evolution, Judge, drawn, look
+from stretto.learning.trinity.evolution import Candidate, Evolution, Judge, drawn, look
 
 __all__ = ["RandomSearch", "reinforce"]
 

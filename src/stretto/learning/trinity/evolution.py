@@ -17,8 +17,8 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from stretto.errors import ConfigError
-from stretto.learning.backbone import States
-from stretto.learning.episodes import Graph, Played
+from stretto.learning.trinity.backbone import States
+from stretto.learning.trinity.episodes import Graph, Played
 from stretto.policies.coordinator import ROLES, chances, whitened
 from stretto.types import derive_seed
 

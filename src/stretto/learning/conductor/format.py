@@ -19,9 +19,9 @@ import torch
 
 from stretto import sparring
 from stretto.errors import ConfigError
-from stretto.learning.conductor_data import Case, cases, lessons, tasks_of
-from stretto.learning.conductor_grpo import filtered_step
-from stretto.learning.conductor_model import HEADS, Shape, SparringTongue, new_model, optimizers, sample
+from stretto.learning.conductor.data import Case, cases, lessons, tasks_of
+from stretto.learning.conductor.grpo import filtered_step
+from stretto.learning.conductor.model import HEADS, Shape, SparringTongue, new_model, optimizers, sample
 from stretto.policies.workflow import Allowed, Workflow, parse
 from stretto.sparring.wordings import VERSION
 

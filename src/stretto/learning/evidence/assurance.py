@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from stretto.learning.posterior import logistic
+from stretto.learning.evidence.posterior import logistic
 from stretto.policies.assurance import Assurance, terms
 
 __all__ = ["assured", "fit_assurance"]

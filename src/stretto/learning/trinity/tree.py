@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from stretto.learning.episodes import Graph
+from stretto.learning.trinity.episodes import Graph
 from stretto.policies.episode import THINKER, Episode
 from stretto.sparring.graders import normalise
 from stretto.sparring.problems import Problem

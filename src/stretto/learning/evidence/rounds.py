@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from stretto.learning.lattice import Lattice, Walk, ridge
+from stretto.learning.evidence.lattice import Lattice, Walk, ridge
 
 __all__ = ["MOST_ADDED", "MOST_FIRST", "Rounds", "solve_rounds", "walk_rounds"]
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from stretto.errors import ConfigError
-from stretto.learning.backbone import Backbone, States, spectra
-from stretto.learning.backbone_export import scaled
-from stretto.learning.reference_backbone import AskedStates, ScaledSpace, TorchStates, bake
-from stretto.learning.trinity import Head, Space
+from stretto.learning.trinity.backbone import Backbone, States, spectra
+from stretto.learning.trinity.backbone_export import scaled
+from stretto.learning.trinity.evolution import Head, Space
+from stretto.learning.trinity.reference_backbone import AskedStates, ScaledSpace, TorchStates, bake
 from stretto.policies.coordinator import Observation
 from stretto.sparring import PoolEntry
 from stretto.sparring.vocabulary import encode

@@ -25,13 +25,13 @@ import torch
 from stretto.errors import ConfigError
 from stretto.evaluation.curves import learning_curve
 from stretto.evaluation.intervals import Interval, paired_difference
-from stretto.learning.conductor_alarms import Limits, Reading, alarm, best_place
-from stretto.learning.conductor_data import Case, by_lot, cases, second_looks
-from stretto.learning.conductor_format import Format, formatted
-from stretto.learning.conductor_grpo import filtered_step
-from stretto.learning.conductor_model import Row, Shape, SparringTongue, new_model
-from stretto.learning.conductor_play import Book, Played, alone, play
-from stretto.learning.conductor_rounds import (
+from stretto.learning.conductor.alarms import Limits, Reading, alarm, best_place
+from stretto.learning.conductor.data import Case, by_lot, cases, second_looks
+from stretto.learning.conductor.format import Format, formatted
+from stretto.learning.conductor.grpo import filtered_step
+from stretto.learning.conductor.model import Row, Shape, SparringTongue, new_model
+from stretto.learning.conductor.play import Book, Played, alone, play
+from stretto.learning.conductor.rounds import (
     Counts,
     Group,
     Table,

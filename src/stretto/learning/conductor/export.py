@@ -13,7 +13,7 @@ import torch
 
 from stretto import __version__, artifacts
 from stretto.artifacts import Artifact
-from stretto.learning.conductor_model import CONTEXT
+from stretto.learning.conductor.model import CONTEXT
 from stretto.learning.sparring_export import write_gguf
 from stretto.sparring.wordings import PLANNER, PLANNER_AGAIN, VERSION
 

@@ -1,0 +1,1 @@
+"""Training of the Conductor: format, filtered fine-tuning, GRPO, export."""

@@ -1,0 +1,1 @@
+"""Learning of the evidence policy: success, posterior, values of stopping, risk, drift."""
