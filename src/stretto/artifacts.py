@@ -43,7 +43,11 @@ def read(path: Path, schema: str) -> Artifact:
             f"artefact {path}: is not an artefact (JSON with schema, provenance, data)"
         ) from None
     if found.schema != schema:
-        raise ConfigError(f"artefact {path}: has schema {found.schema!r}, needed is {schema!r}")
+        older = str(found.schema).partition("/")[0] == schema.partition("/")[0]
+        raise ConfigError(
+            f"artefact {path}: has schema {found.schema!r}, needed is {schema!r}"
+            + ("; it is of another edition of stretto: learn it anew, or move it away" if older else "")
+        )
     if body.get("hash") != found.hash:
         raise ConfigError(f"artefact {path}: its data was changed after it was written (hash does not match)")
     return found
