@@ -100,14 +100,15 @@ async def storm(home: Path) -> tuple[int, int, Money, Upstream]:
 
 
 def test_a_days_ceiling_holds_through_kills_and_across_gateways(tmp_path: Path) -> None:
-    """Every caller has all its answers; what shadow runs have spent and reserved never passes the ceiling at any look, ends near
-    it, and is to the pico-dollar what the journals say; the runs that serve are charged to nobody's account.
+    """Every caller has all its answers; what shadow runs have spent and reserved never passes the ceiling at any look, ends
+    beyond half of it (how near depends on how long they rest after what a killed gateway held refused them), and is to the
+    pico-dollar what the journals say; the runs that serve are charged to nobody's account.
     """
     most, answered, last, up = asyncio.run(storm(tmp_path))
     assert answered == CALLERS * CALLS
     assert most <= CEILING
     assert last.reserved == 0
-    assert 0.75 * CEILING <= last.spent <= CEILING
+    assert CEILING // 2 <= last.spent <= CEILING
     spent, unknown = shadow_money(tmp_path / "data")
     assert last.spent == spent + unknown
     assert not books(tmp_path / "data").open or unknown > 0
