@@ -32,6 +32,13 @@ def test_one_worker_for_everything_is_a_collapse() -> None:
     assert str(alarm([*healthy(3), bad, bad], LIMITS)).startswith("collapse: ")
 
 
+def test_a_narrow_choice_that_still_gets_better_is_no_collapse() -> None:
+    """Early on everything goes to the strongest generalist, and then to specialists: no alarm while held-out accuracy rises."""
+    narrow = replace(START, spread=0.1, held=0.5)
+    assert alarm([START, narrow, replace(narrow, held=0.55)], LIMITS) is None
+    assert str(alarm([START, narrow, narrow], LIMITS)).startswith("collapse: ")
+
+
 def test_less_than_the_best_single_worker_is_regret() -> None:
     """Orchestration that is worse than no orchestration."""
     bad = replace(START, held=0.2)

@@ -56,7 +56,10 @@ def alarm(history: Sequence[Reading], limits: Limits) -> str | None:
     recent = history[-limits.patience :]
     if len(recent) < limits.patience:
         return None
-    if all(reading.spread < limits.spread for reading in recent):
+    narrow = all(reading.spread < limits.spread for reading in recent)
+    if (
+        narrow and now.held <= recent[0].held
+    ):  # what still gets better may be on its way from the generalist to specialists
         return f"collapse: the workers asked have {now.spread:.3f} of an even choice's entropy, {limits.spread:g} are needed"
     if all(reading.held < reading.single - limits.regret for reading in recent):
         return f"regret: {now.held:.3f} on held-out problems, {now.single:.3f} by the best single worker"
