@@ -324,7 +324,6 @@ class Book:
         """
         where, args = ("WHERE key = ?", (key,)) if key is not None else ("", ())
         rows = self._connection.execute(f"SELECT DISTINCT process FROM slabs {where}", args).fetchall()
-        having = {row[0] for row in rows}
         if key is None:
             rows += self._connection.execute("SELECT process FROM lessees").fetchall()
         found = False
@@ -332,7 +331,8 @@ class Book:
             if self._alive(process):
                 continue
             try:
-                used = self._used(process) if process in having else {}
+                # What it has is asked only now that it is dead: since the rows were read it may have leased and begun attempts.
+                used = self._used(process) if self._of(process) else {}
             except (LedgerError, OSError):
                 with self._transaction():  # nobody will answer there
                     self._connection.execute("DELETE FROM lessees WHERE process = ?", (process,))

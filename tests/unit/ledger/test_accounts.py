@@ -132,6 +132,29 @@ def test_the_dead_are_settled_at_the_next_start(folder: Folder) -> None:
     assert list((folder.path / "run").glob("one*")) == []
 
 
+def test_one_that_leases_and_dies_while_it_is_looked_for_is_charged(folder: Folder) -> None:
+    """Who had nothing when the search for the dead began may have had something at its death: its journal is read after it."""
+    one, key = folder.open("one"), Key("k", total=100)
+    assert isinstance(asyncio.run(one.reserve(key, 101, None)), Failure)  # there, and without a slab
+    looked, died = threading.Event(), threading.Event()
+
+    class Dying:
+        """Dies while somebody looks whether it lives."""
+
+        @property
+        def dead(self) -> bool:
+            looked.set()
+            return died.wait(10)
+
+    folder.connections["one"] = Dying()  # type: ignore[assignment]
+    two = folder.open("two")
+    assert looked.wait(10)
+    folder.intend(asyncio.run(take(one, key, 10)))
+    died.set()
+    two.close()
+    assert folder.statement(key).total.spent == 10
+
+
 def test_what_was_given_back_is_never_charged_as_unknown(folder: Folder) -> None:
     """A process that settles, gives back and dies before it could write the outcome down does not break the ceiling."""
     one, two, key = folder.open("one"), folder.open("two"), Key("k", total=100)
