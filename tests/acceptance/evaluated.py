@@ -1,7 +1,7 @@
 """A process that evaluates, to be killed: `python -m tests.acceptance.evaluated FOLDER BLOCK_AT`.
 
-Its workers note every ask and every reply in FOLDER/asks; ask number BLOCK_AT is noted, told on standard
-output, and never answered.
+Its workers note every ask in FOLDER/asks; ask number BLOCK_AT is noted, told on standard output, and
+never answered.
 """
 
 import asyncio
@@ -37,18 +37,12 @@ class Noting(RecordedPool):
         self, ask: Ask, endpoint: Endpoint, *, deadline: float | None, tally: Tally, emit: Emit | None
     ) -> Outcome:
         self._asks += 1
-        line = f"{ask.worker} {(ask.messages or ())[-1].extra['recorded']}"
-        self._note(f"asked {line}")
+        with self._notes.open("a") as out:
+            out.write(f"{ask.worker} {(ask.messages or ())[-1].extra['recorded']}\n")
         if self._asks == self._block_at:
             print("blocked", flush=True)
             await asyncio.Event().wait()
-        outcome = await super().attempt(ask, endpoint, deadline=deadline, tally=tally, emit=emit)
-        self._note(f"answered {line}")
-        return outcome
-
-    def _note(self, line: str) -> None:
-        with self._notes.open("a") as out:
-            out.write(line + "\n")
+        return await super().attempt(ask, endpoint, deadline=deadline, tally=tally, emit=emit)
 
 
 async def main(folder: Path, block_at: int) -> None:
