@@ -45,11 +45,16 @@ class Way:
             return f"none of {', '.join(self.workers)} may be used for this request"
         return ""
 
+    def because(self, request: Request) -> str:
+        """Why it is taken where it fits."""
+        return self.about
+
 
 @dataclass(frozen=True, slots=True)
 class Planned(Way):
     """A workflow of several workers, for what nobody alone is known to be good at: where by the `table` the best eligible worker
-    is right less often than half the dial. So at dial 0 nothing is planned, at 1 what is more often wrong than right.
+    is right less often than half the dial, or where the prompt has words of such a task that the task it looks like never had.
+    So at dial 0 nothing is planned, at 1 what is more often wrong than right.
     """
 
     table: Table | None = None
@@ -64,14 +69,25 @@ class Planned(Way):
         known = self.table.known(request)
         if known.guess.strange:
             return f"it is like no task that the {self.table.name} knows"
-        return known.alone(request.dial / 2)
+        alone = known.alone(request.dial / 2)
+        return "" if alone and self.table.beyond(request, known, request.dial / 2) else alone
+
+    def because(self, request: Request) -> str:
+        """Who is known to be right nowhere near often enough, or which words ask for more than the task that somebody knows."""
+        assert self.table is not None
+        known = self.table.known(request)
+        words = self.table.beyond(request, known, request.dial / 2)
+        if not words or not known.alone(request.dial / 2):
+            return self.about
+        task = known.guess.task
+        return f"looks like {task}, but no prompt of {task} ever said {', '.join(words)}, by the {self.table.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Auto:
     """The first rule that holds decides; else the first of `ways` that fits the request. The last one always fits."""
 
-    CODE: ClassVar[str] = "2"
+    CODE: ClassVar[str] = "3"
     rules: tuple[Rule, ...]
     ways: tuple[Way, ...]
 
@@ -99,7 +115,9 @@ class Auto:
                 passed.append(Option(way.name, rejected=why))
                 continue
             rest = (Option(w.name, rejected=f"{way.name} serves") for w in self.ways[place + 1 :])
-            reason = way.about if not passed else f"{way.about}; {passed[-1].name}: {passed[-1].rejected}"
+            reason = way.because(request)
+            if passed:
+                reason = f"{reason}; {passed[-1].name}: {passed[-1].rejected}"
             return way.policy, Choice(way.name, (*passed, Option(way.name), *rest), reason=reason, by="auto")
         raise ValueError("auto needs a way")
 

@@ -33,6 +33,11 @@ TABLE_SCHEMA = "stretto.route-table/1"
 
 _LIST = re.compile(r"\w+(?:, *\w+)+")
 
+_TELLING = 6.0
+"""So much likelier (in log-odds, 400 times) must all foreign words together be at a task nobody is good at to speak for it.
+Chosen on calibration problems: 244 of 299 that need a plan and look like one task are beyond it, and none of 5,800 single ones.
+"""
+
 PRICE_WEIGHT = 0.1
 """At dial 0, being the dearest of the pool weighs as much as this much expected success; at dial 1 money does not count."""
 
@@ -135,6 +140,34 @@ class Table:
         told = dict.fromkeys(words(request.prompt))
         foreign = tuple(word for word in told if word in seen and seen[word].get(guess.task, never) <= never)
         return Known(guess, {card.id: right[card.id] for card in cards}, foreign)
+
+    def beyond(self, request: Request, known: Known, least: float) -> tuple[str, ...]:
+        """The foreign words of a request that speak for a task at which nobody eligible is right `least` of the time, or ().
+
+        They do if such a task says them far more often than the task that the prompt looks like, which never did, and one of them
+        more often than any task that somebody is good at: else they may be another wording of the same task.
+        """
+        if not known.foreign:
+            return ()
+        data, cards = self.artifact.data, _among(request, ())
+        best = {task: self._best(task, cards) for task in data["tasks"]}
+
+        def said(word: str, task: str) -> float:
+            return float(data["words"][word].get(task, data["unseen"][task]))
+
+        own = data["unseen"][known.guess.task]
+        good = [task for task in best if best[task] >= least]
+        for task in (task for task in best if best[task] < least):
+            odds = {word: said(word, task) - own for word in known.foreign}
+            if sum(odds.values()) > _TELLING and any(
+                all(said(word, task) > said(word, other) for other in good) for word in odds
+            ):
+                return tuple(word for word in odds if odds[word] > 0)
+        return ()
+
+    def _best(self, task: str, cards: list[Card]) -> float:
+        right = self.estimates(task)
+        return max((right.get(card.id, 0.0) for card in cards), default=0.0)
 
     def breadth(self) -> Mapping[str, float]:
         """Each worker's median success over the tasks: how broad it is, whatever it is best at."""

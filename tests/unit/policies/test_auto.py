@@ -287,6 +287,66 @@ def test_a_workflow_is_for_what_nobody_alone_is_good_at(prompt: str, fields: Any
     assert bool(why) == bool(told)
 
 
+TWO_SKILLS = Table(
+    Artifact(
+        "stretto.route-table/1",
+        data={
+            "tasks": {
+                "sums": {"prior": 0.5, "workers": {"small": [96, 98]}},
+                "tales": {"prior": 0.3, "workers": {"small": [96, 98]}},
+                "chains": {"prior": 0.2, "workers": {"small": [9, 98], "big": [9, 98]}},
+            },
+            "words": {
+                "add": {"sums": -1.0, "chains": -3.0},
+                "then": {"tales": -5.0, "chains": -2.0},
+                "give": {"tales": -1.0, "chains": -2.0},
+                "it": {"chains": -5.0},
+            },
+            "unseen": dict.fromkeys(("sums", "tales", "chains"), -9.0),
+        },
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "fields", "why"),
+    [
+        (
+            "add add add add add add then it",
+            {},
+            "",
+        ),  # they speak for chains, and no task that somebody knows says them as often
+        ("add add add add add add give", {}, "small alone"),  # tales say that more often: another wording
+        ("add add add add add add it", {}, "small alone"),  # too little: a chance
+        (
+            "add add add add add add then it",
+            {"dial": 0.1},
+            "small alone",
+        ),  # cheap: at chains, too, somebody is right often enough
+        ("add add add add add add then it", {"dial": 0.0}, "small alone"),
+    ],
+)
+def test_a_prompt_that_may_ask_for_more_than_the_task_it_looks_like_is_not_known(
+    prompt: str, fields: Any, why: str
+) -> None:
+    """Words that its task never had, and that a task which nobody is good at has often, let the workflow look at it."""
+    way = Planned("conductor", Solo("big"), "by the table", True, table=TWO_SKILLS)
+    request = asked(prompt, **fields)
+    told = way.unfit(request, situation(request))
+    assert why in told
+    assert bool(why) == bool(told)
+
+
+def test_the_words_that_ask_for_more_stand_in_the_record() -> None:
+    """Who reads the receipt learns why a simple task was not simple."""
+    way = Planned("conductor", Solo("big"), "nobody alone", True, table=TWO_SKILLS)
+    _, choices, _ = played(Auto((), (way, EVIDENCE)), asked("add add add add add add then it"), {})
+    assert choices[0].picked == "conductor"
+    assert "looks like sums, but no prompt of sums ever said then, it" in choices[0].reason
+    _, choices, _ = played(Auto((), (way, EVIDENCE)), asked("it it it"), {})
+    assert choices[0].reason == "nobody alone"
+
+
 def test_the_outlook_is_that_of_the_way() -> None:
     """Choosing costs nothing."""
 
