@@ -37,7 +37,7 @@ def sequential(scope: Scope, own: PolicySettings) -> Policy:
     found = scope.artifact(own, "artifact", EVIDENCE_SCHEMA)
     same, comparer = own.options.get("same", ""), own.options.get("comparer", "")
     try:
-        evidence = Evidence(found, same=same, comparer=comparer)
+        evidence = Evidence(found, same=same, comparer=comparer, verifier=own.options.get("verifier", ""))
     except Untaught as error:
         raise ConfigError(f"{own.where}.same: {error}") from None
     except (KeyError, TypeError, ValueError) as error:
@@ -48,6 +48,8 @@ def sequential(scope: Scope, own: PolicySettings) -> Policy:
     scope.known((*evidence.workers, *beside), f"{own.where}.artifact", policies=False)
     if evidence.comparer is not None and evidence.comparer.worker != SHIPPED:
         scope.known([evidence.comparer.worker], f"{own.where}.comparer", policies=False)
+    if evidence.verifier is not None and evidence.verifier.informed:
+        scope.known([evidence.verifier.worker], f"{own.where}.verifier", policies=False)
     return Sequential(
         evidence,
         own.options.get("price"),

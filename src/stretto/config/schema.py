@@ -136,6 +136,7 @@ POLICY_KEYS: Final[Mapping[str, Mapping[str, Check]]] = {
         "certified": a_flag,
         "same": one_of("exact", "embedding", "judge"),
         "comparer": a_name,
+        "verifier": a_name,
     },
     "trinity": {
         "artifact": a_text,

@@ -18,10 +18,12 @@ from stretto.policies.embedded import Embedded
 from stretto.policies.equivalence import NOBODY, Compared, Comparer, softly
 from stretto.policies.exploring import Lot, draw
 from stretto.policies.features import TextFeatures
+from stretto.policies.odds import Odds, task_nearness
 from stretto.policies.outlooks import of_ask, then
 from stretto.policies.pools import Values, members
 from stretto.policies.reading import MARKS, Asked, Reading, bare, marks, written
 from stretto.policies.signals import confidence
+from stretto.policies.verification import Rates, Verifier, bought
 from stretto.steps import Ask, Choice, Fork, Note, Option, Outlook, Plan, Quotes, Span, Step, Want, put
 from stretto.types import Answer, Failure, Message, Reply, Request
 
@@ -29,52 +31,6 @@ __all__ = ["EVIDENCE_SCHEMA", "Evidence", "Sequential", "task_nearness"]
 
 EVIDENCE_SCHEMA: Final = "stretto.evidence/3"
 _STOP: Final = "stop"
-
-
-def task_nearness(x: Any, centres: Any) -> Any:
-    """How near each prompt (a row) is to each known task: a softmax over squared distances, times three."""
-    import numpy as np
-
-    distance = ((x**2).sum(1)[:, None] + (centres**2).sum(1)[None] - 2 * x @ centres.T) / x.shape[1]
-    near = np.exp(-6.0 * (distance - distance.min(1, keepdims=True)))
-    return 3.0 * near / near.sum(1, keepdims=True)
-
-
-@dataclass(frozen=True, slots=True)
-class _Odds:
-    """Log-odds of the workers from a prompt's features and `task_nearness`, with one product for both."""
-
-    weights: Any
-    offsets: Any
-    tasks: Any
-
-    @classmethod
-    def of(cls, success: Any, centres: Any) -> "_Odds":
-        """`success`: a constant, a weight a feature and, where there are centres, a weight a task; a column a worker."""
-        import numpy as np
-
-        constant, rest = success[0].astype(np.float64), success[1:].astype(np.float64)
-        if centres is None:
-            return cls(rest, constant, None)
-        wide = centres.astype(np.float64)
-        size = wide.shape[1]
-        # of the squared distance, the prompt's own square is the same for all tasks and falls out of the softmax
-        return cls(
-            np.ascontiguousarray(np.hstack([rest[:size], 12.0 / size * wide.T])),
-            np.concatenate([constant, -6.0 / size * (wide**2).sum(1)]),
-            rest[size:],
-        )
-
-    def after(self, x: Any) -> Any:
-        """The log-odds of each worker for a prompt with features `x`."""
-        import numpy as np
-
-        seen = x @ self.weights + self.offsets
-        if self.tasks is None:
-            return seen
-        workers = self.tasks.shape[1]
-        near = np.exp(seen[workers:] - seen[workers:].max())
-        return seen[:workers] + (near * (3.0 / near.sum())) @ self.tasks
 
 
 class Evidence:
@@ -87,15 +43,16 @@ class Evidence:
     not count), `reading` (what the text of a reply means; absent: it does not count), `unread` (the posterior where there was
     no text to read; absent: the same), `gaps` (workers that were not always there when it was learned; may be absent),
     `comparing` (who says whether free texts amount to the same, and how often that is wrong, `policies.equivalence`; absent:
-    nobody does), `free` (true: learned from free texts that nobody compared, each a class of its own), `certified` (what
-    `learning.evidence.risk` found: `u`, the highest price whose loss against `single` is bounded, or none, that `bound`, its
-    relative `cost`, and the `reason`), `rich`, `last_line`, `paid` (what each worker costs, in calls of the best single one),
-    `values` (`policies.pools.Values`), and from the lowest price to the highest `prices` [{`u`, `calls`, `rounds` {`first` (a
-    subset), `added` (subsets), `weights`}}].
+    nobody does), `verifying` (who says whether replies that cannot be compared are right, and how often that is wrong,
+    `policies.verification`; absent: nobody), `free` (true: learned from free texts that nobody compared, each a class of its
+    own), `certified` (what `learning.evidence.risk` found: `u`, the highest price whose loss against `single` is bounded, or
+    none, that `bound`, its relative `cost`, and the `reason`), `rich`, `last_line`, `paid` (what each worker costs, in calls of
+    the best single one), `values` (`policies.pools.Values`), and from the lowest price to the highest `prices` [{`u`, `calls`,
+    `rounds` {`first` (a subset), `added` (subsets), `weights`}}].
     """
 
-    def __init__(self, artifact: Artifact, *, same: str = "", comparer: str = "") -> None:
-        """`same`: `exact` leaves the comparer out, `embedding` or `judge` insist on it; `comparer`: its id, if another."""
+    def __init__(self, artifact: Artifact, *, same: str = "", comparer: str = "", verifier: str = "") -> None:
+        """`same`: `exact` leaves the comparer out, `embedding` or `judge` insist on it; `comparer`, `verifier`: other ids."""
         import numpy as np
 
         if artifact.schema != EVIDENCE_SCHEMA:
@@ -112,10 +69,10 @@ class Evidence:
         self.posterior = Posterior.of(data["posterior"])
         self._text = TextFeatures.of(data["text"]) if data.get("text") else None
         self.embedder = Embedded.of(data["embedder"]) if data.get("embedder") else None
-        self._odds = _Odds.of(
+        self._odds = Odds.of(
             unpacked(data["success"]), unpacked(data["centres"]) if data.get("centres") else None
         )
-        self._paid = np.array(data["paid"], dtype=np.float64)
+        self.paid = np.array(data["paid"], dtype=np.float64)
         count = len(self.workers)
         self._values = Values(data["values"], 1 + 2 * count, 14 + 2 * count * self.rich)
         self._usual = unpacked(data["usual"])
@@ -129,7 +86,8 @@ class Evidence:
         self.certified: Mapping[str, Any] | None = data.get("certified")
         self._free = bool(data.get("free"))
         self.comparer = Comparer.chosen(data.get("comparing"), same, comparer)
-        self._given = ", ".join(given for given in (same, comparer) if given)
+        self.verifier = Verifier.of(data.get("verifying"), verifier)
+        self._given = ", ".join(given for given in (same, comparer, verifier) if given)
 
     def __repr__(self) -> str:
         return f"{self.name}, {self._given}" if self._given else self.name
@@ -145,6 +103,16 @@ class Evidence:
             return self._odds.offsets[None]
         return np.minimum(np.maximum(self._odds.after(self._text.vector(prompt)), -4.595), 5.293)[None]
 
+    def rates(self, prompt: str, vector: Sequence[float] | None = None) -> Rates | None:
+        """How far a verifier is to be trusted for a prompt, by the known task that it is most like; `None`: not asked there."""
+        if self.verifier is None:
+            return None
+        if self.embedder is not None:
+            return self.verifier.of_task(self._odds.nearest(self.embedder.features(vector)))
+        return self.verifier.of_task(
+            -1 if self._text is None else self._odds.nearest(self._text.vector(prompt))
+        )
+
     def worths(self, price: int, mask: int, able: int, believed: Beliefs | None, logits: Any) -> Any:
         """The values of stopping (0) and of asking worker k (1 + k), after the workers of `mask` were asked.
 
@@ -154,7 +122,7 @@ class Evidence:
             return self._values.worths(able, price, mask, views(logits)[0])
         x = view(believed.first, believed.second, logits, rich=self.rich)[0]
         found = self._values.worths(able, price, mask, x)
-        found[1:] = bounded(found[0], found[1:], believed.first[0], self.prices[price] * self._paid)
+        found[1:] = bounded(found[0], found[1:], believed.first[0], self.prices[price] * self.paid)
         return found
 
     def first(self, price: int) -> int:
@@ -338,8 +306,9 @@ class Sequential:
         cards = {k: request.card(known.workers[k]) for k in usable} if known.assurance is not None else {}
         tell = frozenset(k for k, card in cards.items() if card is not None and "logprobs" in card.abilities)
         alone, why = self._alone(request, usable)
+        verified = self._verified(request, usable)
         vector = None
-        if known.embedder is not None and (alone < 0 or self.explore):
+        if known.embedder is not None and (alone < 0 or self.explore or verified >= 0):
             read = yield from known.embedder.read(request)
             if isinstance(read, Failure):
                 return Answer(error=read)
@@ -352,7 +321,14 @@ class Sequential:
             known.reader(request.prompt),
             sum(1 << k for k in usable if k in known.gaps),
         )
-        if alone >= 0 and not self.explore:
+        rates = known.rates(request.prompt, vector) if verified >= 0 else None
+        if rates is not None:
+            now.price = verified
+            answer = yield from bought(request, known, rates, now, self.explore)
+            if answer is not None:
+                return answer
+            now.price = self._price(request)
+        elif alone >= 0 and not self.explore:
             return (yield from self._by_one(alone, why, now))
         done = False
         if self.rounds == 2:
@@ -384,6 +360,13 @@ class Sequential:
         if place not in usable or not (certificate["u"] is None or dear):
             return -1, ""
         return place, f"the best single worker: {certificate['reason']}"
+
+    def _verified(self, request: Request, usable: Sequence[int]) -> int:
+        """The price (a place) at which verdicts serve a request whose answers cannot be compared; -1: they do not."""
+        known, verifier = self.evidence, self.evidence.verifier
+        if verifier is None or self.rounds == 2 or len(usable) < 2 or request.card(verifier.worker) is None:
+            return -1
+        return verifier.price(self._price(request), known.prices, request.dial, safe=self._safe(request))
 
     def _by_one(self, worker: int, why: str, now: _Asking) -> Plan:
         """Ask one worker, and the likeliest of the others only if it fails."""
@@ -541,7 +524,8 @@ class Sequential:
         if not cards:
             return Outlook()
         alone, _ = self._alone(request, usable)
-        if alone >= 0 and not self.explore:
+        verifier, verified = self.evidence.verifier, self._verified(request, usable)
+        if alone >= 0 and not self.explore and verified < 0:
             return of_ask(quotes(Ask(self.evidence.workers[alone], speaks=True)))
         each = [of_ask(quotes(Ask(w, speaks=True))) for w in cards]
         calls = min(self.evidence.calls[price], len(cards))
@@ -560,6 +544,8 @@ class Sequential:
             span([e.seconds for e in each]),
         )
         comparer, embedder = self.evidence.comparer, self.evidence.embedder
+        if verifier is not None and verified >= 0:
+            asking = then(asking, verifier.outlook(request, verified, len(cards), quotes))
         if embedder is not None:
             asking = then(embedder.outlook(request, quotes), asking)
         return asking if comparer is None else then(asking, comparer.outlook(request, len(cards), quotes))
