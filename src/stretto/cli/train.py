@@ -14,10 +14,12 @@ from stretto.cli.progress import progress
 from stretto.cli.train_compare import LONGEST, compared, embedded
 from stretto.cli.train_conductor import conductor
 from stretto.cli.train_trinity import trinity
+from stretto.cli.train_verify import verified
 from stretto.errors import ConfigError
 
 if TYPE_CHECKING:
     from stretto.artifacts import Artifact
+    from stretto.cli.train_verify import Verified
     from stretto.evaluation.tables import Table
     from stretto.learning.evidence.comparing import Comparison
     from stretto.learning.evidence.training import Learned, Matrix, Prompts
@@ -43,6 +45,7 @@ Examples:
   stretto train evidence outcomes/ --worker small --worker big --out evidence.json
   stretto train evidence --ledger --out evidence.json
   stretto train evidence essays/ --compare gpt --limit-usd 2 --out evidence.json
+  stretto train evidence programs/ --verify gpt --limit-usd 2 --out evidence.json
 \b
 Then, in stretto.toml, and under the name `stretto` from the next start on:
   [policy.careful]
@@ -84,6 +87,18 @@ Then, in stretto.toml, and under the name `stretto` from the next start on:
     help="Who says whether free texts amount to the same: an embedding worker, a judge, or `static`; its error is learned.",
 )
 @click.option(
+    "--verify",
+    metavar="WORKER",
+    help="Who is asked whether replies that cannot be compared are right; its error is learned. Not with --compare.",
+)
+@click.option(
+    "--checks",
+    type=click.IntRange(60),
+    default=300,
+    show_default=True,
+    help="So many replies are shown to a verifier.",
+)
+@click.option(
     "--embed",
     metavar="WORKER",
     help="Read prompts by the vectors of this embedding worker, not by their words; it is asked before each decision.",
@@ -95,11 +110,11 @@ Then, in stretto.toml, and under the name `stretto` from the next start on:
     show_default=True,
     help="So many pairs are shown to a judge.",
 )
-@usd_option("--limit-usd", "Ceiling in USD for what --compare, and --embed, ask.")
+@usd_option("--limit-usd", "Ceiling in USD for what each of --compare, --verify and --embed asks.")
 @click.option(
     "--config",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The configuration file that knows the workers of --compare and --embed.",
+    help="The configuration file that knows the workers of --compare, --verify and --embed.",
 )
 def evidence(
     table: Path | None,
@@ -111,6 +126,8 @@ def evidence(
     prompt: bool,
     last_line: bool,
     compare: str | None,
+    verify: str | None,
+    checks: int,
     embed: str | None,
     pairs: int,
     limit_usd: int | None,
@@ -134,14 +151,22 @@ def evidence(
         raise ConfigError("name one folder of recorded outcomes, as TABLE or with --data, or give --ledger")
     found = read(folder, texts=True) if folder is not None else _of_ledger(ledger or "", last_line)
     whole, gaps = _usable(found, workers)
-    comparing = None
+    if compare and verify:
+        raise ConfigError("--compare and --verify are for the same replies: give one")
+    comparing, verifying = None, None
+    if verify:
+        verifying = partial(
+            verified, found, who=verify, checks=checks, limit=limit_usd, last_line=last_line, config=config
+        )
+        verifying = partial(verifying, kept=out.with_suffix(".verdicts.jsonl"))
     if compare:
         comparing = partial(
             compared, found, who=compare, pairs=pairs, limit=limit_usd, last_line=last_line, config=config
         )
+    if compare or verify:
         gaps, size = [], min(size, LONGEST)
     reading = None if not embed else partial(embedded, who=embed, limit=limit_usd, config=config)
-    _learn(found, whole, gaps, out, size, prompt, last_line, comparing, reading)
+    _learn(found, whole, gaps, out, size, prompt, last_line, comparing, reading, verifying)
 
 
 def _of_ledger(folder: str, last_line: bool) -> "Table":
@@ -218,6 +243,7 @@ def _learn(
     last_line: bool,
     comparing: "Callable[[Matrix], Comparison] | None" = None,
     reading: "Callable[[Matrix], Prompts] | None" = None,
+    verifying: "Callable[[Matrix], Verified] | None" = None,
 ) -> None:
     from stretto import __version__, artifacts
     from stretto.learning.evidence.training import artefact, learn, matrix, summary
@@ -228,6 +254,7 @@ def _learn(
         raise ConfigError(f"{table.name}: no item is of split train")
     held = comparing(data) if comparing is not None else None
     data, believing = (data, None) if held is None else (held.assumed(data), held.lattice)
+    judged = verifying(data) if verifying is not None else None
     seen = reading(data) if reading is not None else None
     size = min(size, len(data.workers))
     with progress(_STAGES, "learning") as tick:
@@ -245,6 +272,9 @@ def _learn(
             made = held.taught(made)
         elif _free(table, list(data.workers), last_line):
             made = replace(made, data={**made.data, "free": True})
+    if judged is not None:
+        made, crossed, _ = judged.taught(made, learned, data)
+        learned = replace(learned, crossed=crossed)
     artifacts.write(made, out)
     rows = summary(learned, data)
     if not available():

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     _Found = tuple[Literal["embedding", "judge"], Any, float, Wordings | None]
 
-__all__ = ["LONGEST", "compared", "embedded"]
+__all__ = ["LONGEST", "Asking", "compared", "embedded", "open_worker", "text_of"]
 
 LONGEST = 5
 """The longest shortlist with a comparer: six replies can be divided in four times as many ways as five."""
@@ -48,7 +48,7 @@ def compared(
     from stretto.learning.evidence import comparing
     from stretto.policies.equivalence import SHIPPED
 
-    texts = [[_text(table, i.id, w) for w in data.workers] for i in data.items]
+    texts = [[text_of(table, i.id, w) for w in data.workers] for i in data.items]
     values = comparing.values_of(texts, last_line)
     if who == SHIPPED:
         asked: _Found = ("embedding", comparing.static(texts), 0.0, None)
@@ -75,8 +75,8 @@ def embedded(data: "Matrix", *, who: str, limit: int | None, config: Path | None
     from stretto.policies.embedded import shortened
 
     async def asked() -> "dict[tuple[int, int], Sequence[float]]":
-        async with _worker(who, "embed", config) as (world, _):
-            return await _Asking(world, who, limit).vectors(
+        async with open_worker(who, "embed", config) as (world, _):
+            return await Asking(world, who, limit).vectors(
                 [((row, 0), shortened(item.prompt)) for row, item in enumerate(data.items)]
             )
 
@@ -86,7 +86,7 @@ def embedded(data: "Matrix", *, who: str, limit: int | None, config: Path | None
 
 
 @asynccontextmanager
-async def _worker(who: str, option: str, config: Path | None) -> "AsyncIterator[tuple[World, Card]]":
+async def open_worker(who: str, option: str, config: Path | None) -> "AsyncIterator[tuple[World, Card]]":
     """The world of the configuration, and the card of a worker in it."""
     from stretto.app import open_world
     from stretto.config import load
@@ -101,7 +101,8 @@ async def _worker(who: str, option: str, config: Path | None) -> "AsyncIterator[
         yield world, card
 
 
-def _text(table: "Table", item: str, worker: str) -> str:
+def text_of(table: "Table", item: str, worker: str) -> str:
+    """The whole reply of a worker, "" where it was not recorded."""
     one = table.said(item, worker)
     return "" if one is None else (one.text if one.text is not None else one.answer) or ""
 
@@ -117,8 +118,8 @@ async def _asked(
     """What a worker of the pool says of the pairs, and what comparing a reply costs (USD)."""
     from stretto.catalog.usual import wordings as usual
 
-    async with _worker(who, "compare", config) as (world, card):
-        asking = _Asking(world, who, limit)
+    async with open_worker(who, "compare", config) as (world, card):
+        asking = Asking(world, who, limit)
         if "embedding" in card.abilities and "text" not in card.abilities:
             measured, usd = await asking.embedded(texts)
             return "embedding", measured, usd, None
@@ -127,7 +128,7 @@ async def _asked(
         return "judge", measured, usd, wordings
 
 
-class _Asking:
+class Asking:
     """Asks one worker, through the engine, until the money for it is spent."""
 
     def __init__(self, world: "World", worker: str, limit: int | None) -> None:
@@ -186,6 +187,22 @@ class _Asking:
                 for _ in part:
                     tick("embedding")
         return vectors
+
+    async def verdict(self, asked: tuple[Message, ...]) -> bool | None:
+        """Yes or no to one question; `None`: neither."""
+        from stretto.policies.judging import verdict
+        from stretto.policies.solo import Solo
+        from stretto.policies.verification import TOKENS
+
+        request = Request(
+            messages=asked,
+            model=self._worker,
+            params={"temperature": 0},
+            max_tokens=TOKENS,
+            limits=self._limits(),
+        )
+        answer = await self._run(Solo(self._worker), request)
+        return None if answer.error is not None else verdict(answer.text)
 
     async def judged(
         self,

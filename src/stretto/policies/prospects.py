@@ -96,7 +96,7 @@ class Prospects:
 
         workers = odds.shape[1]
         base, states, steps = _states(workers)
-        chance = _chances(odds, lift, rates, spread, states)
+        chance = _chances(odds, lift, rates, spread)
         value = np.where(states > OPEN, chance, 0.0).max(2)
         accepts = chance * (rates[:, :1] + rates[:, 1:] - 1)[:, None] + (1 - rates[:, 1:])[:, None]
         for row in steps:
@@ -146,7 +146,7 @@ class Prospects:
         return float(self.chance[0, place, worker]), float(self.chance[0, place + 4**worker, worker])
 
 
-def _chances(odds: Any, lift: Any, rates: Any, spread: float, states: Any) -> Any:
+def _chances(odds: Any, lift: Any, rates: Any, spread: float) -> Any:
     """Of each item and state the chance of every worker's reply, over all degrees of hardness."""
     import numpy as np
 
@@ -165,4 +165,8 @@ def _chances(odds: Any, lift: Any, rates: Any, spread: float, states: Any) -> An
     for k in range(workers):
         weight = (total[:, k, :, None] * weight[:, None]).reshape(items, -1, len(nodes))
     weight = weight / weight.sum(2, keepdims=True)
-    return np.stack([(weight * share[:, k][:, states[:, k]]).sum(2) for k in range(workers)], axis=2)
+    found = np.empty((items, 4**workers, workers))
+    for k in range(workers):  # the states by what is known of worker k
+        wide = weight.reshape(items, -1, 4, 4**k, len(nodes))
+        found[:, :, k] = np.einsum("ihsld,isd->ihsl", wide, share[:, k]).reshape(items, -1)
+    return found

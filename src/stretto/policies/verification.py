@@ -20,9 +20,12 @@ from stretto.types import Answer, Failure, Request
 if TYPE_CHECKING:
     from stretto.policies.sequential import Evidence, _Asking
 
-__all__ = ["Rates", "Verifier", "bought", "lift"]
+__all__ = ["TOKENS", "Rates", "Verifier", "bought", "lift"]
 
 _WORDINGS: Final = {"standard": STANDARD, "compact": COMPACT}
+
+TOKENS: Final = 256
+"""So much a verifier may write: one that thinks before its yes or no must get that far."""
 
 Rates = tuple[float, float]
 """Sensitivity (how often a right reply is accepted) and specificity (how often a wrong one is rejected)."""
@@ -50,7 +53,7 @@ class Verifier:
     checks: tuple[float, ...] = ()
     certified: Mapping[str, Any] | None = None
     wordings: Wordings = STANDARD
-    tokens: int = 256
+    tokens: int = TOKENS
 
     @classmethod
     def of(cls, data: Mapping[str, Any] | None, worker: str = "") -> "Verifier | None":
