@@ -7,7 +7,7 @@ is not asked. Whether a verdict is bought, and what is done after a yes and afte
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from stretto.policies.exploring import draw
 from stretto.policies.judging import COMPACT, STANDARD, Wordings, longest, verdict
@@ -18,7 +18,7 @@ from stretto.steps import Ask, Choice, Note, Option, Outlook, Quotes, Step, Want
 from stretto.types import Answer, Failure, Request
 
 if TYPE_CHECKING:
-    from stretto.policies.sequential import Evidence, _Asking
+    from stretto.policies.sequential import Evidence
 
 __all__ = ["TOKENS", "Rates", "Verifier", "bought", "lift"]
 
@@ -132,6 +132,32 @@ def _pair(of: Sequence[float]) -> Rates:
     return float(of[0]), float(of[1])
 
 
+class _Asking(Protocol):
+    """One request on its way, as `sequential` keeps it."""
+
+    logits: Any
+    open: list[int]
+    failed: Answer | None
+    believed: Any
+
+    @property
+    def price(self) -> int: ...
+
+    @property
+    def tell(self) -> frozenset[int]: ...
+
+    @property
+    def heard(self) -> Mapping[int, Any]: ...
+
+    @property
+    def same(self) -> Any: ...
+
+    @property
+    def limited(self) -> str: ...
+
+    def take(self, worker: int, answer: Answer, tokens: int) -> None: ...
+
+
 @dataclass(slots=True)
 class _Known:
     """What is known in one run, a row as for `Prospects.of`; `failed`: why the verifier brought nothing."""
@@ -150,7 +176,7 @@ class _Known:
 _Part = Generator[Step, Any, "Answer | None"]
 
 
-def bought(request: Request, known: "Evidence", rates: Rates, now: "_Asking", explore: float) -> _Part:
+def bought(request: Request, known: "Evidence", rates: Rates, now: _Asking, explore: float) -> _Part:
     """Ask, have replies verified, or stop, whichever is worth most. `None`: nobody answered, or a reply could be compared.
 
     Then `now` holds what was heard, and it goes on without verdicts.
@@ -187,7 +213,8 @@ def bought(request: Request, known: "Evidence", rates: Rates, now: "_Asking", ex
     if stopped:
         why = f"{why}; a limit ended the asking: {stopped}"
     yield Note(replace(_choice(known, verifier, seen, worths, 0, now, speaker), reason=why))
-    return replace(now.heard[speaker].answer, why=why)
+    answer: Answer = now.heard[speaker].answer
+    return replace(answer, why=why)
 
 
 def _by_lot(request: Request, choice: Choice, explore: float) -> Choice:
@@ -207,9 +234,7 @@ def _by_lot(request: Request, choice: Choice, explore: float) -> Choice:
     )
 
 
-def _prospects(
-    known: "Evidence", verifier: Verifier, rates: Rates, now: "_Asking", mine: _Known
-) -> Prospects:
+def _prospects(known: "Evidence", verifier: Verifier, rates: Rates, now: _Asking, mine: _Known) -> Prospects:
     import numpy as np
 
     able = np.array([[k in now.open for k in range(len(known.workers))]])
@@ -227,9 +252,7 @@ def _prospects(
     )
 
 
-def _hear(
-    known: "Evidence", worker: int, why: str, now: "_Asking", mine: _Known
-) -> Generator[Step, Any, bool]:
+def _hear(known: "Evidence", worker: int, why: str, now: _Asking, mine: _Known) -> Generator[Step, Any, bool]:
     """Ask a worker. Whether its reply is one that can be compared."""
     want: Want = "logprobs" if worker in now.tell else "text"
     reply = yield from put(Ask(known.workers[worker], want=want, speaks=True, reason=why))
@@ -253,7 +276,7 @@ def lift(alone: Any, odds: Any) -> Any:
 
 
 def _verify(
-    request: Request, verifier: Verifier, worker: int, known: "Evidence", now: "_Asking", mine: _Known
+    request: Request, verifier: Verifier, worker: int, known: "Evidence", now: _Asking, mine: _Known
 ) -> Generator[Step, Any, None]:
     """One verdict. What is neither yes nor no, or fails, leaves the reply as it was; who may not be asked is not asked again."""
     answer = now.heard[worker].answer
@@ -273,7 +296,7 @@ def _choice(
     seen: Prospects,
     worths: Any,
     picked: int,
-    now: "_Asking",
+    now: _Asking,
     speaker: int = -1,
 ) -> Choice:
     """Every option with its numbers: whom to ask, what to have verified, and to stop."""
