@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from stretto.ledger.process import process_id
 from stretto.ledger.read import Reader
 from stretto.ledger.sqlite import connect, index_path, migrate
 from stretto.ledger.states import SqliteStates
+from stretto.ledger.usual import Usual, usual
 from stretto.pool.discover import Found, discover, http_probe
 from stretto.pool.http import HttpClient
 from stretto.pool.local import LlamaRuntime
@@ -206,6 +207,7 @@ async def open_world(
         connection = connect(index_path(data))
         stack.callback(connection.close)
         migrate(connection)
+        _recall(pool, known, usual(connection))
         accounts = SqliteAccounts.open(data, process, durability=durability)
         stack.callback(accounts.close)
         states = SqliteStates(data)
@@ -234,6 +236,14 @@ async def open_world(
             known=known,
             artefacts=artefacts,
         )
+
+
+def _recall(pool: WorkerPool, known: Learned, lately: Iterable[Usual]) -> None:
+    """Tell the pool how long its workers' answers usually are: by what was learned, and by the ledger, which goes before that."""
+    for worker, output in known.lengths().items():
+        pool.learn(worker, output)
+    for one in lately:
+        pool.remember(one.worker, one.role, one.output, one.seconds)
 
 
 def _configured(worker: WorkerSettings, environ: Mapping[str, str]) -> Worker:

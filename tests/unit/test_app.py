@@ -15,6 +15,8 @@ from stretto.errors import ConfigError
 from stretto.ledger.keys import Keys
 from stretto.ledger.sqlite import connect, index_path, migrate
 from stretto.pool.discover import Found
+from stretto.steps import Ask
+from stretto.types import Message
 from tests.asgi import call
 
 SPARRING = [
@@ -158,3 +160,17 @@ def test_a_world_leaves_a_closed_chain_and_no_open_files(tmp_path: Path) -> None
     assert first != second
     report = verify(tmp_path)
     assert (report.ok, report.notes, report.chains) == (True, (), 2)
+
+
+def test_a_world_expects_answers_as_long_as_those_that_it_was_learned_from(tmp_path: Path) -> None:
+    """Before the first call of a data folder a sparring model is not expected to write hundreds of tokens."""
+
+    async def quoted() -> float:
+        settings = parse(f'[server]\ndata = "{tmp_path}"\n[pool]\ndiscover = false\n')
+        async with open_world(settings) as world:
+            ask = Ask("general-large", (Message("user", "How much is 17 plus 25?"),))
+            card = next(card for card in world.pool.cards() if card.id == ask.worker)
+            return world.pool.quote(ask).expected / card.price.output
+
+    assert 5 < asyncio.run(quoted()) < 40
+    assert not learned(tmp_path, ["gpt"]).lengths()

@@ -1,6 +1,7 @@
 """What was learned beforehand, where it is found, and the workers that it brings along."""
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -45,6 +46,14 @@ class Learned:
     conductor: Artifact | None = None
     folders: Mapping[str, Path] = field(default_factory=dict)
     beside: Mapping[str, str] = field(default_factory=dict)
+
+    def lengths(self) -> Mapping[str, float]:
+        """How many tokens each worker's replies had on average in what the evidence was learned from; none without evidence."""
+        if self.evidence is None or "usual" not in self.evidence.data:
+            return {}
+        means, deviations = artifacts.unpacked(self.evidence.data["usual"])  # of the logarithm
+        found = zip(self.evidence.data["workers"], means, deviations, strict=True)
+        return {worker: math.expm1(mean + deviation * deviation / 2) for worker, mean, deviation in found}
 
 
 def learned(data: Path, workers: Iterable[str], folder: Path | None = None) -> Learned:

@@ -28,6 +28,7 @@ from stretto.pool.http import (
 )
 from stretto.pool.limits import Gate
 from stretto.pool.native import as_chat, prompt_ids, purpose_of, raw_text, state_body, suited
+from stretto.pool.pace import Pace
 from stretto.steps import Ask, Emit, Endpoint, Outcome, Tally
 from stretto.types import Card, Delta, Failure, FailureKind, Thought, Usage
 from stretto.wire import embeddings, form_for
@@ -36,7 +37,7 @@ from stretto.wire.lengths import refusal
 from stretto.wire.sse import SseError, SseParser
 from stretto.wire.tools import Unwrapping, unwrapped
 
-__all__ = ["Lane", "LocalModels", "Pace", "Timeouts", "attempt", "count"]
+__all__ = ["Lane", "LocalModels", "Timeouts", "attempt", "count"]
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -78,22 +79,6 @@ class Timeouts:
     first_byte: float = 120.0
     idle: float = 60.0
     whole: float = 600.0
-
-
-@dataclass(slots=True)
-class Pace:
-    """How a worker has been answering lately: moving averages of seconds a call and of output tokens; `None` before the first."""
-
-    seconds: float | None = None
-    output: float | None = None
-
-    def note(self, seconds: float, output: int) -> None:
-        """A call was answered."""
-        if self.seconds is None or self.output is None:
-            self.seconds, self.output = seconds, float(output)
-        else:
-            self.seconds += 0.1 * (seconds - self.seconds)
-            self.output += 0.1 * (output - self.output)
 
 
 @dataclass(slots=True, eq=False)
@@ -187,7 +172,7 @@ def _judge(lane: Lane, one: "_Try", outcome: Outcome, clock: Callable[[], float]
     """What the outcome says about the endpoint's health."""
     error = outcome.error
     if error is None:
-        lane.pace.note(one.loop.time() - one.started, outcome.usage.output)
+        lane.pace.note(one.loop.time() - one.started, outcome.usage.output, one.ask.role)
         if not lane.health.clear:
             lane.health.succeed(clock())
     elif one.blameless:

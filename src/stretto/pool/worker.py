@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from stretto.errors import ConfigError, LocalModelError
-from stretto.pool.attempt import Lane, LocalModels, Pace, Timeouts, attempt, count
-from stretto.pool.estimate import input_tokens, likely
+from stretto.pool.attempt import Lane, LocalModels, Timeouts, attempt, count
+from stretto.pool.estimate import input_tokens, usual_tokens
 from stretto.pool.gguf import read_gguf_header
 from stretto.pool.health import FAILURES
 from stretto.pool.http import Transport, header_block, parse_url
 from stretto.pool.limits import Gate
+from stretto.pool.pace import Pace
 from stretto.pool.profiles import ASSUMED_ABILITIES, profile
 from stretto.steps import Ask, Count, Emit, Endpoint, Outcome, Quote, Ready, Tally
 from stretto.types import Card, Price
@@ -23,7 +24,6 @@ __all__ = ["Place", "Worker", "WorkerPool", "describe"]
 
 DEFAULT_CAP: Final = 4096
 """Output tokens that a price rests on when neither the ask nor the card bounds them."""
-_TYPICAL_OUTPUT: Final = 400
 _BUSY: Final = 0.05
 _COUNT_SECONDS: Final = 2.0
 
@@ -154,7 +154,11 @@ class WorkerPool:
         return tuple(self._workers.values())
 
     def quote(self, ask: Ask) -> Quote:
-        """As `Pool.quote`. Input is estimated from above (`pool.estimate`), output by `max_tokens`, the card, or 4,096 tokens."""
+        """As `Pool.quote`. Worst: input from above (`pool.estimate`), output by `max_tokens`, the card, or 4,096 tokens.
+
+        Expected: as much input as that usually is, and as much output as the worker usually writes in this role
+        (`Pace.expected`), never above that cap.
+        """
         worker = self._workers.get(ask.worker)
         if worker is None:
             return Quote(0, 0, 0, 0, priced=False)
@@ -167,10 +171,20 @@ class WorkerPool:
                 cap = min(cap, card.context)
         price = card.price
         worst = given * max(price.input, price.cached or 0) + cap * price.output
-        written = min(cap, _TYPICAL_OUTPUT if pace.output is None else int(pace.output))
-        expected = min(worst, likely(given, worker.dense) * price.input + written * price.output)
+        written = round(pace.expected(ask.role, cap))
+        expected = min(worst, usual_tokens(given, worker.dense) * price.input + written * price.output)
         seconds = 1.0 if pace.seconds is None else pace.seconds
         return Quote(expected, worst, given, cap, seconds, card.priced)
+
+    def remember(self, worker: str, role: str, output: float, seconds: float) -> None:
+        """How long the answers of a worker in a role have been before this process: expected until it tells otherwise."""
+        if (lanes := self._lanes.get(worker)) is not None:
+            lanes[0].pace.note(seconds, output, role)
+
+    def learn(self, worker: str, output: float) -> None:
+        """How long the answers were that something was learned from: expected where nobody remembers any."""
+        if (lanes := self._lanes.get(worker)) is not None:
+            lanes[0].pace.learned = output
 
     def candidates(self, ask: Ask) -> Ready:
         """As `Pool.candidates`: one that is due for a probe first, then by load; an ejected one only if there is no other."""

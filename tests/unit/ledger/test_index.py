@@ -10,6 +10,7 @@ from stretto.ledger.archive import Archive
 from stretto.ledger.index import catch_up, reindex
 from stretto.ledger.journal import JournalStore
 from stretto.ledger.sqlite import VERSION, connect, index_path, migrate
+from stretto.ledger.usual import Usual, usual
 from tests.ledger_events import POOLED, story
 
 NEVER = 3600.0
@@ -274,3 +275,26 @@ def test_content_that_is_not_what_was_recorded_is_not_given_out(data: Path) -> N
         archive.events("run_a_0")
     assert list(archive.events("run_a_1")) == story("run_a_1", key="a")
     archive.close()
+
+
+def test_how_long_answers_usually_are_is_told_for_each_worker_and_role(data: Path) -> None:
+    """Means over the last attempts that were answered, the commonest first."""
+    with opened(data) as connection:
+        connection.execute("DELETE FROM attempts")
+        made = [
+            *(("a", "solver", "answered", 10 + n, 1.0) for n in range(3)),
+            ("a", "verifier", "answered", 2, 0.5),
+            ("a", "verifier", "timeout", 90, 60.0),
+            ("b", "solver", None, None, None),
+        ]
+        for n, row in enumerate(made):
+            connection.execute(
+                "INSERT INTO attempts (run, at, attempt, worker, role, outcome, output, seconds) "
+                "VALUES (?, '0', 1, ?, ?, ?, ?, ?)",
+                (f"run_{n}", *row),
+            )
+        assert usual(connection) == (
+            Usual("a", "solver", 11.0, 1.0, 3),
+            Usual("a", "verifier", 2.0, 0.5, 1),
+        )
+        assert usual(connection, most=3) == (Usual("a", "verifier", 2.0, 0.5, 1),)

@@ -9,7 +9,7 @@ import pytest
 from stretto.errors import ConfigError
 from stretto.pool.http import HttpClient, HttpRequest, HttpResponse, TransportError
 from stretto.pool.worker import Place, Worker, WorkerPool, describe
-from stretto.steps import Ask, Endpoint, Outcome, Pool, Tally
+from stretto.steps import Ask, Endpoint, Outcome, Pool, Role, Tally
 from stretto.types import Card, Message, Price, Usage
 from tests.unit.pool.upstream import answer, completion, upstream
 
@@ -124,6 +124,34 @@ def test_expectation_learns_from_answers() -> None:
     before, after = asyncio.run(run())
     assert after < before
     assert after >= Price.per_million(1, 2).of(Usage(0, 30))
+
+
+def test_expectation_goes_by_what_is_known_of_the_worker_and_the_role() -> None:
+    """Of nothing known a guess, never above half of the cap; then what was learned from, then what the ledger tells; the worst
+    case stays what it is.
+    """
+    million = Price.per_million(0, 1)
+    pool = WorkerPool([worker(1, card=Card("w", million))], Refuses())
+
+    def tokens(role: Role, most: int | None = None) -> float:
+        quote = pool.quote(Ask("w", ASK.messages, role=role, max_tokens=most))
+        assert quote.worst == (most or 4096) * million.output
+        return quote.expected / million.output
+
+    assert (tokens("solver"), tokens("solver", 10), tokens("verifier")) == (400, 5, 20)
+    pool.learn("w", 60.0)
+    assert (tokens("solver"), tokens("worker"), tokens("verifier")) == (60, 60, 20)
+    pool.remember("w", "solver", 30.0, 2.0)
+    pool.remember("w", "verifier", 1.0, 0.1)
+    assert (tokens("solver"), tokens("synthesizer"), tokens("verifier"), tokens("solver", 10)) == (
+        30,
+        30,
+        1,
+        10,
+    )
+    assert pool.quote(ASK).seconds < 2.0
+    pool.remember("left", "solver", 1.0, 1.0)  # a worker of yesterday is nobody today
+    pool.learn("left", 1.0)
 
 
 def test_dead_endpoint_goes_out_and_comes_back() -> None:
