@@ -37,18 +37,18 @@ class Evidence:
     """What was learned, ready to use. Data of schema `EVIDENCE_SCHEMA`:
 
     `workers` (the shortlist), `text` (features; absent: the prompt does not count), `embedder` (the worker whose vectors of a
-    prompt are its features instead), `centres` (of known tasks; may be absent), `success` (weights, a column a worker),
-    `posterior`, `usual` (mean and deviation of log reply tokens, a column a worker), `agreement` (weights of
-    `policies.agreement`, a row a worker; may be absent), `assurance` (what it means how sure a worker was; absent: it does
-    not count), `reading` (what the text of a reply means; absent: it does not count), `unread` (the posterior where there was
-    no text to read; absent: the same), `gaps` (workers that were not always there when it was learned; may be absent),
-    `comparing` (who says whether free texts amount to the same, and how often that is wrong, `policies.equivalence`; absent:
-    nobody does), `verifying` (who says whether replies that cannot be compared are right, and how often that is wrong,
-    `policies.verification`; absent: nobody), `free` (true: learned from free texts that nobody compared, each a class of its
-    own), `certified` (what `learning.evidence.risk` found: `u`, the highest price whose loss against `single` is bounded, or
-    none, that `bound`, its relative `cost`, and the `reason`), `rich`, `last_line`, `paid` (what each worker costs, in calls of
-    the best single one), `values` (`policies.pools.Values`), and from the lowest price to the highest `prices` [{`u`, `calls`,
-    `rounds` {`first` (a subset), `added` (subsets), `weights`}}].
+    prompt are its features instead), `centres` (of known tasks; may be absent), `spread` (of the counts within each; may be
+    absent), `success` (weights, a column a worker), `posterior`, `usual` (mean and deviation of log reply tokens, a column a
+    worker), `agreement` (weights of `policies.agreement`, a row a worker; may be absent), `assurance` (what it means how sure
+    a worker was; absent: it does not count), `reading` (what the text of a reply means; absent: it does not count), `unread`
+    (the posterior where there was no text to read; absent: the same), `gaps` (workers that were not always there when it was
+    learned; may be absent), `comparing` (who says whether free texts amount to the same, and how often that is wrong,
+    `policies.equivalence`; absent: nobody does), `verifying` (who says whether replies that cannot be compared are right, and
+    how often that is wrong, `policies.verification`; absent: nobody), `free` (true: learned from free texts that nobody
+    compared, each a class of its own), `certified` (what `learning.evidence.risk` found: `u`, the highest price whose loss
+    against `single` is bounded, or none, that `bound`, its relative `cost`, and the `reason`), `rich`, `last_line`, `paid`
+    (what each worker costs, in calls of the best single one), `values` (`policies.pools.Values`), and from the lowest price
+    to the highest `prices` [{`u`, `calls`, `rounds` {`first` (a subset), `added` (subsets), `weights`}}].
     """
 
     def __init__(self, artifact: Artifact, *, same: str = "", comparer: str = "", verifier: str = "") -> None:
@@ -69,9 +69,8 @@ class Evidence:
         self.posterior = Posterior.of(data["posterior"])
         self._text = TextFeatures.of(data["text"]) if data.get("text") else None
         self.embedder = Embedded.of(data["embedder"]) if data.get("embedder") else None
-        self._odds = Odds.of(
-            unpacked(data["success"]), unpacked(data["centres"]) if data.get("centres") else None
-        )
+        centres, spread = (unpacked(data[name]) if data.get(name) else None for name in ("centres", "spread"))
+        self._odds = Odds.of(unpacked(data["success"]), centres, spread)
         self.paid = np.array(data["paid"], dtype=np.float64)
         count = len(self.workers)
         self._values = Values(data["values"], 1 + 2 * count, 14 + 2 * count * self.rich)

@@ -15,7 +15,7 @@ pytest.importorskip("scipy")
 
 from stretto.learning.evidence.features import fit_features  # noqa: E402
 from stretto.policies.features import BUCKETS, TextFeatures, buckets, counts  # noqa: E402
-from stretto.policies.sequential import _Odds, task_nearness  # noqa: E402
+from stretto.policies.odds import Odds, task_nearness, task_slopes  # noqa: E402
 
 TEXTS = [f"what is {a} + {b}? (A) {a + b} (B) {a * b}\ncolour {'red' if a > b else 'blue'}" for a in range(9)
          for b in range(9)]  # fmt: skip
@@ -79,13 +79,16 @@ def test_the_vector_is_that_of_the_plain_form(text: str) -> None:
     assert np.allclose(features.vector(text), plain_vector(features, text), atol=1e-4)
 
 
-@pytest.mark.parametrize("tasks", [0, 3])
-def test_worker_odds_are_those_of_features_and_nearness(tasks: int) -> None:
-    """One product in the place of two."""
+@pytest.mark.parametrize(("tasks", "counts"), [(0, 0), (3, 0), (3, 2)])
+def test_worker_odds_are_those_of_features_nearness_and_slopes(tasks: int, counts: int) -> None:
+    """One product in the place of two; the slopes beside it."""
     rng = np.random.default_rng(0)
-    x, success = rng.normal(size=(5, 8)), rng.normal(size=(1 + 8 + tasks, 4))
+    x, success = rng.normal(size=(5, 8)), rng.normal(size=(1 + 8 + tasks * (1 + counts), 4))
     centres = rng.normal(size=(tasks, 8)) if tasks else None
+    spread = rng.random((tasks, counts)) + 0.05 if counts else None
     wide = x if centres is None else np.hstack([x, task_nearness(x, centres)])
-    odds = _Odds.of(success, centres)
+    if spread is not None:
+        wide = np.hstack([wide, task_slopes(x, wide[:, 8:], centres, spread)])
+    odds = Odds.of(success, centres, spread)
     found = np.stack([odds.after(row) for row in x])
     assert np.allclose(found, wide @ success[1:] + success[0])

@@ -28,9 +28,10 @@ from stretto.learning.evidence.trees import available
 from stretto.policies.assurance import Assurance
 from stretto.policies.beliefs import Posterior
 from stretto.policies.embedded import Embedded
-from stretto.policies.features import TextFeatures
+from stretto.policies.features import COUNTS, TextFeatures
+from stretto.policies.odds import task_nearness, task_slopes
 from stretto.policies.reading import Reading
-from stretto.policies.sequential import EVIDENCE_SCHEMA, task_nearness
+from stretto.policies.sequential import EVIDENCE_SCHEMA
 from stretto.policies.trees import Trees
 
 __all__ = [
@@ -56,7 +57,7 @@ PRICES = (
 )
 """Usual prices: how much accuracy one call of the best single worker is worth. The dial goes along them, in steps of .05."""
 
-PENALTIES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+PENALTIES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 """Weaker and weaker penalties of the worker-success regression (`success.Logistic.c`), until two in a row foretell worse."""
 
 WITHIN = (0.12, 0.2, 0.35)
@@ -71,7 +72,9 @@ LONGEST = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """What is seen of a prompt: its text features and how near it is to each known task. `None`: nothing is.
+    """What is seen of a prompt: its text features, how near it is to each known task, and how hard for it. `None`: nothing is.
+
+    `spread`: how far the counts of the text features vary within each task (`policies.odds.task_slopes`).
 
     With `embedded` its features are the vector that an embedding worker gives, by item in `vectors`, in the place of its words.
     """
@@ -79,6 +82,7 @@ class Prompts:
     text: TextFeatures | None
     tasks: tuple[str, ...] = ()
     centres: Any = None
+    spread: Any = None
     embedded: Embedded | None = None
     vectors: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
@@ -95,7 +99,8 @@ class Prompts:
         never when serving.
         """
         if vectors is None:
-            found = cls(fit_features([i.prompt for i in items], dimensions=dimensions))
+            few = max(16, len(items) // 12)
+            found = cls(fit_features([i.prompt for i in items], dimensions=min(dimensions, few)))
         else:
             raw = np.array([vectors[i.id] for i in items], dtype=np.float64)
             raw /= np.maximum(np.sqrt((raw**2).sum(1, keepdims=True)), 1e-12)
@@ -107,9 +112,19 @@ class Prompts:
             return found
         x = found.matrix(items)
         label = np.array([names.index(i.task) for i in items])
-        return replace(
-            found, tasks=names, centres=np.stack([x[label == k].mean(0) for k in range(len(names))])
-        )
+        centres = np.stack([x[label == k].mean(0) for k in range(len(names))])
+        spread = None
+        if found.text is not None:
+            away = (x - centres[label])[:, -len(COUNTS) :] ** 2
+            usual = 0.1 * away.mean(0)  # keeps a task of one or two prompts from having none
+            sums = [(away[label == k].sum(0) + usual) / ((label == k).sum() + 0.1) for k in range(len(names))]
+            spread = np.sqrt(np.stack(sums)) + 0.02
+        return replace(found, tasks=names, centres=centres, spread=spread)
+
+    @property
+    def loose(self) -> int:
+        """So many columns of `matrix`, the last ones, tell of tasks."""
+        return len(self.tasks) + (0 if self.spread is None else self.spread.size)
 
     def matrix(self, items: Sequence[Item]) -> Any:
         """The features of items, a row each."""
@@ -121,7 +136,10 @@ class Prompts:
             return np.zeros((len(items), 1))
         if self.centres is None:
             return x
-        return np.hstack([x, task_nearness(x, self.centres)])
+        near = task_nearness(x, self.centres)
+        if self.spread is None:
+            return np.hstack([x, near])
+        return np.hstack([x, near, task_slopes(x, near, self.centres, self.spread)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,21 +228,23 @@ def _shortlisted(
     return list(max(worths.items(), key=lambda pair: pair[1])[0])
 
 
-def _success(x: Any, train: Matrix, fold: Any, text: bool, told: dict[str, Any]) -> tuple[Any, Any]:
+def _success(
+    x: Any, train: Matrix, fold: Any, text: bool, loose: int, told: dict[str, Any]
+) -> tuple[Any, Any]:
     """The cross-fitted chances of all workers, and the estimator of the penalty that foretells best."""
     if not text:
         return cross_fitted(Means, x, train.scores, fold), Means().fit(x, train.scores)
     losses: dict[float, float] = {}
     best, chance, worse = PENALTIES[0], None, 0
     for c in PENALTIES:
-        found = cross_fitted(lambda c=c: Logistic(c), x, train.scores, fold)
+        found = cross_fitted(lambda c=c: Logistic(c, loose=loose), x, train.scores, fold)
         losses[c] = nats(found, train.scores)
         if losses[c] <= losses[best]:
             best, chance, worse = c, found, 0
         elif (worse := worse + 1) == 2:
             break
     told["success nats"] = {str(c): round(loss, 4) for c, loss in losses.items()}
-    return chance, Logistic(best).fit(x, train.scores)
+    return chance, Logistic(best, loose=loose).fit(x, train.scores)
 
 
 def _posteriors(
@@ -339,7 +359,7 @@ def learn(
     x, x_dev = prompts.matrix(train.items), prompts.matrix(dev.items) if len(dev.items) else np.zeros((0, 1))
     say("features")
     fold = folds(len(train.items))
-    chance, success = _success(x, train, fold, text, told)
+    chance, success = _success(x, train, fold, text, prompts.loose, told)
     chance_dev = success.predict(x_dev) if len(x_dev) else np.zeros((0, len(data.workers)))
     say("success")
     chosen = [data.workers.index(n) for n in names]
@@ -481,6 +501,8 @@ def artefact(
         data["embedder"] = learned.prompts.embedded.data
     if learned.prompts.centres is not None:
         data["centres"] = packed(learned.prompts.centres.astype(np.float32))
+    if learned.prompts.spread is not None:
+        data["spread"] = packed(learned.prompts.spread.astype(np.float32))
     return Artifact(EVIDENCE_SCHEMA, dict(provenance) | {"chosen": dict(learned.told)}, data)
 
 
