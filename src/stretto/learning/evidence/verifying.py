@@ -287,10 +287,10 @@ def taught(
         said = _said(judged, mine, data.scores[np.ix_(train, np.array(columns))], asked)
         shown = np.array([w != worker for w in learned.workers])
         at = np.flatnonzero(free)
-        part, checks = walked(
-            lattice.only(at), verifier, mine[at], said[at], learned.prices, unit, shown, say
-        )
-        verifier, crossed = _serving(verifier, learned, part, checks, at)
+        few, us = lattice.only(at), learned.prices
+        part, checks = walked(few, verifier, mine[at], said[at], us, unit, shown, say)
+        bare, _ = walked(few, verifier, mine[at], said[at], us, unit, shown & False)
+        verifier, crossed = _serving(verifier, learned, part, checks, bare, at)
     best = learned.pool[learned.best]
     if best in learned.workers:
         place = learned.workers.index(best)
@@ -307,12 +307,18 @@ def _nearest(learned: Learned, items: Sequence[Item]) -> Any:
     return task_nearness(learned.prompts.matrix(items)[:, : centres.shape[1]], centres).argmax(1)
 
 
-def _serving(verifier: Verifier, learned: Learned, part: Walk, checks: Any, at: Any) -> tuple[Verifier, Walk]:
-    """At which prices verdicts pay for the items `at`, and what all items bring then."""
+def _serving(
+    verifier: Verifier, learned: Learned, part: Walk, checks: Any, bare: Walk, at: Any
+) -> tuple[Verifier, Walk]:
+    """At which prices verdicts pay for the items `at`, and what all items bring then.
+
+    They must be worth more than what was learned without them, and than what reckoning brings without them (`bare`).
+    """
     old, per = learned.crossed, np.array(learned.prices)[:, None] / learned.unit
-    gain = (part.score - per * part.cost) - (old.score[:, at] - per * old.cost[:, at])
-    sure = gain.mean(1) - 1.96 * gain.std(1) / np.sqrt(max(1, len(at)))
-    serves = (sure > 0) & (checks.mean(1) > _BOUGHT)
+    serves = checks.mean(1) > _BOUGHT
+    for score, cost in ((old.score[:, at], old.cost[:, at]), (bare.score, bare.cost)):
+        gain = (part.score - per * part.cost) - (score - per * cost)
+        serves &= gain.mean(1) - 1.96 * gain.std(1) / np.sqrt(len(at)) > 0
     mixed = [a.copy() for a in (old.score, old.cost, old.calls, old.sure)]
     for whole, new in zip(mixed, (part.score, part.cost, part.calls, part.sure), strict=True):
         whole[np.ix_(serves, at)] = new[serves]
