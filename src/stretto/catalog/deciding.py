@@ -6,6 +6,7 @@ from stretto.catalog.usual import RUNGS, beside, usual, wordings
 from stretto.config import PolicySettings, RuleSettings
 from stretto.errors import ConfigError
 from stretto.policies.auto import Auto, Planned, Way
+from stretto.policies.conductor import Conductor
 from stretto.policies.route import TABLE_SCHEMA, Route, Rule, Table, When
 from stretto.policies.unlearned import Unlearned
 from stretto.steps import Policy
@@ -71,7 +72,8 @@ def stretto(scope: Scope) -> Policy:
         workflow = unwrapped(scope.policy("conductor", ""))
         known = Table(scope.learned.table)
         about = f"nobody alone is known to be right, by the {known.name}"
-        ways.append(Planned("conductor", workflow, about, True, table=known))
+        planner = workflow.planner if isinstance(workflow, Conductor) else ""
+        ways.append(Planned("conductor", workflow, about, True, table=known, planner=planner))
     name = next((n for n, own in scope.settings.policies.items() if own.type == "sequential"), "")
     found: Policy | None = scope.policy(name, "") if name else None
     if found is None and scope.learned.evidence is not None:

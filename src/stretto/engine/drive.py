@@ -359,7 +359,8 @@ def planned(policy: Policy, request: Request) -> Plan:
     """A policy's plan, ready to be advanced; that of a request that continues a step begins with the worker of that step."""
     try:
         if request.continues is not None:
-            return held(request, policy.plan)
+            admit = getattr(policy, "admitted", None)  # of a policy that does without some workers
+            return held(request if admit is None else admit(request), policy.plan)
         plan = policy.plan(request)
     except Exception as error:
         raise PolicyError(f"the plan could not be started: {type(error).__name__}: {error}") from error

@@ -54,15 +54,21 @@ class Way:
 class Planned(Way):
     """A workflow of several workers, for what nobody alone is known to be good at: where by the `table` the best eligible worker
     is right less often than half the dial, or where the prompt has words of such a task that the task it looks like never had.
-    So at dial 0 nothing is planned, at 1 what is more often wrong than right.
+    So at dial 0 nothing is planned, at 1 what is more often wrong than right. `planner`: who has to be there.
     """
 
     table: Table | None = None
+    planner: str = ""
 
     def unfit(self, request: Request, seen: Situation) -> str:
         """Why one worker does, or why a workflow will not."""
         if why := Way.unfit(self, request, seen):
             return why
+        plain = (
+            request.response_format is None
+        )  # else its planner may be missing because it cannot write JSON, and need not
+        if self.planner and plain and request.card(self.planner) is None:
+            return f"{self.planner}, which would plan, may not be used for this request"
         if (most := request.limits.calls) is not None and most < _PLAN_CALLS:
             return f"a workflow takes {_PLAN_CALLS} calls at least, {most} allowed"
         assert self.table is not None

@@ -275,12 +275,14 @@ TABLE = Table(
         ("add", {"dial": 1.0}, "small alone is right 97% of the time at sums"),
         ("sing", {"dial": 1.0}, "like no task"),
         ("then add", {"dial": 1.0, "limits": Limits(calls=2)}, "takes 3 calls"),
+        ("then add", {"dial": 0.7, "pool": MUTE[:2]}, "big, which would plan, may not be used"),
         ("then add", {"dial": 1.0, "tools": ({"type": "function"},)}, "without tools"),
     ],
 )
 def test_a_workflow_is_for_what_nobody_alone_is_good_at(prompt: str, fields: Any, why: str) -> None:
     """Where the best eligible worker is right less often than half the dial, if limits allow; else the reason is told."""
-    way = Planned("conductor", Solo("big"), "by the table", True, table=TABLE)
+    planner = "big" if fields["dial"] == 0.7 else ""
+    way = Planned("conductor", Solo("big"), "by the table", True, table=TABLE, planner=planner)
     request = asked(prompt, **fields)
     told = way.unfit(request, situation(request))
     assert why in told

@@ -11,6 +11,7 @@ from stretto.engine.run import Engine
 from stretto.ledger.events import Answered, Opened
 from stretto.policies.conductor import CONDUCTOR_SCHEMA, Conductor
 from stretto.policies.forms import TAGGED
+from stretto.policies.masked import Masked
 from stretto.policies.outright import Outright
 from stretto.policies.planning import PROMPTED
 from stretto.policies.route import Table
@@ -227,3 +228,22 @@ def test_an_outlook_is_never_passed(name, seed):
     assert run.calls <= outlook.calls.most
     assert run.cost <= outlook.usd.most
     assert outlook.calls.least <= run.calls
+
+
+@pytest.mark.parametrize("how", ["excluded", "masked"])
+def test_a_planner_that_may_not_be_used_is_not_asked(how):
+    """Whether the caller excludes it or the owner masks it: one worker answers alone, and the receipt says why."""
+    pool = ScriptedPool({"p": [], "a": ["1"], "b": ["1"], "c": ["1"]})
+    request = Request(messages=(Message("user", "q"),))
+    policy = conductor()
+    if how == "masked":
+        policy = Masked(policy, (("p", "garbled"),))
+    else:
+        request = replace(request, exclude={"worker": ("p",)})
+    store = ListStore()
+    done = asyncio.run(Engine(pool, store).run(policy, request))
+
+    assert done.answer.text == "1"
+    assert [ask.worker for ask in pool.asks] == [done.answer.worker]
+    assert "p gave no plan (" in done.answer.why
+    assert ("garbled" if how == "masked" else "excluded") in done.answer.why

@@ -9,9 +9,10 @@ import pytest
 pytest.importorskip("numpy")
 
 from stretto.engine.run import Engine, Run
+from stretto.policies.masked import Masked
 from stretto.policies.trinity import Trinity
 from stretto.pool.scripted import Scripted, ScriptedPool
-from stretto.steps import Ask
+from stretto.steps import Ask, Policy
 from stretto.testing import MemoryStore
 from stretto.types import Failure, Limits, Message, Request, ToolCall
 from tests.trinity_world import pool, state, trinity
@@ -19,7 +20,7 @@ from tests.trinity_world import pool, state, trinity
 QUESTION = "Reverse tip and then count the vowels of it."
 
 
-def run(policy: Trinity, workers: ScriptedPool, **fields: Any) -> Run:
+def run(policy: Policy, workers: ScriptedPool, **fields: Any) -> Run:
     """One run of a request with this question."""
     engine = Engine(workers, MemoryStore())
     request = Request(messages=(Message("user", QUESTION),), seed=3, **fields)
@@ -277,6 +278,20 @@ def test_workers_that_may_not_be_used_are_never_picked():
 
     besides = pool([], a=["1"], b=["1"], c=["1"], d=["beside"])
     assert run(trinity(otherwise="d"), besides, exclude=everyone).answer.text == "beside"
+
+
+@pytest.mark.parametrize("how", ["excluded", "masked"])
+def test_a_backbone_that_may_not_be_used_is_not_asked(how: str):
+    """Whether the caller excludes it or the owner masks it: the best single worker answers, and the receipt says why."""
+    workers = pool([], a=["1"], b=["2"], c=["3"])
+    policy = trinity(best=["b"])
+    masked = Masked(policy, (("coordinator", "garbled"),))
+    out = {"worker": ("coordinator",)} if how == "excluded" else {}
+    done = run(masked if how == "masked" else policy, workers, exclude=out)
+    assert played(workers) == ["b solver"]
+    assert asked(workers, "router") == []
+    assert "answers alone (denied: " in done.answer.why
+    assert ("garbled" if how == "masked" else "excluded") in done.answer.why
 
 
 @pytest.mark.parametrize("calls", [1, 2, 3, 4, 5, 6, 20])
