@@ -42,12 +42,15 @@ SETS = {
     ),
 }
 VERIFIERS = (
-    *((sens, spec, 0.02) for sens, spec in ((0.95, 0.95), (0.9, 0.8), (0.7, 0.7), (0.95, 0.5), (0.6, 0.6))),
-    *((0.9, 0.8, paid) for paid in (0.1, 0.5, 2.0)),
-    (0.5, 0.5, 0.02),
-    (0.24, 0.79, 0.02),
+    *((*rates, 0.02, 0.0) for rates in ((0.95, 0.95), (0.9, 0.8), (0.7, 0.7), (0.95, 0.5), (0.6, 0.6))),
+    *((0.9, 0.8, paid, 0.0) for paid in (0.1, 0.5, 2.0)),
+    *((0.95, 0.95, 0.02, blind) for blind in (0.2, 0.5)),
+    (0.5, 0.5, 0.02, 0.0),
+    (0.24, 0.79, 0.02, 0.0),
 )
-"""Sensitivity, specificity, price in calls of the best single worker. The last two: a coin, and the sparring pool's checker."""
+"""Sensitivity, specificity, price in calls of the best single worker, and the share of prompts to whose replies it says yes
+whatever they are: errors that go together, which the policy does not know. The last two: a coin, and the sparring pool's checker.
+"""
 
 PRICES = (0.003, 0.01, 0.03, 0.05, 0.1, 0.25)
 CHECKS = 300
@@ -112,9 +115,10 @@ def of_set(folder: Path, name: str, most: int) -> dict[str, Any]:
     found["no verdicts"] = shown(learned, learned.crossed, base)
     print(name, json.dumps(found), flush=True)
     sample = replies_of(data, values, CHECKS, "a verifier")
-    for sens, spec, paid in VERIFIERS:
+    for sens, spec, paid, blind in VERIFIERS:
         rng = np.random.default_rng(5)
         yes = rng.random(data.scores.shape) < np.where(data.scores >= 0.5, sens, 1 - spec)
+        yes |= rng.random((len(yes), 1)) < blind
         judged = error({place: bool(yes[place]) for place in sample}, data)
         told = {place: bool(yes[place]) for place in np.ndindex(*yes.shape)}
         _, went, verifier = taught(
@@ -131,8 +135,9 @@ def of_set(folder: Path, name: str, most: int) -> dict[str, Any]:
         row = {"estimated": [round(r, 3) for r in judged.rates], "edge": judged.told["edge_interval"]}
         row |= {"spread": verifier.spread, "serves": list(verifier.serves), "checks": list(verifier.checks)}
         row |= {"certified": verifier.certified, "prices": shown(learned, went, base)}
-        found[f"SIMULATED {sens}/{spec} at {paid} calls"] = row
-        print(f"{name} SIMULATED {sens}/{spec} at {paid}", json.dumps(row), flush=True)
+        label = f"SIMULATED {sens}/{spec} at {paid} calls" + (f", blind to {blind}" if blind else "")
+        found[label] = row
+        print(name, label, json.dumps(row), flush=True)
     return found
 
 

@@ -13,7 +13,7 @@ from stretto.policies.exploring import draw
 from stretto.policies.judging import COMPACT, STANDARD, Wordings, longest, verdict
 from stretto.policies.outlooks import maybe, of_ask, then
 from stretto.policies.pools import NEVER
-from stretto.policies.prospects import ACCEPTED, HEARD, OPEN, REJECTED, Prospects
+from stretto.policies.prospects import ACCEPTED, HEARD, MOST, OPEN, REJECTED, Prospects
 from stretto.steps import Ask, Choice, Note, Option, Outlook, Quotes, Step, Want, put
 from stretto.types import Answer, Failure, Request
 
@@ -177,15 +177,16 @@ _Part = Generator[Step, Any, "Answer | None"]
 
 
 def bought(request: Request, known: "Evidence", rates: Rates, now: _Asking, explore: float) -> _Part:
-    """Ask, have replies verified, or stop, whichever is worth most. `None`: nobody answered, or a reply could be compared.
-
-    Then `now` holds what was heard, and it goes on without verdicts.
+    """Ask, have replies verified, or stop, whichever is worth most. `None`: nobody answered, a reply could be compared, or the
+    shortlist is too long to reckon with. Then `now` holds what was heard, and it goes on without verdicts.
     """
     import numpy as np
 
     verifier = known.verifier
     assert verifier is not None
     count = len(known.workers)
+    if count > MOST:
+        return None
     others = np.array([[w != verifier.worker for w in known.workers]])
     mine = _Known(np.full((1, count), OPEN), np.ones((1, count)), others)
     while True:
