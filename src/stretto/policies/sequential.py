@@ -6,12 +6,13 @@ worth is learned offline (`learning.evidence.training`) and held as an artefact;
 
 import math
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 
 from stretto.artifacts import Artifact, unpacked
 from stretto.policies.agreement import expected
 from stretto.policies.answers import classes, said
+from stretto.policies.asking import Asking, Heard
 from stretto.policies.assurance import Assurance
 from stretto.policies.beliefs import Beliefs, Posterior, bounded, view, views
 from stretto.policies.embedded import Embedded
@@ -23,6 +24,7 @@ from stretto.policies.outlooks import of_ask, then
 from stretto.policies.pools import Values, members
 from stretto.policies.reading import MARKS, Asked, Reading, bare, marks, written
 from stretto.policies.signals import confidence
+from stretto.policies.standing import Moves, Scene, barred
 from stretto.policies.verification import Rates, Verifier, bought
 from stretto.steps import Ask, Choice, Fork, Note, Option, Outlook, Plan, Quotes, Span, Step, Want, put
 from stretto.types import Answer, Failure, Message, Reply, Request
@@ -31,6 +33,7 @@ __all__ = ["EVIDENCE_SCHEMA", "Evidence", "Sequential", "task_nearness"]
 
 EVIDENCE_SCHEMA: Final = "stretto.evidence/3"
 _STOP: Final = "stop"
+_FUTILE: Final = "could not change the answer"
 
 
 class Evidence:
@@ -42,7 +45,8 @@ class Evidence:
     worker), `agreement` (weights of `policies.agreement`, a row a worker; may be absent), `assurance` (what it means how sure
     a worker was; absent: it does not count), `reading` (what the text of a reply means; absent: it does not count), `unread`
     (the posterior where there was no text to read; absent: the same), `gaps` (workers that were not always there when it was
-    learned; may be absent), `comparing` (who says whether free texts amount to the same, and how often that is wrong,
+    learned; may be absent), `moves` (`policies.standing.Moves`; absent: what could not change the answer is bought, too),
+    `comparing` (who says whether free texts amount to the same, and how often that is wrong,
     `policies.equivalence`; absent: nobody does), `verifying` (who says whether replies that cannot be compared are right, and
     how often that is wrong, `policies.verification`; absent: nobody), `free` (true: learned from free texts that nobody
     compared, each a class of its own), `certified` (what `learning.evidence.risk` found: `u`, the highest price whose loss
@@ -79,6 +83,7 @@ class Evidence:
         self.reading = Reading.of(data["reading"]) if data.get("reading") else None
         self.gaps = frozenset(self.workers.index(w) for w in data.get("gaps", ()))
         self._unread = Posterior.of(data["unread"]) if data.get("unread") else self.posterior
+        self.moves = Moves.of(data["moves"]) if data.get("moves") else None
         self._rounds = [p["rounds"] for p in data["prices"]]
         self._added = [unpacked(p["rounds"]["weights"]) for p in data["prices"]]
         self._agreement = unpacked(data["agreement"]) if data.get("agreement") else None
@@ -133,9 +138,7 @@ class Evidence:
         x = view(believed.first, believed.second, logits, rich=self.rich)
         return dict(zip(self._rounds[price]["added"], (x @ self._added[price].T)[0].tolist(), strict=True))
 
-    def compared(
-        self, worker: int, before: Beliefs, heard: Mapping[int, "_Heard"], logits: Any
-    ) -> list[Option]:
+    def compared(self, worker: int, before: Beliefs, heard: Mapping[int, Heard], logits: Any) -> list[Option]:
         """A reply held against those before it, for the drift monitor; and two that differed, held against this third one."""
         values = self.values(heard)
         mine = values.pop(worker)
@@ -155,7 +158,7 @@ class Evidence:
             for name, same, e in told
         ]
 
-    def values(self, heard: Mapping[int, "_Heard"]) -> dict[int, str | None]:
+    def values(self, heard: Mapping[int, Heard]) -> dict[int, str | None]:
         """What each reply comes to, `None` where that cannot be compared."""
         return {k: said(one.answer.message, last_line=self.last_line) for k, one in heard.items()}
 
@@ -178,12 +181,50 @@ class Evidence:
 
         return read
 
-    def believed(self, heard: Mapping[int, "_Heard"], logits: Any, known: Compared | None = None) -> Beliefs:
+    def futile(self, now: Asking, picked: int) -> frozenset[int]:
+        """Who could not change the answer (`policies.standing`), where somebody (`picked`) is about to be asked."""
+        import numpy as np
+
+        likeliest = max(now.open, key=lambda k: float(now.logits[0, k]))
+        scene = self.scene(now) if now.heard or picked != likeliest else None
+        if scene is None:
+            return frozenset()
+        if scene.settled()[0]:
+            return frozenset(now.open)
+        if picked == likeliest:
+            return frozenset()
+        there = np.array([[k in now.open for k in range(len(self.workers))]])
+        likely, paid = 1.0 / (1.0 + np.exp(-now.logits)), self.prices[now.price] * self.paid[None]
+        found = barred(scene.foremost(there), likely, paid)[0, 0]
+        return frozenset(k for k in now.open if found[k])
+
+    def scene(self, now: Asking) -> Scene | None:
+        """What has been said and who is left; `None`: nobody knows how far replies move, or one could stand for any answer."""
+        values = self.values(now.heard)
+        if self.moves is None or (None in values.values() and not self._free):
+            return None
+        import numpy as np
+
+        posterior, numbers, odds, asked, lengths = self._read(now.heard, values, now.logits)
+        left = np.array([[bool(now.able & ~now.mask & 1 << k) for k in range(len(self.workers))]])
+        return Scene(posterior, self.moves, numbers, odds, asked, left, lengths)
+
+    def believed(self, heard: Mapping[int, Heard], logits: Any, known: Compared | None = None) -> Beliefs:
         """What the replies of some workers amount to. `known`: what a comparer has said of those that are free text."""
+        values = self.values(heard)
+        posterior, numbers, odds, asked, lengths = self._read(heard, values, logits)
+        comparer = self.comparer or (None if self._free else NOBODY)
+        if comparer is not None and None in values.values():
+            return softly(posterior, comparer, values, known or Compared(), odds, lengths)
+        return Beliefs.after(posterior, numbers, odds, asked, lengths)
+
+    def _read(
+        self, heard: Mapping[int, Heard], said_: Mapping[int, str | None], logits: Any
+    ) -> tuple[Posterior, Any, Any, Any, Any]:
+        """What replies come to, a row each: the posterior they call for, their classes, log-odds, whose they are, and lengths."""
         import numpy as np
 
         count = len(self.workers)
-        said_ = self.values(heard)
         values, asked, lengths = [""] * count, np.zeros((1, count), dtype=bool), np.zeros((1, count))
         sure = np.full((1, count), np.nan)
         for k, one in heard.items():
@@ -195,7 +236,7 @@ class Evidence:
             if one.tokens:
                 mean, deviation = self._usual[:, k]
                 lengths[0, k] = min(4.0, max(-4.0, (math.log1p(one.tokens) - mean) / deviation))
-        odds, posterior = logits, self._unread
+        odds, posterior = logits, self._unread if heard else self.posterior
         if self.reading is not None and any(one.read for one in heard.values()):
             posterior = self.posterior
             read = np.full((1, count, len(MARKS)), np.nan)
@@ -205,67 +246,7 @@ class Evidence:
             odds = self.reading.after(logits, read)
         if self.assurance is not None:
             odds = np.where(asked, self.assurance.after(odds, sure), odds)
-        comparer = self.comparer or (None if self._free else NOBODY)
-        if comparer is not None and None in said_.values():
-            return softly(posterior, comparer, said_, known or Compared(), odds, lengths)
-        return Beliefs.after(posterior, np.array([classes(values)]), odds, asked, lengths)
-
-
-@dataclass(frozen=True, slots=True)
-class _Heard:
-    """A reply, how many tokens it was, and what was read off it."""
-
-    answer: Answer
-    tokens: int
-    read: Sequence[float] = ()
-
-
-@dataclass(slots=True)
-class _Asking:
-    """One request on its way: who may be asked yet, who has answered, what that amounts to, and the last failure.
-
-    `tell` are those who are asked how sure they are; `reader` reads a reply's text, where that counts;
-    `gaps` (a mask) are those of `open` at the start that were not always there when it was learned.
-    """
-
-    price: int
-    logits: Any
-    open: list[int]
-    tell: frozenset[int] = frozenset()
-    reader: Callable[[Message], Sequence[float]] | None = None
-    gaps: int = 0
-    heard: dict[int, _Heard] = field(default_factory=dict)
-    believed: Beliefs | None = None
-    failed: Answer | None = None
-    compared: list[Option] = field(default_factory=list)
-    same: Compared = field(default_factory=Compared)
-
-    @property
-    def mask(self) -> int:
-        return sum(1 << k for k in self.heard)
-
-    @property
-    def able(self) -> int:
-        """Who has answered, and who may be asked yet: a worker that has failed counts as one that cannot be asked.
-
-        But for one with gaps: that it may not be there has gone into the values.
-        """
-        return self.mask | self.gaps | sum(1 << k for k in self.open)
-
-    @property
-    def limited(self) -> str:
-        """What a limit said, if one ended the asking."""
-        failures = (self.same.failed, self.failed.error if self.failed is not None else None)
-        error = next((e for e in failures if e is not None and e.kind == "limit"), None)
-        return error.message if error is not None else ""
-
-    def take(self, worker: int, answer: Answer, tokens: int) -> None:
-        self.open.remove(worker)
-        if answer.error is not None:
-            self.failed = answer
-        else:
-            read = () if self.reader is None else self.reader(answer.message)
-            self.heard[worker] = _Heard(answer, tokens, read)
+        return posterior, np.array([classes(values)]), odds, asked, lengths
 
 
 _Part = Generator[Step, Any, None]
@@ -287,7 +268,7 @@ class Sequential:
     worker alone. A lower dial, or a `price`, asks for less and gets it.
     """
 
-    CODE: ClassVar[str] = "5"
+    CODE: ClassVar[str] = "6"
     evidence: Evidence
     price: float | None = None
     explore: float = 0.0
@@ -312,7 +293,7 @@ class Sequential:
             if isinstance(read, Failure):
                 return Answer(error=read)
             vector = read
-        now = _Asking(
+        now = Asking(
             self._price(request),
             known.logits(request.prompt, vector),
             usable,
@@ -341,7 +322,7 @@ class Sequential:
         if now.limited:
             why = f"{why}; a limit ended the asking: {now.limited}"
         worths = known.worths(now.price, now.mask, now.able, now.believed, now.logits)
-        stopping = self._stopping(speaker, now.open, worths, chance, why)
+        stopping = self._stopping(speaker, now, worths, chance, why)
         told = (*stopping.options, *now.compared, *known.held(now.same))
         yield Note(replace(stopping, options=told))
         return replace(now.heard[speaker].answer, why=why)
@@ -367,7 +348,7 @@ class Sequential:
             return -1
         return verifier.price(self._price(request), known.prices, request.dial, safe=self._safe(request))
 
-    def _by_one(self, worker: int, why: str, now: _Asking) -> Plan:
+    def _by_one(self, worker: int, why: str, now: Asking) -> Plan:
         """Ask one worker, and the likeliest of the others only if it fails."""
         name = self.evidence.workers[worker]
         others = [Option(self.evidence.workers[k], rejected=why) for k in now.open if k != worker]
@@ -376,12 +357,16 @@ class Sequential:
         otherwise = None if likeliest < 0 else self._ask(likeliest, f"{name} failed", now)
         return replace(self._ask(worker, why, now), otherwise=otherwise)
 
-    def _one_by_one(self, request: Request, now: _Asking) -> _Part:
+    def _one_by_one(self, request: Request, now: Asking) -> _Part:
         known = self.evidence
         while not now.limited:
             worths = known.worths(now.price, now.mask, now.able, now.believed, now.logits)
             options = [-1, *now.open] if now.heard else now.open
             picked = max(options, key=lambda k: float(worths[k + 1]), default=-1)
+            if picked >= 0:
+                now.futile = known.futile(now, picked)
+                options = [k for k in options if k not in now.futile]
+                picked = max(options, key=lambda k: float(worths[k + 1]), default=-1)
             if picked < 0:
                 return
             lot = None
@@ -389,7 +374,7 @@ class Sequential:
                 lot = self._lot(request, picked, now.open, worths)
                 picked = known.workers.index(lot.picked)
             why = "exploring" if lot is not None and lot.explored else self._why(now.believed)
-            yield Note(self._choice(picked, now.open, worths, now.believed, now.logits, why, lot))
+            yield Note(self._choice(picked, now, worths, why, lot))
             reply = yield from put(self._ask(picked, why, now))
             before = now.believed
             now.take(picked, Answer.of(reply), reply.usage.output)
@@ -399,7 +384,7 @@ class Sequential:
                 yield from self._hold(request, [picked], now)
                 now.believed = known.believed(now.heard, now.logits, now.same)
 
-    def _hold(self, request: Request, new: Sequence[int], now: _Asking) -> _Part:
+    def _hold(self, request: Request, new: Sequence[int], now: Asking) -> _Part:
         """Let the comparer, if there is one, hold new replies that are free text against the others."""
         if (comparer := self.evidence.comparer) is None:
             return
@@ -409,7 +394,7 @@ class Sequential:
                 earlier = {j: now.heard[j].answer for j in now.heard if j not in new[new.index(k) + 1 :]}
                 yield from comparer.hear(request, k, earlier, values, now.same)
 
-    def _two_rounds(self, request: Request, now: _Asking) -> Generator[Step, Any, bool]:
+    def _two_rounds(self, request: Request, now: Asking) -> Generator[Step, Any, bool]:
         """Whether they were gone through: the first batch answered whole, and the second was asked or not needed."""
         known = self.evidence
         first = known.first(now.price)
@@ -421,6 +406,10 @@ class Sequential:
         yield from self._together(request, batch, "the first round", now)
         if now.mask != first or now.limited or now.believed is None:
             return False
+        scene = known.scene(now) if now.open else None
+        if scene is not None and scene.settled()[0]:
+            now.futile = frozenset(now.open)
+            return True
         worths = known.additions(now.price, now.believed, now.logits)
         possible = {m: w for m, w in worths.items() if set(members(m)) <= set(now.open)}
         added = max(possible, key=lambda m: possible[m])
@@ -440,7 +429,7 @@ class Sequential:
         yield from self._together(request, members(added), why, now)
         return True
 
-    def _together(self, request: Request, batch: Sequence[int], why: str, now: _Asking) -> _Part:
+    def _together(self, request: Request, batch: Sequence[int], why: str, now: Asking) -> _Part:
         """Ask some workers side by side and weigh what comes."""
         plans = tuple(_one(self._ask(k, why, now)) for k in batch)
         answers: tuple[Answer, ...] = yield Fork(plans)
@@ -450,7 +439,7 @@ class Sequential:
             yield from self._hold(request, batch, now)
             now.believed = self.evidence.believed(now.heard, now.logits, now.same)
 
-    def _ask(self, worker: int, why: str, now: _Asking) -> Ask:
+    def _ask(self, worker: int, why: str, now: Asking) -> Ask:
         want: Want = "logprobs" if worker in now.tell else "text"
         return Ask(self.evidence.workers[worker], want=want, speaks=True, reason=why)
 
@@ -477,38 +466,32 @@ class Sequential:
         workers = self.evidence.workers
         return draw(request, workers[best], {workers[k]: float(worths[k + 1]) for k in open_}, self.explore)
 
-    def _choice(
-        self,
-        picked: int,
-        open_: Sequence[int],
-        worths: Any,
-        believed: Beliefs | None,
-        logits: Any,
-        why: str,
-        lot: Lot | None,
-    ) -> Choice:
+    def _choice(self, picked: int, now: Asking, worths: Any, why: str, lot: Lot | None) -> Choice:
         workers = self.evidence.workers
         options = []
-        for k in open_:
-            success = 1 / (1 + math.exp(-float(logits[0, k])))
+        for k in now.open:
+            success = 1 / (1 + math.exp(-float(now.logits[0, k])))
             numbers = {"success": round(success, 4), "worth": round(float(worths[k + 1]), 4)}
+            passed = _less(worths[k + 1], worths[picked + 1]) if k not in now.futile else _FUTILE
             if lot is not None:
                 numbers["probability"] = lot.chances.get(workers[k], 0.0)
-            passed = (
-                "not drawn" if lot is not None and lot.explored else _less(worths[k + 1], worths[picked + 1])
-            )
+                passed = "not drawn" if lot.explored else passed
             options.append(Option(workers[k], numbers, "" if k == picked else passed))
-        if believed is not None:
-            sure = {"sure": round(float(believed.first[0]), 4), "worth": round(float(worths[0]), 4)}
+        if now.believed is not None:
+            sure = {"sure": round(float(now.believed.first[0]), 4), "worth": round(float(worths[0]), 4)}
             options.append(Option(_STOP, sure, _less(worths[0], worths[picked + 1])))
         chance = 1.0 if lot is None else lot.chances[lot.picked]
         return Choice(workers[picked], tuple(options), chance, why, self.evidence.name)
 
-    def _stopping(self, speaker: int, open_: Sequence[int], worths: Any, chance: float, why: str) -> Choice:
+    def _stopping(self, speaker: int, now: Asking, worths: Any, chance: float, why: str) -> Choice:
         workers = self.evidence.workers
         options = tuple(
-            Option(f"ask {workers[k]}", {"worth": round(float(w), 4)}, _less(w, worths[0]))
-            for k, w in ((k, worths[k + 1]) for k in open_)
+            Option(
+                f"ask {workers[k]}",
+                {"worth": round(float(w), 4)},
+                _FUTILE if k in now.futile else _less(w, worths[0]),
+            )
+            for k, w in ((k, worths[k + 1]) for k in now.open)
         )
         stop = Option(
             f"{_STOP}: {workers[speaker]}", {"sure": round(chance, 4), "worth": round(float(worths[0]), 4)}

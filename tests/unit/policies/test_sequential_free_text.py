@@ -75,7 +75,7 @@ def asks(steps: list[Step], worker: str = "") -> list[Ask]:
 def test_a_judge_makes_free_texts_count_as_agreement() -> None:
     """Three essays that a good judge calls the same make it surer than three that it tells apart."""
     steps, last = played(policy(GOOD), dict.fromkeys(WORKERS, ESSAY))
-    apart, _ = played(policy(GOOD), {"cheap": ESSAY, "middle": OTHER, "dear": OTHER + "Or not."})
+    apart, _ = played(policy(GOOD), {"cheap": OTHER, "middle": ESSAY, "dear": OTHER + "Or not."})
     assert last.text == ESSAY
     assert asks(steps, "referee")
     assert sure(steps) > sure(apart) + 0.05

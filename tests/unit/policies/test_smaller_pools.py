@@ -78,7 +78,7 @@ def test_served_decisions_in_a_smaller_pool_are_the_learned_ones() -> None:
     for gone in range(3):
         workers = [k for k in range(3) if k != gone]
         solved = solve(LEARNED.train.among(workers), [KNOWN.prices[10] / LEARNED.unit], rich=LEARNED.rich)
-        (expected,) = walk(solved, LEARNED.dev.among(workers))
+        (expected,) = walk(solved, LEARNED.dev.among(workers).judged())
         for number, item in enumerate(dev[:25]):
             request = replace(question(TABLE.items[item], dial=0.5), exclude={"worker": (WORKERS[gone],)})
             ran = asyncio.run(engine.run(policy, request))

@@ -1,4 +1,4 @@
-"""Learns `policies.assurance.Assurance` from recorded replies with their confidence."""
+"""Learns `policies.assurance.Assurance` from recorded replies with their confidence, and how far replies move the log-odds."""
 
 from typing import Any, Final
 
@@ -6,8 +6,9 @@ import numpy as np
 
 from stretto.learning.evidence.posterior import logistic
 from stretto.policies.assurance import Assurance, terms
+from stretto.policies.standing import Moves
 
-__all__ = ["assured", "fit_assurance"]
+__all__ = ["assured", "fit_assurance", "moved"]
 
 _ENOUGH: Final = 40
 _PENALTY: Final = np.array([0.1, 1.0, 1.0, 1.0, 1.0])
@@ -33,3 +34,10 @@ def assured(logits: Any, confidence: Any, scores: Any, fold: Any) -> tuple[Assur
         fit = fit_assurance(logits[~at], confidence[~at], scores[~at])
         after[at] = fit.after(logits[at], confidence[at])
     return fit_assurance(logits, confidence, scores), after
+
+
+def moved(logits: Any, after: Any, there: Any) -> Moves:
+    """How far nine replies in ten move the log-odds of their worker, up and down. `after`: cross-fitted, `None`: not at all."""
+    away = np.where(there, 0.0 if after is None else after - logits, np.nan)
+    down, up = np.nanquantile(away, (0.1, 0.9), axis=0)
+    return Moves(np.maximum(up, 0.0), np.maximum(-down, 0.0))

@@ -5,15 +5,16 @@ stage 3). Many prices are solved side by side: what is seen of a subset is the s
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 
 from stretto.policies.beliefs import Beliefs, Posterior, bounded, view, views
 from stretto.policies.pools import NEVER
+from stretto.policies.standing import Moves, Scene, barred
 
-__all__ = ["NEVER", "Lattice", "Solved", "Walk", "ridge", "solve", "walk"]
+__all__ = ["NEVER", "Lattice", "Solved", "Standing", "Walk", "ridge", "solve", "walk"]
 
 
 _UNTRIED: Final = -5.0
@@ -24,11 +25,81 @@ _ENOUGH: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """What it takes to say whose word stands after each subset of `workers`, and once it was said (`found`) what came of it.
+
+    `found`: of each subset and item whether the answer is settled, and the worker (a place among `workers`) whose word would
+    stand against all others, -1 for none. `odds`: the log-odds of workers once they have replied. The rest: as of `Lattice.of`.
+    """
+
+    posteriors: Sequence[Posterior]
+    moves: Moves
+    fold: Any
+    classes: Any
+    logits: Any
+    odds: Any
+    lengths: Any
+    there: Any
+    workers: tuple[int, ...]
+    found: tuple[Any, Any] | None = None
+
+    def only(self, at: Any) -> "Standing":
+        """The same for some of the items."""
+        return replace(
+            self,
+            fold=self.fold[at],
+            classes=self.classes[at],
+            logits=self.logits[at],
+            odds=self.odds[at],
+            lengths=self.lengths[at],
+            there=self.there[at],
+            found=None if self.found is None else (self.found[0][:, at], self.found[1][:, at]),
+        )
+
+    def among(self, places: Sequence[int]) -> "Standing":
+        """When nobody but these of `workers` may be asked: to be said anew."""
+        return replace(self, workers=tuple(self.workers[k] for k in places), found=None)
+
+    @property
+    def likely(self) -> Any:
+        """The chance of each of `workers` to be right, before anything was asked."""
+        return 1.0 / (1.0 + np.exp(-self.logits[:, self.workers]))
+
+    def said(self) -> "Standing":
+        """With `found`."""
+        count = len(self.workers)
+        settled = np.zeros((1 << count, len(self.fold)), dtype=bool)
+        foremost = np.full(settled.shape, -1, dtype=np.int8)
+        place = np.full(self.classes.shape[1], -1, dtype=np.int8)
+        place[list(self.workers)] = np.arange(count)
+        for number, posterior in enumerate(self.posteriors):
+            at = np.flatnonzero(self.fold == number)
+            for mask in range((1 << count) - 1):
+                scene = self._scene(posterior, mask, at)
+                settled[mask, at] = done = scene.settled()
+                open_ = np.flatnonzero(~done)
+                part = scene.at(open_)
+                one = part.foremost(part.left & self.there[at][open_])
+                foremost[mask, at[open_]] = np.where(one >= 0, place[one], -1)
+        return replace(self, found=(settled, foremost))
+
+    def _scene(self, posterior: Posterior, mask: int, at: Any) -> Scene:
+        """After the workers of a subset were asked; who is not there is left as if it had not been asked."""
+        chosen = np.zeros(self.classes.shape[1], dtype=bool)
+        chosen[[w for k, w in enumerate(self.workers) if mask >> k & 1]] = True
+        able = np.zeros_like(chosen)
+        able[list(self.workers)] = True
+        asked = chosen & self.there[at]
+        odds = np.where(asked, self.odds[at], self.logits[at])
+        return Scene(posterior, self.moves, self.classes[at], odds, asked, able & ~asked, self.lengths[at])
+
+
+@dataclass(frozen=True, slots=True)
 class Lattice:
     """Of every subset and item: chance of the best answer, of the runner-up, and the score that stopping there brings.
 
     `there` (items, workers): who can be asked; `None`: everybody. Whoever is not there adds nothing to a subset and
-    costs nothing.
+    costs nothing. `standing`: after which subsets asking is futile; `None`: nobody has looked.
     """
 
     first: Any
@@ -37,6 +108,7 @@ class Lattice:
     logits: Any
     costs: Any
     there: Any = None
+    standing: Standing | None = None
 
     @classmethod
     def of(
@@ -50,10 +122,11 @@ class Lattice:
         lengths: Any = None,
         after: Any = None,
         there: Any = None,
+        moves: Moves | None = None,
     ) -> "Lattice":
         """`posteriors[f]` judges the items of fold f, which it has not seen. The empty subset stops with nothing: score 0.
 
-        `after`: the log-odds of workers once they have replied.
+        `after`: the log-odds of workers once they have replied. With `moves` nobody is asked who could not change the answer.
         """
         items, workers = classes.shape
         if there is not None and there.all():
@@ -73,20 +146,46 @@ class Lattice:
                 )
                 first[mask, at], second[mask, at] = believed.first, believed.second
                 score[mask, at] = np.where(asked.any(1), scores[at, believed.speaker], 0.0)
-        return cls(first, second, score, logits, costs, there)
+        standing = None
+        if moves is not None:
+            odds = logits if after is None else after
+            long = np.zeros_like(logits) if lengths is None else lengths
+            here = np.ones(classes.shape, dtype=bool) if there is None else there
+            parts = posteriors, moves, fold, classes, logits, odds, long, here, tuple(range(workers))
+            standing = Standing(*parts).said()
+        return cls(first, second, score, logits, costs, there, standing)
 
     def only(self, at: Any) -> "Lattice":
         """The same for some of the items."""
         seen = self.first[:, at], self.second[:, at], self.score[:, at], self.logits[at], self.costs[at]
-        return Lattice(*seen, None if self.there is None else self.there[at])
+        standing = None if self.standing is None else self.standing.only(at)
+        return Lattice(*seen, None if self.there is None else self.there[at], standing)
 
     def among(self, workers: Sequence[int]) -> "Lattice":
-        """The same when nobody but these workers may be asked."""
+        """The same when nobody but these workers may be asked; whose word stands among them is not said yet (`judged`)."""
         masks = [
             sum(1 << w for k, w in enumerate(workers) if mask >> k & 1) for mask in range(1 << len(workers))
         ]
         seen = self.first[masks], self.second[masks], self.score[masks], self.logits, self.costs[:, workers]
-        return Lattice(*seen, None if self.there is None else self.there[:, workers])
+        standing = None if self.standing is None else self.standing.among(workers)
+        return Lattice(*seen, None if self.there is None else self.there[:, workers], standing)
+
+    def judged(self) -> "Lattice":
+        """The same, knowing whose word stands."""
+        return self if self.standing is None else replace(self, standing=self.standing.said())
+
+    def settled(self, mask: int) -> Any:
+        """The items whose answer nobody who is left can change (a mask)."""
+        if self.standing is None or self.standing.found is None:
+            return np.zeros(len(self.logits), dtype=bool)
+        return self.standing.found[0][mask]
+
+    def futile(self, mask: int, paid: Any) -> Any:
+        """Whom it is futile to ask after a subset (items, prices, workers); `paid` (prices, workers): what that costs."""
+        standing = self.standing
+        if standing is None or standing.found is None:
+            return False
+        return self.settled(mask)[:, None, None] | barred(standing.found[1][mask], standing.likely, paid)
 
     @property
     def workers(self) -> int:
@@ -154,9 +253,11 @@ def _step(lattice: Lattice, x: Any, solved: Solved, mask: int, later: dict[int, 
     weights = solved.weights[mask]
     prices, regressors, _ = weights.shape
     worth = (x @ weights.transpose(1, 0, 2).reshape(regressors, -1)).reshape(len(x), prices, -1)
+    paid = np.outer(solved.prices, solved.paid)
     if mask:
-        paid = np.outer(solved.prices, solved.paid)[None]
-        worth[:, :, 1:] = bounded(worth[:, :, :1], worth[:, :, 1:], lattice.first[mask][:, None, None], paid)
+        sure = lattice.first[mask][:, None, None]
+        worth[:, :, 1:] = bounded(worth[:, :, :1], worth[:, :, 1:], sure, paid[None])
+    worth[:, :, 1:] = np.where(lattice.futile(mask, paid), -np.inf, worth[:, :, 1:])
     if lattice.there is not None:
         worth[:, :, 1:] = np.where(lattice.there[:, None], worth[:, :, 1:], -np.inf)
     choice = worth.argmax(2).T

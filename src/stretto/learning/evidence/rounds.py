@@ -59,7 +59,7 @@ def solve_rounds(lattice: Lattice, prices: Sequence[float], *, rich: bool = Fals
         gain, loss = ridge(x, brings), ridge(x, spent)
         seen_gain, seen_loss = x @ gain, x @ loss
         for place, price in enumerate(prices):
-            choice = (seen_gain - price * seen_loss).argmax(1)
+            choice = np.where(lattice.settled(first), 0, (seen_gain - price * seen_loss).argmax(1))
             score, cost = _realised(lattice, first, added, choice, spent)
             worth = float((score - price * cost).mean())
             if worth > found[place][0]:
@@ -72,6 +72,7 @@ def walk_rounds(solved: Sequence[Rounds], lattice: Lattice, *, rich: bool = Fals
     scores, costs, calls, sure = [], [], [], []
     for rounds in solved:
         choice = (lattice.seen(rounds.first, rich) @ rounds.weights.T).argmax(1)
+        choice = np.where(lattice.settled(rounds.first), 0, choice)
         score, cost = _realised(lattice, rounds.first, rounds.added, choice, _spent(lattice, rounds.added))
         scores.append(score)
         costs.append(cost)

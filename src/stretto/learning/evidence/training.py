@@ -5,13 +5,14 @@ Everything is fitted on the items of split `train`, and what is reported of them
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from stretto.artifacts import Artifact, packed
 from stretto.evaluation.tables import Item
-from stretto.learning.evidence.assurance import assured
+from stretto.learning.evidence.assurance import assured, moved
 from stretto.learning.evidence.drift import fit_agreement
 from stretto.learning.evidence.features import data_of as text_data
 from stretto.learning.evidence.features import fit_features
@@ -32,6 +33,7 @@ from stretto.policies.features import COUNTS, TextFeatures
 from stretto.policies.odds import task_nearness, task_slopes
 from stretto.policies.reading import Reading
 from stretto.policies.sequential import EVIDENCE_SCHEMA
+from stretto.policies.standing import Moves
 from stretto.policies.trees import Trees
 
 __all__ = [
@@ -169,6 +171,7 @@ class Learned:
     unread: Posterior | None = None
     assurance: Assurance | None = None
     agreement: Any = None
+    moves: Moves | None = None
     prices: Sequence[float] = PRICES
 
 
@@ -324,10 +327,11 @@ def _plain(
     logits: Any,
     lengths: Any,
     after: Any,
+    moves: Moves,
 ) -> Lattice:
     """The lattice where the classes of a table are what is known when it serves."""
     said = data.classes, logits, data.scores, data.costs
-    return Lattice.of(posteriors, fold, *said, lengths, after, data.there)
+    return Lattice.of(posteriors, fold, *said, lengths, after, data.there, moves)
 
 
 def learn(
@@ -374,7 +378,8 @@ def learn(
     say("replies")
     fits, posterior = _posteriors(few, logits, long, after, fold, identity, sure, told)
     say("posterior")
-    believing = lattice_of or _plain
+    moves = moved(logits, after, few.there)
+    believing = lattice_of or partial(_plain, moves=moves)
     lattice = believing(fits, fold, few, logits, long, after)
     lattice_dev = None
     if len(dev.items):
@@ -408,6 +413,7 @@ def learn(
         None if heeded.reading is None else _unread(few, logits, long, posterior),
         heeded.assurance,
         fit_agreement(posterior, few.classes, logits, long, few.there),
+        None if lattice_of else moves,
         prices,
     )
 
@@ -485,6 +491,8 @@ def artefact(
         place = learned.workers.index(best)
         base = learned.train.score[1 << place], learned.train.costs[:, place]
         data["certified"] = certified_data(learned.prices, learned.crossed, *base, best)
+    if learned.moves is not None:
+        data["moves"] = learned.moves.data
     if learned.agreement is not None:
         data["agreement"] = packed(learned.agreement.astype(np.float32))
     if (there := learned.train.there) is not None:
