@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from stretto.evaluation.tables import Table
     from stretto.learning.evidence.comparing import Comparison
     from stretto.learning.evidence.training import Learned, Matrix, Prompts
+    from stretto.policies.verification import Verifier
 
 __all__ = ["train"]
 
@@ -273,8 +274,10 @@ def _learn(
         elif _free(table, list(data.workers), last_line):
             made = replace(made, data={**made.data, "free": True})
     if judged is not None:
-        made, crossed, _ = judged.taught(made, learned, data)
+        made, crossed, verifier = judged.taught(made, learned, data)
         learned = replace(learned, crossed=crossed)
+        if any(verifier.serves):
+            made = replace(made, provenance={**made.provenance, **_shown(learned, data, made, verifier)})
     artifacts.write(made, out)
     rows = summary(learned, data)
     if not available():
@@ -305,7 +308,8 @@ def _free(table: "Table", workers: Sequence[str], last_line: bool) -> bool:
 
 def _certified(made: "Artifact") -> str:
     """Which price is safe, and so what the middle of the dial and all above it never go beyond."""
-    found = made.data.get("certified")
+    verifying = made.data.get("verifying")
+    found = verifying["certified"] if verifying and any(verifying["serves"]) else made.data.get("certified")
     if found is None:
         return "no price is certified: the best single worker is not in the shortlist"
     if found["u"] is None:
@@ -315,22 +319,28 @@ def _certified(made: "Artifact") -> str:
     return f"price {found['u']} is certified: {found['reason']}"
 
 
-def _shown(learned: "Learned", data: "Matrix", made: "Artifact") -> dict[str, Any]:
+def _shown(
+    learned: "Learned", data: "Matrix", made: "Artifact", verifier: "Verifier | None" = None
+) -> dict[str, Any]:
     """What it brought at the middle of the dial on items that each part was not learned from: `stretto promote` reads it.
 
-    At the certified price, if that is lower, since that is what serves there.
+    At the certified price, if that is lower, since that is what serves there; with a verifier, if one serves.
     """
     from stretto.learning.evidence.training import PRICES, cross_walk
     from stretto.learning.promotion import shown
 
     train = [place for place, item in enumerate(data.items) if item.split == "train"]
     u = PRICES[round(0.5 * (len(PRICES) - 1))]
-    if (safe := made.data.get("certified", {}).get("u")) is not None:
+    certified = made.data.get("certified", {}) if verifier is None else verifier.certified or {}
+    if (safe := certified.get("u")) is not None:
         u = min(u, safe)
-    went = cross_walk(learned.train, [u / learned.unit if learned.unit else 0.0], rich=learned.rich)
+    if verifier is None:
+        (went,) = cross_walk(learned.train, [u / learned.unit if learned.unit else 0.0], rich=learned.rich)
+    else:
+        went = list(learned.crossed)[learned.prices.index(u)]
     base = data.scores[train, learned.best], data.costs[train, learned.best]
     prompts = [data.items[place].prompt for place in train]
-    outcomes = went.score[0], base[0], went.cost[0], base[1]
+    outcomes = went.score, base[0], went.cost, base[1]
     return shown(learned.pool[learned.best], u, outcomes, prompts)
 
 

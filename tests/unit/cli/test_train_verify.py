@@ -105,6 +105,10 @@ def test_a_good_verifier_learns_its_error_and_serves(tmp_path: Path) -> None:
     assert verifier.certified is not None
     assert verifier.certified["u"] is not None
     assert made.provenance["chosen"]["verifying"]["items"] == 60
+    assert verifier.certified["reason"] in ran.output
+    shown = made.provenance["cross_fitted"]
+    assert shown["u"] <= verifier.certified["u"]
+    assert shown["difference"][1] > 0  # what `stretto promote` reads is what serves
 
 
 def test_a_coin_is_worth_nothing(tmp_path: Path) -> None:
