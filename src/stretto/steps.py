@@ -66,6 +66,7 @@ __all__ = [
     "Store",
     "Tally",
     "Want",
+    "layers",
     "put",
     "spec",
     "version",
@@ -308,10 +309,24 @@ def spec(policy: Any) -> Any:
     return policy if isinstance(policy, str | int | float | bool | None) else repr(policy)
 
 
+def layers(policy: Any) -> tuple[str, ...]:
+    """The types of a policy from the outside in: what stands around it, then its own.
+
+    What stands around another policy says so with `WRAPS`, and holds it as `policy`.
+    """
+    around: list[str] = []
+    while getattr(policy, "WRAPS", False):
+        around.append(type(policy).__name__.lower())
+        policy = policy.policy
+    return (*around, type(policy).__name__.lower())
+
+
 def version(policy: Any) -> str:
-    """A fingerprint of `spec(policy)`: equal exactly if code version and settings are. Recorded; checked before a resume."""
+    """A fingerprint of `spec(policy)` after its type: equal exactly if code version and settings are. Recorded; checked before
+    a resume.
+    """
     text = json.dumps(spec(policy), sort_keys=True, separators=(",", ":"))
-    return f"{type(policy).__name__.lower()}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    return f"{layers(policy)[-1]}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 # --- the pool ----------------------------------------------------------------------------------------------------

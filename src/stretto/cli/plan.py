@@ -43,7 +43,7 @@ async def _preview(request: Request, config: Path | None, data: Path | None) -> 
 
 def _draw(name: str, seen: Preview) -> None:
     out = console()
-    out.print(f"{name}: {seen.version}")
+    out.print(f"{name}: {seen.version}" + (f", behind {', '.join(seen.around)}" if seen.around else ""))
     table(
         ("may play", "in / out per 1M tokens", "labels"),
         (
@@ -92,6 +92,7 @@ def _plain(name: str, seen: Preview) -> dict[str, Any]:
     return {
         "policy": name,
         "type": seen.policy,
+        "around": list(seen.around),
         "version": seen.version,
         "candidates": [{"id": card.id, "labels": dict(card.labels)} for card in seen.eligible],
         "denied": [{"worker": denied.worker, "reason": denied.reason} for denied in seen.denied],

@@ -50,6 +50,7 @@ from stretto.steps import (
     Span,
     States,
     Store,
+    layers,
     spec,
     version,
 )
@@ -95,9 +96,14 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a run would do first, and what it might take, found without calling anyone."""
+    """What a run would do first, and what it might take, found without calling anyone.
+
+    `policy` is its type; `around` the types of what stands around it, from the outside in: `masked` leaves workers out,
+    `outright` lets who is known to be right answer alone.
+    """
 
     policy: str
+    around: tuple[str, ...]
     version: str
     eligible: tuple[Card, ...]
     denied: tuple[Denied, ...]
@@ -212,8 +218,10 @@ class Engine:
             return self._pool.quote(ask.bound(request, ""))
 
         outlook = _within(policy.outlook(request, quotes), request.limits)
+        *around, kind = layers(policy)
         return Preview(
-            type(policy).__name__.lower(),
+            kind,
+            tuple(around),
             self._version(policy),
             request.pool,
             denied,

@@ -218,6 +218,7 @@ def _plan(name: str, seen: Preview) -> dict[str, Any]:
         "object": "plan",
         "policy": name,
         "type": seen.policy,
+        "around": list(seen.around),
         "version": seen.version,
         "candidates": [_entry(card) for card in seen.eligible],
         "denied": [{"worker": d.worker, "reason": d.reason} for d in seen.denied],

@@ -193,8 +193,8 @@ class Conductor:
             reply = yield from put(ask)
             found = parse(reply.text, allowed) if reply.error is None else None
         if reply.error is not None:
-            why = reply.error.message if reply.error.kind == "denied" else reply.error.kind
-            return _NoPlan(f"{self.planner} gave no plan ({why})", reply.error)
+            told = reply.error.message if reply.error.kind == "denied" else reply.error.kind
+            return _NoPlan(f"{self.planner} gave no plan ({told})", reply.error)
         if not isinstance(found, Workflow):
             assert found is not None
             yield Note(self._faulty(found, "go on without a workflow"))

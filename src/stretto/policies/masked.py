@@ -35,6 +35,7 @@ class Masked:
     """
 
     CODE: ClassVar[str] = "2"
+    WRAPS: ClassVar[bool] = True
     policy: Policy
     why: tuple[tuple[str, str], ...]
 

@@ -26,6 +26,7 @@ class Outright:
     """
 
     CODE: ClassVar[str] = "1"
+    WRAPS: ClassVar[bool] = True
     table: Table
     policy: Policy
     name: str

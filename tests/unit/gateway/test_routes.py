@@ -46,7 +46,7 @@ def test_a_plan_tells_everything_and_calls_nobody() -> None:
     world = World(labels={"b": {"region": "us"}}, limits=Limits(calls=40))
     body = hello("panel", stretto={"exclude": {"region": "us"}, "limits": {"usd": 0.0015}})
     got = asyncio.run(call(world.app, "POST", "/v1/plans", body)).json
-    assert got["policy"] == "panel"
+    assert (got["policy"], got["type"], got["around"]) == ("panel", "fuse", [])
     assert [entry["id"] for entry in got["candidates"]] == ["a", "org/c"]
     assert got["denied"] == [{"worker": "b", "reason": "region 'us' is excluded"}]
     assert [ask["worker"] for ask in got["first"]] == ["a", "org/c"]

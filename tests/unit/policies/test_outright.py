@@ -5,12 +5,14 @@ from typing import Any
 import pytest
 
 from stretto.artifacts import Artifact
+from stretto.engine.run import Engine
+from stretto.policies.fallback import Fallback
 from stretto.policies.masked import Masked
 from stretto.policies.outright import Outright
 from stretto.policies.route import Table
 from stretto.policies.solo import Solo
-from stretto.steps import Ask, Choice, Note, Outlook, Quote
-from stretto.testing import by_hand
+from stretto.steps import Ask, Choice, Note, Outlook, Quote, layers, version
+from stretto.testing import MemoryStore, ScriptedPool, by_hand
 from stretto.types import Card, Message, Part, Price, Request
 
 TEXT = frozenset({"text"})
@@ -148,6 +150,18 @@ def test_the_answer_is_as_warm_as_what_was_learned_unless_the_caller_says() -> N
     assert last.params == {"temperature": 0.0}
     _, last = played(outright(temperature=0.0), asked("add", params={"temperature": 0.7}))
     assert last.params == {}
+
+
+def test_a_plan_names_the_policy_and_what_stands_around_it() -> None:
+    """What the owner asked for is the type, and the version begins with it; mask and shortcut are told beside it."""
+    team = Masked(outright(policy=Fallback(("boss",))), (("small", "garbled"),))
+    pool = ScriptedPool({card.id: [] for card in POOL}, cards={card.id: card for card in POOL})
+    seen = Engine(pool, MemoryStore()).preview(team, Request(messages=(Message("user", "then add"),)))
+    assert (seen.policy, seen.around) == ("fallback", ("masked", "outright"))
+    assert seen.version == version(team)
+    assert version(team).startswith("fallback-")
+    assert version(team) != version(team.policy)
+    assert layers(PLANS) == ("solo",)
 
 
 def test_the_outlook_is_of_one_call_where_somebody_answers_alone() -> None:
