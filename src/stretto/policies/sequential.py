@@ -13,7 +13,7 @@ from stretto.artifacts import Artifact, unpacked
 from stretto.policies.agreement import expected
 from stretto.policies.answers import classes, said
 from stretto.policies.asking import Asking, Heard
-from stretto.policies.assurance import Assurance
+from stretto.policies.assurance import Assurance, Stated
 from stretto.policies.beliefs import Beliefs, Posterior, bounded, view, views
 from stretto.policies.embedded import Embedded
 from stretto.policies.equivalence import NOBODY, Compared, Comparer, softly
@@ -46,13 +46,14 @@ class Evidence:
     a worker was; absent: it does not count), `reading` (what the text of a reply means; absent: it does not count), `unread`
     (the posterior where there was no text to read; absent: the same), `gaps` (workers that were not always there when it was
     learned; may be absent), `moves` (`policies.standing.Moves`; absent: what could not change the answer is bought, too),
-    `comparing` (who says whether free texts amount to the same, and how often that is wrong,
-    `policies.equivalence`; absent: nobody does), `verifying` (who says whether replies that cannot be compared are right, and
-    how often that is wrong, `policies.verification`; absent: nobody), `free` (true: learned from free texts that nobody
-    compared, each a class of its own), `certified` (what `learning.evidence.risk` found: `u`, the highest price whose loss
-    against `single` is bounded, or none, that `bound`, its relative `cost`, and the `reason`), `rich`, `last_line`, `paid`
-    (what each worker costs, in calls of the best single one), `values` (`policies.pools.Values`), and from the lowest price
-    to the highest `prices` [{`u`, `calls`, `rounds` {`first` (a subset), `added` (subsets), `weights`}}].
+    `stated` (`policies.assurance.Stated`; absent: the posterior itself is said), `comparing` (who says whether free texts
+    amount to the same, and how often that is wrong, `policies.equivalence`; absent: nobody does), `verifying` (who says
+    whether replies that cannot be compared are right, and how often that is wrong, `policies.verification`; absent:
+    nobody), `free` (true: learned from free texts that nobody compared, each a class of its own), `certified` (what
+    `learning.evidence.risk` found: `u`, the highest price whose loss against `single` is bounded, or none, that `bound`,
+    its relative `cost`, and the `reason`), `rich`, `last_line`, `paid` (what each worker costs, in calls of the best single
+    one), `values` (`policies.pools.Values`), and from the lowest price to the highest `prices` [{`u`, `calls`, `rounds`
+    {`first` (a subset), `added` (subsets), `weights`}}].
     """
 
     def __init__(self, artifact: Artifact, *, same: str = "", comparer: str = "", verifier: str = "") -> None:
@@ -83,6 +84,7 @@ class Evidence:
         self.reading = Reading.of(data["reading"]) if data.get("reading") else None
         self.gaps = frozenset(self.workers.index(w) for w in data.get("gaps", ()))
         self._unread = Posterior.of(data["unread"]) if data.get("unread") else self.posterior
+        self._stated = Stated.of(data["stated"]) if data.get("stated") else None
         self.moves = Moves.of(data["moves"]) if data.get("moves") else None
         self._rounds = [p["rounds"] for p in data["prices"]]
         self._added = [unpacked(p["rounds"]["weights"]) for p in data["prices"]]
@@ -128,6 +130,10 @@ class Evidence:
         found = self._values.worths(able, price, mask, x)
         found[1:] = bounded(found[0], found[1:], believed.first[0], self.prices[price] * self.paid)
         return found
+
+    def said(self, price: int, sure: float) -> float:
+        """How often an answer is right that was stopped at so `sure` (the posterior)."""
+        return sure if self._stated is None else self._stated.chance(sure, self.prices[price])
 
     def first(self, price: int) -> int:
         """The subset that is asked first, side by side, in two rounds."""
@@ -317,7 +323,8 @@ class Sequential:
             yield from self._one_by_one(request, now)
         if now.believed is None:
             return now.failed or Answer(error=Failure("unavailable", "no worker answered"))
-        (speaker,), (chance,) = now.believed.speaker.tolist(), now.believed.first.tolist()
+        (speaker,), (sure,) = now.believed.speaker.tolist(), now.believed.first.tolist()
+        chance = known.said(now.price, sure)
         why = f"{chance:.2f} sure after {len(now.heard)} of {len(known.workers)}"
         if now.limited:
             why = f"{why}; a limit ended the asking: {now.limited}"

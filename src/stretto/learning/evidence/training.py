@@ -12,7 +12,7 @@ import numpy as np
 
 from stretto.artifacts import Artifact, packed
 from stretto.evaluation.tables import Item
-from stretto.learning.evidence.assurance import assured, moved
+from stretto.learning.evidence.assurance import assured, moved, stating
 from stretto.learning.evidence.drift import fit_agreement
 from stretto.learning.evidence.features import data_of as text_data
 from stretto.learning.evidence.features import fit_features
@@ -26,7 +26,7 @@ from stretto.learning.evidence.rounds import Rounds, solve_rounds, walk_rounds
 from stretto.learning.evidence.shortlists import shortlist
 from stretto.learning.evidence.success import Logistic, Means, cross_fitted, folds, log_odds
 from stretto.learning.evidence.trees import available
-from stretto.policies.assurance import Assurance
+from stretto.policies.assurance import Assurance, Stated
 from stretto.policies.beliefs import Posterior
 from stretto.policies.embedded import Embedded
 from stretto.policies.features import COUNTS, TextFeatures
@@ -148,6 +148,7 @@ class Prompts:
 class Learned:
     """Everything that was learned, and the lattices to measure it on: `train` cross-fitted, `dev` unseen (if there is any).
 
+    `stated`: how sure it is called of an answer that it stopped at, `said` (prices, items): what that is on train, cross-fitted.
     `usual` holds mean and deviation of each worker's log reply length. `rich`: which regressors the values have. `crossed`: what
     the policy brings on train at each of `prices`, cross-fitted. `told`: what was chosen between, with the figures that decided.
     """
@@ -173,6 +174,8 @@ class Learned:
     agreement: Any = None
     moves: Moves | None = None
     prices: Sequence[float] = PRICES
+    stated: Stated | None = None
+    said: Any = None
 
 
 def nats(chance: Any, right: Any) -> float:
@@ -392,6 +395,7 @@ def learn(
     told["value"] = {("rich" if rich else "plain"): round(100 * w, 3) for rich, w in worths.items()}
     rich = worths[True] > worths[False]
     crossed = cross_walk(lattice, per, rich=rich)
+    found, said = stating(crossed, prices, told)
     say("values")
     return Learned(
         few.workers,
@@ -415,6 +419,8 @@ def learn(
         fit_agreement(posterior, few.classes, logits, long, few.there),
         None if lattice_of else moves,
         prices,
+        found,
+        said.sure,
     )
 
 
@@ -493,6 +499,8 @@ def artefact(
         data["certified"] = certified_data(learned.prices, learned.crossed, *base, best)
     if learned.moves is not None:
         data["moves"] = learned.moves.data
+    if learned.stated is not None:
+        data["stated"] = learned.stated.data
     if learned.agreement is not None:
         data["agreement"] = packed(learned.agreement.astype(np.float32))
     if (there := learned.train.there) is not None:
