@@ -43,7 +43,7 @@ def played(answers: dict[str, Any], **fields: Any) -> tuple[list[Step], Any]:
         return said("", step.worker, error=given) if isinstance(given, Failure) else said(given, step.worker)
 
     workers = fields.pop("workers", tuple(answers))
-    return by_hand(POLICY.plan(asked("add the numbers total 7 red", *workers, **fields)), answer)
+    return by_hand(POLICY.plan(asked("add the numbers total 8 green", *workers, **fields)), answer)
 
 
 def test_served_decisions_are_the_learned_ones() -> None:
@@ -85,7 +85,7 @@ def test_asking_in_sequence_is_cheaper_where_workers_differ() -> None:
 
 def test_every_decision_is_recorded_with_its_worths() -> None:
     """A note before each ask and one for stopping: options with worths, the artefact by its hash."""
-    steps, last = played({"cheap": "A", "middle": "A", "dear": "A"}, dial=1.0)
+    steps, last = played({"cheap": "A", "middle": "B", "dear": "A"}, dial=1.0)
     notes = [s.choice for s in steps if isinstance(s, Note)]
     asks = [s for s in steps if isinstance(s, Ask)]
     assert len(notes) == len(asks) + 1

@@ -70,7 +70,10 @@ def test_values_of_a_smaller_pool_are_those_solved_without_the_others() -> None:
 
 
 def test_served_decisions_in_a_smaller_pool_are_the_learned_ones() -> None:
-    """Through the engine, with each worker excluded in turn: the calls and the answers that the solution without it foresees."""
+    """Through the engine, with each worker excluded in turn: the calls and the answers that the solution without it foresees.
+
+    But for whom to ask first where that is a tie to the rounding of the file.
+    """
     dev = [k for k, item in enumerate(TABLE.items) if item.split == "dev"]
     assert LEARNED.dev is not None
     engine = Engine(RecordedPool(TABLE), MemoryStore())
@@ -78,8 +81,12 @@ def test_served_decisions_in_a_smaller_pool_are_the_learned_ones() -> None:
     for gone in range(3):
         workers = [k for k in range(3) if k != gone]
         solved = solve(LEARNED.train.among(workers), [KNOWN.prices[10] / LEARNED.unit], rich=LEARNED.rich)
-        (expected,) = walk(solved, LEARNED.dev.among(workers).judged())
+        lattice = LEARNED.dev.among(workers).judged()
+        (expected,) = walk(solved, lattice)
+        worths = (views(lattice.logits) @ solved.weights[0][0])[:, 1:]
         for number, item in enumerate(dev[:25]):
+            if abs(worths[number, 0] - worths[number, 1]) < 1e-5:
+                continue
             request = replace(question(TABLE.items[item], dial=0.5), exclude={"worker": (WORKERS[gone],)})
             ran = asyncio.run(engine.run(policy, request))
             one = TABLE.said(TABLE.items[item].id, ran.answer.worker)

@@ -306,9 +306,10 @@ def _regressed(lattice: Lattice, mask: int, x: Any, targets: Any) -> Any:
 def solve(lattice: Lattice, prices: Sequence[float], *, rich: bool = False) -> Solved:
     """The values at prices: how much score one dollar is worth. Realised returns are handed down, not fitted ones.
 
-    Stopping is regressed on half the chance and half the score, which varies less on small sets. It is never chosen
-    before anybody was asked.
+    What an answer brings counts half by its score and half by its chance, which varies less and was not learned on the item.
+    Stopping is never chosen before anybody was asked.
     """
+    lattice = replace(lattice, score=0.5 * lattice.first + 0.5 * lattice.score)
     workers = lattice.workers
     solved = Solved({}, rich, tuple(prices), lattice.paid)
     paid = np.asarray(prices)[:, None]
@@ -316,7 +317,7 @@ def solve(lattice: Lattice, prices: Sequence[float], *, rich: bool = False) -> S
     for mask in _downwards(workers):
         x = lattice.seen(mask, rich).astype(np.float64)
         targets = np.zeros((len(x), len(prices), workers + 1))
-        targets[:, :, 0] = (0.5 * lattice.first[mask] + 0.5 * lattice.score[mask])[:, None]
+        targets[:, :, 0] = lattice.score[mask][:, None]
         for k in range(workers):
             if not mask >> k & 1:
                 then = later[mask | 1 << k]

@@ -5,7 +5,7 @@ set, from what is seen after the first.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,11 @@ def _realised(lattice: Lattice, first: int, added: Sequence[int], choice: Any, s
 
 
 def solve_rounds(lattice: Lattice, prices: Sequence[float], *, rich: bool = False) -> list[Rounds]:
-    """The best first batch at each price, by what it brings on these very items (few weights, so that hardly flatters it)."""
+    """The best first batch at each price, by what it brings on these very items (few weights, so that hardly flatters it).
+
+    Answers count half by their chance, as in `lattice.solve`.
+    """
+    lattice = replace(lattice, score=0.5 * lattice.first + 0.5 * lattice.score)
     workers = lattice.workers
     masks = range(1 << workers)
     found: list[tuple[float, Rounds]] = [(-np.inf, Rounds(1, (0,), None))] * len(prices)
@@ -54,7 +58,6 @@ def solve_rounds(lattice: Lattice, prices: Sequence[float], *, rich: bool = Fals
         added = (0, *(m for m in masks if m and not m & first and m.bit_count() <= MOST_ADDED))
         x = lattice.seen(first, rich).astype(np.float64)
         brings = lattice.score[[first | a for a in added]].T.astype(np.float64)
-        brings[:, 0] = 0.5 * brings[:, 0] + 0.5 * lattice.first[first]
         spent = _spent(lattice, added)
         gain, loss = ridge(x, brings), ridge(x, spent)
         seen_gain, seen_loss = x @ gain, x @ loss
