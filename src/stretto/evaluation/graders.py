@@ -45,7 +45,7 @@ class Grade:
 Grader = Callable[[Answer, str], Awaitable[Grade]]
 """Grades an answer against a reference. Never raises for what an answer holds: that is a score of 0 with a reason."""
 
-_NUMBER: Final = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d+)?")
+_NUMBER: Final = re.compile(r"[-+]?(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?")
 _FENCE: Final = re.compile(r"```[\w+-]*\n(.*?)```", re.DOTALL)
 _LETTER: Final = (
     re.compile(r"\\boxed\{\s*(?:\\text\{)?\(?([A-Z])\)?"),
@@ -118,7 +118,7 @@ def _value(text: str) -> float | None:
 def _first_or_last(text: str, which: int) -> float | None:
     text = re.sub(r"(?<=\d)\s*[%€$£]|[$€£]\s*", " ", text)
     fractions = re.findall(r"(?<![\d.])([-+]?\d+)\s*/\s*(\d+)(?![\d.])", text)
-    numbers = [n for n in _NUMBER.findall(text) if any(c.isdigit() for c in n)]
+    numbers = _NUMBER.findall(text)
     if fractions and (which == 0 or numbers[-1] == fractions[-1][1]):
         top, bottom = fractions[which]
         return float(top) / float(bottom) if float(bottom) else None

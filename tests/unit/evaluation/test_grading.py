@@ -32,6 +32,10 @@ def graded(by: Grader, text: str | Message, reference: str) -> Grade:
         ("number", "#### 42\nI hope that helps you 2", "42", True),
         ("number", "-3.5e2", "-350", True),
         ("number", "about 7.1", "7", False),
+        ("number", "e5", "7", False),  # no number, and no reason to break off
+        ("number", "see page7", "7", True),
+        ("number", "it is .5", "0.5", True),
+        ("number", "no 1/2e", "0.5", True),
         ("number", "no idea", "7", False),
         ("choice", "The answer is (C).", "C", True),
         ("choice", "A is wrong, so I pick\nB", "B", True),
