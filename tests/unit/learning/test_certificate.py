@@ -7,7 +7,7 @@ import pytest
 
 np = pytest.importorskip("numpy")
 
-from stretto.learning.evidence.risk import certified_data  # noqa: E402
+from stretto.learning.evidence.risk import FEWEST_TASKS, certified_data, certify  # noqa: E402
 
 N = 400
 US = (0.01, 0.1, 1.0)
@@ -56,3 +56,15 @@ def test_dearer_and_no_better_is_still_told() -> None:
     found = certified_data(US, same, base, np.ones(N), "best")
     assert found["cost"] == 1.2
     assert found["bound"] >= 0
+
+
+@pytest.mark.parametrize("known", [FEWEST_TASKS, FEWEST_TASKS - 1])
+def test_a_gain_on_some_tasks_that_others_lose_is_not_certified_where_tasks_can_be_told(known: int) -> None:
+    """Two thirds of the tasks gain, one third loses as much: over these items a sure gain, over another mix perhaps not."""
+    count = 100 * known
+    task = np.arange(count) % known
+    better = np.where(task % 3 == 0, -0.5, 0.5) * (np.arange(count) % 2)
+    base, ones = np.full(count, 0.5), np.ones(count)
+    walks = [(0.1, base + better, 0.3 * ones)]
+    assert certify(walks, base, ones).u == 0.1
+    assert (certify(walks, base, ones, tasks=[f"t{k}" for k in task]).u == 0.1) == (known < FEWEST_TASKS)

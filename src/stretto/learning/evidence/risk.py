@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["FEWEST", "MARGIN", "Certificate", "certified_data", "certify"]
+__all__ = ["FEWEST", "FEWEST_TASKS", "MARGIN", "Certificate", "certified_data", "certify"]
 
 MARGIN = 0.01
 """A loss of one point (of 1) against the best single worker is borne."""
@@ -15,6 +15,9 @@ MARGIN = 0.01
 CONFIDENCE = 0.95
 
 FEWEST = 50
+
+FEWEST_TASKS = 20
+"""Of so many tasks it can be told how much the difference varies between them."""
 
 _Z: dict[float, float] = {0.90: 1.2816, 0.95: 1.6449, 0.99: 2.3263}
 
@@ -43,12 +46,14 @@ def certify(
     margin: float = MARGIN,
     confidence: float = CONFIDENCE,
     least: int = 300,
+    tasks: Sequence[str] = (),
 ) -> Certificate:
     """Go from the safest price to the cheapest while each test rejects "the loss is above `margin`"; the last that passed stands.
 
     `walks`: (u, scores, costs) per item, on items that neither the policy nor its price was fitted on. The first failure ends the
     sequence, so the whole keeps the level of one test (paired differences, normal approximation). Of fewer than `least` items
     3 / n is added to each bound: losses so rare that nobody has seen one (the rule of three). Under `FEWEST` nothing passes.
+    `tasks`, one an item: with `FEWEST_TASKS` or more of them the bound allows for another mix of such tasks than the one seen.
     """
     if confidence not in _Z:
         raise ValueError(f"confidence must be one of {', '.join(map(str, _Z))}")
@@ -63,7 +68,7 @@ def certify(
     passed: tuple[float, float, float] | None = None
     for u, score, cost in sorted(walks, key=lambda w: w[0]):
         difference = np.asarray(score) - base_score
-        spread = float(difference.std(ddof=1)) / math.sqrt(n)
+        spread = max(float(difference.std(ddof=1)) / math.sqrt(n), _between(difference, tasks))
         bound = _Z[confidence] * spread - float(difference.mean()) + unseen
         tested.append((u, float(difference.mean()), bound))
         if bound >= margin:
@@ -83,8 +88,23 @@ def certify(
     return Certificate(u, bound, cost_ratio, tuple(tested), told, u)
 
 
+def _between(difference: Any, tasks: Sequence[str]) -> float:
+    """The standard error of a mean over items that come in tasks (cluster-robust); 0 of too few tasks."""
+    names, task = np.unique(np.array(tasks, dtype=str), return_inverse=True)
+    count = len(names)
+    if count < FEWEST_TASKS:
+        return 0.0
+    sums = np.bincount(task, difference - difference.mean())
+    return math.sqrt(float(sums @ sums) * count / (count - 1)) / len(difference)
+
+
 def certified_data(
-    us: Sequence[float], walks: Any, base_score: Any, base_cost: Any, single: str
+    us: Sequence[float],
+    walks: Any,
+    base_score: Any,
+    base_cost: Any,
+    single: str,
+    tasks: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The certificate as an evidence artefact holds it. `walks`: what each of `us` brought, cross-fitted (`lattice.Walk`).
 
@@ -92,7 +112,7 @@ def certified_data(
     cheapest certified price may be as good as nothing where a lower one is certified to be far better.
     """
     each = [(u, walk.score, walk.cost) for u, walk in zip(us, walks, strict=True)]
-    found = certify(each, base_score, base_cost)
+    found = certify(each, base_score, base_cost, tasks=tasks)
     cost, bound, reason = found.cost, found.bound, found.reason
     middle = sorted(us)[round(0.5 * (len(us) - 1))]
     if found.passed is not None and middle < found.passed:
