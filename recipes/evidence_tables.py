@@ -207,7 +207,8 @@ def study(data: Matrix, found: Learned) -> dict:
         one, two = walks(found, split.lattice, split.name == "train")
         split.walked("sequential", one, shares(found, split.lattice, O1))
         split.walked("two rounds", two, [None] * len(PRICES))
-        test = certify([(u, w.score, w.cost) for u, w in zip(PRICES, one, strict=True)], *split.base)
+        each = [(u, w.score, w.cost) for u, w in zip(PRICES, one, strict=True)]
+        test = certify(each, *split.base, tasks=[i.task for i in split.part.items])
         certificates[split.name] = {"u": test.u, "told": test.reason, "n": len(split.base[0])}
     picks = {kind: chosen(splits[0], kind) for kind in ("sequential", "two rounds")}
     return {

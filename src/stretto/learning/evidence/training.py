@@ -176,6 +176,7 @@ class Learned:
     prices: Sequence[float] = PRICES
     stated: Stated | None = None
     said: Any = None
+    tasks: Sequence[str] = ()
 
 
 def nats(chance: Any, right: Any) -> float:
@@ -390,12 +391,7 @@ def learn(
         later = heeded.after(logits_dev, few_dev)
         lattice_dev = believing([posterior], none, few_dev, logits_dev, _lengths(few_dev, usual), later)
     say("lattice")
-    some, per = ([u / unit if unit else 0.0 for u in us] for us in (prices[2::3], prices))
-    worths = {rich: float(cross_walk(lattice, some, rich=rich).worth(some).mean()) for rich in (False, True)}
-    told["value"] = {("rich" if rich else "plain"): round(100 * w, 3) for rich, w in worths.items()}
-    rich = worths[True] > worths[False]
-    crossed = cross_walk(lattice, per, rich=rich)
-    found, said = stating(crossed, prices, told)
+    rich, crossed, *saying = _followed(lattice, prices, unit, told)
     say("values")
     return Learned(
         few.workers,
@@ -419,9 +415,21 @@ def learn(
         fit_agreement(posterior, few.classes, logits, long, few.there),
         None if lattice_of else moves,
         prices,
-        found,
-        said.sure,
+        *saying,
     )
+
+
+def _followed(
+    lattice: Lattice, prices: Sequence[float], unit: float, told: dict[str, Any]
+) -> tuple[bool, Walk, Stated | None, Any]:
+    """Which regressors the values are to have; what following the choices then brings, cross-fitted; and how sure is said."""
+    some, per = ([u / unit if unit else 0.0 for u in us] for us in (prices[2::3], prices))
+    worths = {rich: float(cross_walk(lattice, some, rich=rich).worth(some).mean()) for rich in (False, True)}
+    told["value"] = {("rich" if rich else "plain"): round(100 * w, 3) for rich, w in worths.items()}
+    rich = worths[True] > worths[False]
+    crossed = cross_walk(lattice, per, rich=rich)
+    found, said = stating(crossed, prices, told)
+    return rich, crossed, found, said.sure
 
 
 def _crossed(lattice: Lattice, count: int, walked: Callable[[Lattice, Lattice], Walk], seed: int) -> Walk:
@@ -496,7 +504,7 @@ def artefact(
     if (best := learned.pool[learned.best]) in learned.workers:
         place = learned.workers.index(best)
         base = learned.train.score[1 << place], learned.train.costs[:, place]
-        data["certified"] = certified_data(learned.prices, learned.crossed, *base, best)
+        data["certified"] = certified_data(learned.prices, learned.crossed, *base, best, learned.tasks)
     if learned.moves is not None:
         data["moves"] = learned.moves.data
     if learned.stated is not None:

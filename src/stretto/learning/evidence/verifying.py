@@ -295,7 +295,8 @@ def taught(
     if best in learned.workers:
         place = learned.workers.index(best)
         base = lattice.score[1 << place], lattice.costs[:, place]
-        verifier = replace(verifier, certified=certified_data(learned.prices, crossed, *base, best))
+        proof = certified_data(learned.prices, crossed, *base, best, learned.tasks)
+        verifier = replace(verifier, certified=proof)
     chosen = dict(made.provenance.get("chosen", {})) | {"verifying": judged.told}
     data_ = dict(made.data) | {"verifying": verifier.data}
     return Artifact(made.schema, dict(made.provenance) | {"chosen": chosen}, data_), crossed, verifier
