@@ -26,7 +26,7 @@ class Asking:
     """One request on its way: who may be asked yet, who has answered, what that amounts to, and the last failure.
 
     `tell` are those who are asked how sure they are; `reader` reads a reply's text, where that counts;
-    `gaps` (a mask) are those of `open` at the start that were not always there when it was learned; `futile` are those who could
+    `gaps` (a mask) are those of `open` at the start that were not always there when it was learned; `vain` are those who could
     not change the answer.
     """
 
@@ -41,7 +41,7 @@ class Asking:
     failed: Answer | None = None
     compared: list[Option] = field(default_factory=list)
     same: Compared = field(default_factory=Compared)
-    futile: frozenset[int] = frozenset()
+    vain: frozenset[int] = frozenset()
 
     @property
     def mask(self) -> int:

@@ -33,7 +33,7 @@ __all__ = ["EVIDENCE_SCHEMA", "Evidence", "Sequential", "task_nearness"]
 
 EVIDENCE_SCHEMA: Final = "stretto.evidence/3"
 _STOP: Final = "stop"
-_FUTILE: Final = "could not change the answer"
+_VAIN: Final = "could not change the answer"
 
 
 class Evidence:
@@ -187,7 +187,7 @@ class Evidence:
 
         return read
 
-    def futile(self, now: Asking, picked: int) -> frozenset[int]:
+    def vain(self, now: Asking, picked: int) -> frozenset[int]:
         """Who could not change the answer (`policies.standing`), where somebody (`picked`) is about to be asked."""
         import numpy as np
 
@@ -371,8 +371,8 @@ class Sequential:
             options = [-1, *now.open] if now.heard else now.open
             picked = max(options, key=lambda k: float(worths[k + 1]), default=-1)
             if picked >= 0:
-                now.futile = known.futile(now, picked)
-                options = [k for k in options if k not in now.futile]
+                now.vain = known.vain(now, picked)
+                options = [k for k in options if k not in now.vain]
                 picked = max(options, key=lambda k: float(worths[k + 1]), default=-1)
             if picked < 0:
                 return
@@ -415,7 +415,7 @@ class Sequential:
             return False
         scene = known.scene(now) if now.open else None
         if scene is not None and scene.settled()[0]:
-            now.futile = frozenset(now.open)
+            now.vain = frozenset(now.open)
             return True
         worths = known.additions(now.price, now.believed, now.logits)
         possible = {m: w for m, w in worths.items() if set(members(m)) <= set(now.open)}
@@ -479,7 +479,7 @@ class Sequential:
         for k in now.open:
             success = 1 / (1 + math.exp(-float(now.logits[0, k])))
             numbers = {"success": round(success, 4), "worth": round(float(worths[k + 1]), 4)}
-            passed = _less(worths[k + 1], worths[picked + 1]) if k not in now.futile else _FUTILE
+            passed = _less(worths[k + 1], worths[picked + 1]) if k not in now.vain else _VAIN
             if lot is not None:
                 numbers["probability"] = lot.chances.get(workers[k], 0.0)
                 passed = "not drawn" if lot.explored else passed
@@ -496,7 +496,7 @@ class Sequential:
             Option(
                 f"ask {workers[k]}",
                 {"worth": round(float(w), 4)},
-                _FUTILE if k in now.futile else _less(w, worths[0]),
+                _VAIN if k in now.vain else _less(w, worths[0]),
             )
             for k, w in ((k, worths[k + 1]) for k in now.open)
         )

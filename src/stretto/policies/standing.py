@@ -119,7 +119,7 @@ class Scene:
 
 
 def barred(foremost: Any, likely: Any, paid: Any) -> Any:
-    """Whom to ask is futile where one worker's word would stand (items, prices, workers).
+    """Whom to ask is in vain where one worker's word would stand (items, prices, workers).
 
     Not that worker; nor who is so cheap that, right as often as is `likely` (items, workers), it saves more than it costs; nor
     who alone is worth more. `paid` (prices, workers): what asking costs, in points of the score.

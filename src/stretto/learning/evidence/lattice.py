@@ -99,7 +99,7 @@ class Lattice:
     """Of every subset and item: chance of the best answer, of the runner-up, and the score that stopping there brings.
 
     `there` (items, workers): who can be asked; `None`: everybody. Whoever is not there adds nothing to a subset and
-    costs nothing. `standing`: after which subsets asking is futile; `None`: nobody has looked.
+    costs nothing. `standing`: after which subsets asking is in vain; `None`: nobody has looked.
     """
 
     first: Any
@@ -180,8 +180,8 @@ class Lattice:
             return np.zeros(len(self.logits), dtype=bool)
         return self.standing.found[0][mask]
 
-    def futile(self, mask: int, paid: Any) -> Any:
-        """Whom it is futile to ask after a subset (items, prices, workers); `paid` (prices, workers): what that costs."""
+    def vain(self, mask: int, paid: Any) -> Any:
+        """Whom it is in vain to ask after a subset (items, prices, workers); `paid` (prices, workers): what that costs."""
         standing = self.standing
         if standing is None or standing.found is None:
             return False
@@ -257,7 +257,7 @@ def _step(lattice: Lattice, x: Any, solved: Solved, mask: int, later: dict[int, 
     if mask:
         sure = lattice.first[mask][:, None, None]
         worth[:, :, 1:] = bounded(worth[:, :, :1], worth[:, :, 1:], sure, paid[None])
-    worth[:, :, 1:] = np.where(lattice.futile(mask, paid), -np.inf, worth[:, :, 1:])
+    worth[:, :, 1:] = np.where(lattice.vain(mask, paid), -np.inf, worth[:, :, 1:])
     if lattice.there is not None:
         worth[:, :, 1:] = np.where(lattice.there[:, None], worth[:, :, 1:], -np.inf)
     choice = worth.argmax(2).T
