@@ -7,8 +7,9 @@ is not asked. Whether a verdict is bought, and what is done after a yes and afte
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from stretto.policies.asking import Asking
 from stretto.policies.exploring import draw
 from stretto.policies.judging import COMPACT, STANDARD, Wordings, longest, verdict
 from stretto.policies.outlooks import maybe, of_ask, then
@@ -132,32 +133,6 @@ def _pair(of: Sequence[float]) -> Rates:
     return float(of[0]), float(of[1])
 
 
-class _Asking(Protocol):
-    """One request on its way, as `sequential` keeps it."""
-
-    logits: Any
-    open: list[int]
-    failed: Answer | None
-    believed: Any
-
-    @property
-    def price(self) -> int: ...
-
-    @property
-    def tell(self) -> frozenset[int]: ...
-
-    @property
-    def heard(self) -> Mapping[int, Any]: ...
-
-    @property
-    def same(self) -> Any: ...
-
-    @property
-    def limited(self) -> str: ...
-
-    def take(self, worker: int, answer: Answer, tokens: int) -> None: ...
-
-
 @dataclass(slots=True)
 class _Known:
     """What is known in one run, a row as for `Prospects.of`; `failed`: why the verifier brought nothing."""
@@ -176,7 +151,7 @@ class _Known:
 _Part = Generator[Step, Any, "Answer | None"]
 
 
-def bought(request: Request, known: "Evidence", rates: Rates, now: _Asking, explore: float) -> _Part:
+def bought(request: Request, known: "Evidence", rates: Rates, now: Asking, explore: float) -> _Part:
     """Ask, have replies verified, or stop, whichever is worth most. `None`: nobody answered, a reply could be compared, or the
     shortlist is too long to reckon with. Then `now` holds what was heard, and it goes on without verdicts.
     """
@@ -214,8 +189,7 @@ def bought(request: Request, known: "Evidence", rates: Rates, now: _Asking, expl
     if stopped:
         why = f"{why}; a limit ended the asking: {stopped}"
     yield Note(replace(_choice(known, verifier, seen, worths, 0, now, speaker), reason=why))
-    answer: Answer = now.heard[speaker].answer
-    return replace(answer, why=why)
+    return replace(now.heard[speaker].answer, why=why)
 
 
 def _by_lot(request: Request, choice: Choice, explore: float) -> Choice:
@@ -235,7 +209,7 @@ def _by_lot(request: Request, choice: Choice, explore: float) -> Choice:
     )
 
 
-def _prospects(known: "Evidence", verifier: Verifier, rates: Rates, now: _Asking, mine: _Known) -> Prospects:
+def _prospects(known: "Evidence", verifier: Verifier, rates: Rates, now: Asking, mine: _Known) -> Prospects:
     import numpy as np
 
     able = np.array([[k in now.open for k in range(len(known.workers))]])
@@ -253,7 +227,7 @@ def _prospects(known: "Evidence", verifier: Verifier, rates: Rates, now: _Asking
     )
 
 
-def _hear(known: "Evidence", worker: int, why: str, now: _Asking, mine: _Known) -> Generator[Step, Any, bool]:
+def _hear(known: "Evidence", worker: int, why: str, now: Asking, mine: _Known) -> Generator[Step, Any, bool]:
     """Ask a worker. Whether its reply is one that can be compared."""
     want: Want = "logprobs" if worker in now.tell else "text"
     reply = yield from put(Ask(known.workers[worker], want=want, speaks=True, reason=why))
@@ -277,7 +251,7 @@ def lift(alone: Any, odds: Any) -> Any:
 
 
 def _verify(
-    request: Request, verifier: Verifier, worker: int, known: "Evidence", now: _Asking, mine: _Known
+    request: Request, verifier: Verifier, worker: int, known: "Evidence", now: Asking, mine: _Known
 ) -> Generator[Step, Any, None]:
     """One verdict. What is neither yes nor no, or fails, leaves the reply as it was; who may not be asked is not asked again."""
     answer = now.heard[worker].answer
@@ -297,7 +271,7 @@ def _choice(
     seen: Prospects,
     worths: Any,
     picked: int,
-    now: _Asking,
+    now: Asking,
     speaker: int = -1,
 ) -> Choice:
     """Every option with its numbers: whom to ask, what to have verified, and to stop."""
