@@ -71,12 +71,21 @@ def test_before_one_whose_word_stands_only_who_saves_money_is_asked() -> None:
 
 def test_moves_are_what_nine_replies_in_ten_stay_within() -> None:
     """Per worker, up and down; nothing where nothing was heeded of a reply but its value."""
-    before = np.zeros((100, 1))
-    after = np.linspace(-1.0, 3.0, 100)[:, None]
-    there = np.ones((100, 1), dtype=bool)
-    found = moved(before, after, there)
+    before = np.zeros((100, 2))
+    after = np.tile(np.linspace(-1.0, 3.0, 100)[:, None], (1, 2))
+    there, same = np.ones((100, 2), dtype=bool), np.zeros((100, 2), dtype=int)
+    found = moved(before, after, there, same)
+    assert found is not None
     assert (found.up[0], found.down[0]) == (pytest.approx(2.6), pytest.approx(0.6))
-    assert moved(before, None, there).up.tolist() == [0.0]
+    unmoved = moved(before, None, there, same)
+    assert unmoved is not None
+    assert unmoved.up.tolist() == [0.0, 0.0]
+
+
+def test_where_nobody_ever_says_the_same_nothing_is_in_vain() -> None:
+    """Free texts, each a class of its own: a better worker's reply may be the answer, whoever spoke before."""
+    apart = np.tile([0, 1], (100, 1))
+    assert moved(np.zeros((100, 2)), None, np.ones((100, 2), dtype=bool), apart) is None
 
 
 def test_a_settled_answer_is_hardly_ever_changed() -> None:

@@ -18,6 +18,7 @@ __all__ = ["assured", "calibration_error", "fit_assurance", "fit_stated", "moved
 _ENOUGH: Final = 40
 _EDGE: Final = 1e-3
 _FEWEST: Final = 100
+_AGREE: Final = 0.02
 _PENALTY: Final = np.array([0.1, 1.0, 1.0, 1.0, 1.0])
 
 
@@ -43,8 +44,15 @@ def assured(logits: Any, confidence: Any, scores: Any, fold: Any) -> tuple[Assur
     return fit_assurance(logits, confidence, scores), after
 
 
-def moved(logits: Any, after: Any, there: Any) -> Moves:
-    """How far nine replies in ten move the log-odds of their worker, up and down. `after`: cross-fitted, `None`: not at all."""
+def moved(logits: Any, after: Any, there: Any, classes: Any) -> Moves | None:
+    """How far nine replies in ten move the log-odds of their worker, up and down. `after`: cross-fitted, `None`: not at all.
+
+    `None` where hardly ever two workers say the same, as of free texts that nobody compared: nobody knows what it would come to
+    if all spoke against an answer together.
+    """
+    ordered = np.sort(np.where(there, classes, -1), axis=1)
+    if ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any(1).mean() < _AGREE:
+        return None
     away = np.where(there, 0.0 if after is None else after - logits, np.nan)
     down, up = np.nanquantile(away, (0.1, 0.9), axis=0)
     return Moves(np.maximum(up, 0.0), np.maximum(-down, 0.0))

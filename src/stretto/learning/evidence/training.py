@@ -331,7 +331,7 @@ def _plain(
     logits: Any,
     lengths: Any,
     after: Any,
-    moves: Moves,
+    moves: Moves | None,
 ) -> Lattice:
     """The lattice where the classes of a table are what is known when it serves."""
     said = data.classes, logits, data.scores, data.costs
@@ -382,7 +382,7 @@ def learn(
     say("replies")
     fits, posterior = _posteriors(few, logits, long, after, fold, identity, sure, told)
     say("posterior")
-    moves = moved(logits, after, few.there)
+    moves = moved(logits, after, few.there, few.classes)
     believing = lattice_of or partial(_plain, moves=moves)
     lattice = believing(fits, fold, few, logits, long, after)
     lattice_dev = None
