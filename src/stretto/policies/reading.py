@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from stretto.policies.answers import value_of
+from stretto.policies.options import LOOKS, looks
 from stretto.policies.trees import Trees
 from stretto.types import Message
 
@@ -22,6 +23,8 @@ _READ: Final = 2500
 
 _NUMBER: Final = re.compile(r"\d[\d,]*(?:\.\d+)?")
 _OPTION: Final = re.compile(r"^[ \t]*\(?([A-P])[.):]\)?[ \t]+(\S[^\n]*)", re.MULTILINE)
+_NAMED: Final = re.compile(r"\(([A-P])\)")
+_NOWHERE: Final = (0.0,) * len(LOOKS)
 _MOST: Final = 6.0
 _SHORT: Final = 400
 _LAST: Final = 5
@@ -75,8 +78,9 @@ MARKS: Final = (
     *("numbers", "different numbers", "numbers from prompt", "prompt numbers used", "decimals", "digits"),
     *("value reached", "value in prompt", "words from prompt", "prompt words used"),
     *(group[0] for group in _SAYINGS),
+    *("prompt length", "option named", *LOOKS),
 )
-"""What is read off a reply, in this order."""
+"""What is read off a reply, in this order. New ones go to the end: an artefact's trees know them by their place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +90,21 @@ class Asked:
     numbers: frozenset[float]
     words: frozenset[str]
     options: Mapping[str, tuple[str, frozenset[str], float | None]]
+    looks: Mapping[str, Sequence[float]]
+    length: float
 
     @classmethod
     def of(cls, prompt: str) -> "Asked":
         """Read a prompt."""
+        found = dict(_OPTION.findall(prompt))
+        if len(found) < 2:
+            found = {}
         options = {
             letter: (text.strip().lower(), _words(text.lower()), next(iter(_numbers(text)), None))
-            for letter, text in _OPTION.findall(prompt)
+            for letter, text in found.items()
         }
-        return cls(frozenset(_numbers(prompt)), _words(prompt.lower()), options if len(options) > 1 else {})
+        seen = frozenset(_numbers(prompt)), _words(prompt.lower())
+        return cls(*seen, options, looks(found) if found else {}, math.log1p(len(prompt)))
 
 
 def written(message: Message, *, last_line: bool) -> str:
@@ -149,7 +159,18 @@ def marks(asked: Asked, text: str, value: str | None) -> list[float]:
         common / (len(words) + 1),
         common / (len(asked.words) + 1),
         *(math.log1p(sum(map(low.count, group))) for group in _SAYINGS),
+        asked.length,
+        _named(asked, text, value),
+        *asked.looks.get(value or "", _NOWHERE),
     ]
+
+
+def _named(asked: Asked, text: str, value: str | None) -> float:
+    """Which share of the options that a text names by their letters is the chosen one."""
+    if value is None or value not in asked.options:
+        return 0.0
+    named = _NAMED.findall(text)
+    return named.count(value) / (len(named) + 1)
 
 
 def _number(value: str | None) -> float | None:

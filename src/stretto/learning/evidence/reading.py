@@ -10,6 +10,9 @@ from stretto.policies.reading import MARKS, Asked, Reading, bare, marks, rows
 
 __all__ = ["fit_reading", "read_replies", "reread"]
 
+_ROUNDS: Final = (80, 160)
+"""So many trees, whichever foretells better: the more where there are tens of thousands of replies."""
+
 _ENOUGH: Final = 300
 """So many replies, right ones and wrong ones, have to have been read."""
 
@@ -38,11 +41,16 @@ def fit_reading(logits: Any, read: Any, scores: Any, *, rounds: int = 80, seed: 
 
 def reread(logits: Any, read: Any, scores: Any, fold: Any) -> tuple[Reading | None, Any]:
     """What all items teach, and the log-odds after reading as those teach who had not seen the item (cross-fitted)."""
-    after = np.array(logits, dtype=np.float64)
-    for number in range(int(fold.max()) + 1):
-        at = fold == number
-        fit = fit_reading(logits[~at], read[~at], scores[~at])
-        if fit is None:
-            return None, logits
-        after[at] = fit.after(logits[at], read[at])
-    return fit_reading(logits, read, scores), after
+    found: dict[float, tuple[int, Any]] = {}
+    for rounds in _ROUNDS:
+        after = np.array(logits, dtype=np.float64)
+        for number in range(int(fold.max()) + 1):
+            at = fold == number
+            fit = fit_reading(logits[~at], read[~at], scores[~at], rounds=rounds)
+            if fit is None:
+                return None, logits
+            after[at] = fit.after(logits[at], read[at])
+        loss = np.logaddexp(0.0, after) - np.nan_to_num(scores) * after
+        found[float(loss[~np.isnan(scores)].mean())] = rounds, after
+    rounds, after = found[min(found)]
+    return fit_reading(logits, read, scores, rounds=rounds), after
