@@ -21,6 +21,7 @@ import numpy as np
 
 from stretto.evaluation.controls import Control, known_task, paired, plain_vote
 from stretto.evaluation.tables import Table, read
+from stretto.learning.evidence.assurance import stated
 from stretto.learning.evidence.lattice import Lattice, Walk, walk
 from stretto.learning.evidence.risk import certify
 from stretto.learning.evidence.rounds import solve_rounds, walk_rounds
@@ -162,13 +163,12 @@ class Split:
 
 
 def walks(found: Learned, lattice: Lattice, cross: bool) -> tuple[Walk, Walk]:
-    """One by one and in two rounds, at every price."""
+    """One by one, with its chances as they are stated, and in two rounds, at every price."""
     per, rich = [u / found.unit for u in PRICES], found.rich
     if cross:
-        return found.crossed, cross_rounds(lattice, per, rich=rich)
-    return walk(values(found), lattice), walk_rounds(
-        solve_rounds(found.train, per, rich=rich), lattice, rich=rich
-    )
+        return replace(found.crossed, sure=found.said), cross_rounds(lattice, per, rich=rich)
+    one = stated(found.stated, walk(values(found), lattice), PRICES)
+    return one, walk_rounds(solve_rounds(found.train, per, rich=rich), lattice, rich=rich)
 
 
 def shares(found: Learned, lattice: Lattice, worker: str) -> list:
