@@ -162,6 +162,18 @@ def test_where_verdicts_do_not_serve_nobody_is_asked_for_them(fields: Any) -> No
         assert "referee" not in asks(played(one)[0])
 
 
+def test_the_outlook_has_the_verdicts() -> None:
+    """They may be bought or not: the most grows by one for each reply, the expected by as many as it took, the least not."""
+    request = asked(PROMPT, *WORKERS, "referee", dial=1.0)
+    quote = Quote(expected=1000, worst=5000, input_tokens=10, max_tokens=100)
+    without = policy(many={"serves": (False,) * PRICES}).outlook(request, lambda ask: quote)
+    with_ = policy().outlook(request, lambda ask: quote)
+    assert with_.calls.least == without.calls.least
+    assert with_.calls.expected == pytest.approx(without.calls.expected + 1.2)
+    assert with_.calls.most == without.calls.most + 9  # three replies, three attempts each
+    assert with_.usd.most > without.usd.most
+
+
 def test_a_task_whose_answers_can_be_compared_has_no_rates() -> None:
     """`None` for each known task: the verifier is not asked there."""
     steps, _ = played(policy(known={"tasks": (None, None)}))
