@@ -62,11 +62,20 @@ def test_who_would_stand_against_all_is_known_before_it_speaks() -> None:
 
 def test_before_one_whose_word_stands_only_who_saves_money_is_asked() -> None:
     """By hand: A (right .9) costs 10; B is right often enough for its price, C is not, D alone is worth more than A alone."""
-    likely = np.array([[0.9, 0.3, 0.3, 0.5]])
-    paid = np.array([[0.10, 0.02, 0.04, 0.06], [1.0, 0.2, 0.4, 0.55]])
+    likely = np.array([[0.9, 0.3, 0.3, 0.89]])
+    paid = np.array([[0.10, 0.02, 0.04, 0.08], [0.01, 0.002, 0.004, 0.0095]])
     found = barred(np.array([0]), likely, paid)
-    assert found[0].tolist() == [[False, False, True, True], [False, False, True, False]]
+    assert found[0].tolist() == [[False, False, True, False], [False, False, True, True]]
     assert not barred(np.array([-1]), likely, paid).any()
+
+
+def test_where_asking_is_dear_or_nobody_good_the_values_decide() -> None:
+    """Whose price is large, or who is hardly better than a coin, does not keep others from being asked first."""
+    likely = np.array([[0.9, 0.3], [0.55, 0.2]])
+    paid = np.array([[0.2, 0.19]])
+    assert not barred(np.array([0, 0]), likely, paid).any()
+    assert not barred(np.array([-1, 0]), likely, paid / 10).any()
+    assert barred(np.array([0, 0]), likely, paid / 10)[0].tolist() == [[False, True]]
 
 
 def test_moves_are_what_nine_replies_in_ten_stay_within() -> None:
