@@ -1,13 +1,18 @@
 """`stretto eval` as it is typed: prompts of one's own over real models, recorded outcomes, the audit, and mistakes."""
 
 import json
+import signal
+import socket
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.acceptance.test_cli import Home
+from stretto import sparring
+from tests.acceptance.test_cli import COMMAND, Home
 from tests.recorded_tables import made, write
 
+LEARNED = Path(sparring.__file__).parent / "artifacts" / "evidence.json"
 WORDS = ("planet", "garden", "silver", "window", "bridge", "forest", "candle", "rocket")
 
 
@@ -66,8 +71,12 @@ def test_recorded_outcomes_end_to_end(home: Home) -> None:
 
 
 def test_mistakes_are_told_in_one_line(home: Home) -> None:
-    """A broken line, a missing folder, two sources, an option that does not go with the source, a dial that is none."""
+    """A broken line, a missing folder, two sources, an option that does not go with the source, a folder that cannot be made, an
+    artefact of another pool.
+    """
+    pytest.importorskip("numpy")
     file = own(home, '{"prompt": "x"}\n')
+    write(home.folder / "table", made(240))
     for arguments, told in (
         (["--tasks", str(file)], "mine.jsonl line 9: has no reference"),
         (["--recorded", "nowhere"], "nowhere: there is no such folder"),
@@ -76,5 +85,35 @@ def test_mistakes_are_told_in_one_line(home: Home) -> None:
         (["--tasks", str(file), "--url", "http://x/v1"], "--url does not go with --tasks"),
         (["--sparring", "--grader", "number"], "--grader does not go with --sparring"),
         (["audit", "nowhere"], "holds no evaluation"),
+        (["--tasks", str(file), "--out", str(file / "out")], "Error: "),
+        (
+            ["--recorded", "table", "--policy", "sequential", "--artefact", str(LEARNED)],
+            "was learned about string-north, number-north, list-north, words-south, digits-south, ...; none",
+        ),
     ):
         assert told in home.run("eval", *arguments, code=2).stderr
+
+
+def test_whoever_breaks_off_is_told_that_nothing_is_lost(home: Home) -> None:
+    """Ctrl-C while workers are asked is no crash: exit code 130, and how to go on."""
+    pytest.importorskip("numpy")
+    own(home)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
+        home.config.write_text(
+            "".join(f'[[worker]]\nid = "{w}"\nendpoints = [{{ base_url = "{place}" }}]\n' for w in "ab")
+        )
+        process = subprocess.Popen(
+            [*COMMAND, "eval", "--tasks", "mine.jsonl", "--policy", "fuse", "--out", "out"],
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=home.folder,
+            env=home.environ,
+        )
+        asked, _ = silent.accept()
+        with asked:
+            process.send_signal(signal.SIGINT)
+            _, told = process.communicate(timeout=60)
+    assert "Stopped. out keeps what was answered: the same command goes on." in told
+    assert "Traceback" not in told
+    assert process.returncode == 130

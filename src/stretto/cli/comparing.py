@@ -67,6 +67,9 @@ def evaluated(wanted: Wanted, as_json: bool) -> None:
             click.echo(
                 f"{aside} answers of earlier evaluations in {wanted.out} are put aside (results.stale)"
             )
+    except KeyboardInterrupt:
+        click.echo(f"\nStopped. {wanted.out} keeps what was answered: the same command goes on.", err=True)
+        raise SystemExit(130) from None
     finally:
         log.close()
     if as_json:
@@ -131,7 +134,7 @@ async def _recorded(wanted: Wanted, log: "Log") -> "tuple[Comparison, list[str]]
     engine = Engine(pool, store)
     catalog = Catalog(pool.cards(), Settings())
     names = wanted.policies or tuple(_named(wanted)) or ("cascade", "fuse")
-    contenders = _contenders(names, catalog.resolve, wanted)
+    contenders = _contenders(names, catalog.resolve, wanted, everybody.workers)
     with progress(len(dev) * len(contenders), "evaluating") as tick:
         found = await play(
             engine,
@@ -166,7 +169,8 @@ async def _live(wanted: Wanted, log: "Log") -> "tuple[Comparison, list[str]]":
         sure = {card.id for card in world.pool.cards() if "logprobs" in card.abilities}
         solos = [Contender(n, Solo(n, "logprobs" if n in sure else "text"), "worker") for n in names]
         usual = ("route", "cascade", "fuse") if wanted.source == "sparring" else ("stretto",)
-        contenders = _contenders(wanted.policies or usual, world.catalog.resolve, wanted)
+        there = [card.id for card in world.pool.cards()]
+        contenders = _contenders(wanted.policies or usual, world.catalog.resolve, wanted, there)
         dev = [item for item in items if item.split != "train"]
 
         async def ask(several: "Sequence[Contender]", those: "Sequence[Item]") -> "dict[str, list[Result]]":
@@ -246,11 +250,18 @@ def _folder(wanted: Wanted) -> Path | None:
     return wanted.artefact if wanted.artefact is not None and wanted.artefact.is_dir() else None
 
 
-def _contenders(names: "Sequence[str]", resolve: Any, wanted: Wanted) -> "list[Contender]":
-    """Policies by name; `NAME@DIAL` sets the dial of one."""
+def _contenders(
+    names: "Sequence[str]", resolve: Any, wanted: Wanted, there: "Sequence[str]"
+) -> "list[Contender]":
+    """Policies by name; `NAME@DIAL` sets the dial of one. `there`: the workers of the pool."""
     from stretto.evaluation.runner import Contender
 
     learned = _named(wanted)
+    about = _asked(wanted)
+    if about and not set(about) & set(there):
+        raise ConfigError(
+            f"{wanted.artefact}: was learned about {_few(about)}; none of them is in this pool ({_few(there)})"
+        )
     found = []
     for name in dict.fromkeys(names):
         base, at, dial = name.partition("@")
@@ -277,6 +288,10 @@ def _asked(wanted: Wanted) -> tuple[str, ...]:
 
     policies = _named(wanted).values()
     return tuple(w for p in policies if isinstance(p, Sequential) for w in p.evidence.workers)
+
+
+def _few(names: "Sequence[str]") -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def _learned(file: Path) -> "dict[str, Policy]":

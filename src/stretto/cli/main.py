@@ -86,6 +86,10 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except StrettoError as error:
             raise _Failed(str(error)) from error
+        except OSError as error:  # a file or folder that the caller named, most likely
+            if error.filename is None or isinstance(error, BrokenPipeError):
+                raise
+            raise _Failed(f"{error.filename}: {error.strerror}") from error
 
 
 @click.group(
