@@ -1,5 +1,7 @@
 """Within a known task a prompt may be hard or easy: what its counts say of that is learned for each task."""
 
+from typing import Any
+
 import pytest
 
 np = pytest.importorskip("numpy")
@@ -13,7 +15,7 @@ RNG = np.random.default_rng(3)
 ITEMS = 600
 
 
-def made() -> tuple[list[Item], np.ndarray]:
+def made() -> tuple[list[Item], Any]:
     """Two tasks of templates. The more numbers to add, the more often it is wrong; the more numbers to sort, the less often."""
     items, right = [], []
     for k in range(ITEMS):
