@@ -22,6 +22,7 @@ from stretto.learning.evidence.training import artefact, learn, matrix
 from stretto.policies.beliefs import Beliefs
 from stretto.policies.features import buckets
 from stretto.policies.sequential import EVIDENCE_SCHEMA, Evidence
+from stretto.policies.standing import Scene
 
 COUNT = 2000
 
@@ -88,6 +89,14 @@ def main() -> None:
         lambda k: Beliefs.after(known.posterior, numbers[k], logits[k], asked[k]),
         count,
     )
+    if (moves := known.moves) is not None:
+        usual = np.zeros((1, size))
+
+        def settled(k: int) -> object:
+            parts = numbers[k], logits[k], asked[k], ~asked[k], usual
+            return Scene(known.posterior, moves, *parts).settled()
+
+        timed("whether an ask would be in vain", settled, count)
     everybody = (1 << size) - 1
     fewer = everybody & ~2
     timed("routing decision", lambda k: known.worths(1, 0, everybody, None, known.logits(prompts[k])), count)
