@@ -98,12 +98,11 @@ class Run:
 class Preview:
     """What a run would do first, and what it might take, found without calling anyone.
 
-    `policy` is its type; `around` the types of what stands around it, from the outside in: `masked` leaves workers out,
-    `outright` lets who is known to be right answer alone.
+    `layers` are the types of what stands around the policy, from the outside in (`masked` leaves workers out, `outright` lets
+    who is known to be right answer alone), and then its own.
     """
 
-    policy: str
-    around: tuple[str, ...]
+    layers: tuple[str, ...]
     version: str
     eligible: tuple[Card, ...]
     denied: tuple[Denied, ...]
@@ -111,6 +110,16 @@ class Preview:
     first: tuple[Ask, ...]
     outlook: Outlook
     limits: Limits
+
+    @property
+    def policy(self) -> str:
+        """The type of the policy itself."""
+        return self.layers[-1]
+
+    @property
+    def around(self) -> tuple[str, ...]:
+        """The types of what stands around it."""
+        return self.layers[:-1]
 
 
 class Engine:
@@ -218,10 +227,8 @@ class Engine:
             return self._pool.quote(ask.bound(request, ""))
 
         outlook = _within(policy.outlook(request, quotes), request.limits)
-        *around, kind = layers(policy)
         return Preview(
-            kind,
-            tuple(around),
+            layers(policy),
             self._version(policy),
             request.pool,
             denied,
