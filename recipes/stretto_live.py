@@ -216,6 +216,7 @@ def picture(name: str, got: dict) -> str:
     )
     line = " ".join("{:.1f},{:.1f}".format(*at(costs[who], got[who][:, 0].mean())) for who in dials)
     marks.append(f'<polyline points="{line}" fill="none" stroke="#1f6feb" stroke-width="2"/>')
+    taken: list[tuple[float, float, int]] = []
     for who, found in got.items():
         mean = float(found[:, 0].mean())
         half = 1.96 * float(found[:, 0].std()) / np.sqrt(count)
@@ -225,7 +226,11 @@ def picture(name: str, got: dict) -> str:
         marks.append(f'<path d="M{x:.1f},{up:.1f} V{down:.1f}" stroke="{colour}"/>')
         marks.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"/>')
         said, below = (who.split("@")[1], 16) if who in dials else (who, -8)
-        marks.append(f'<text x="{x + 5:.0f}" y="{y + below:.0f}" fill="{colour}">{said}</text>')
+        place = [x + 5, y + below]
+        while any(abs(place[0] - a) < 7 * max(len(said), n) and abs(place[1] - b) < 11 for a, b, n in taken):
+            place[1] += 12 if below > 0 else -12
+        taken.append((*place, len(said)))
+        marks.append(f'<text x="{place[0]:.0f}" y="{place[1]:.0f}" fill="{colour}">{said}</text>')
     head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide}" height="{high}" font-family="sans-serif" font-size="11">'
     return "\n".join([head, '<rect width="100%" height="100%" fill="white"/>', *marks, "</svg>"]) + "\n"
 
