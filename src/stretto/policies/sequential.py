@@ -7,6 +7,7 @@ worth is learned offline (`learning.evidence.training`) and held as an artefact;
 import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Any, ClassVar, Final
 
 from stretto.artifacts import Artifact, unpacked
@@ -176,14 +177,14 @@ class Evidence:
         ]
 
     def reader(self, prompt: str) -> Callable[[Message], Sequence[float]] | None:
-        """What reads the marks off replies to a prompt; `None` where their text does not count."""
+        """What reads the marks off replies to a prompt, itself read at the first; `None` where their text does not count."""
         if self.reading is None:
             return None
-        asked = Asked.of(prompt)
+        asked = cache(partial(Asked.of, prompt))
 
         def read(message: Message) -> Sequence[float]:
             text, value = written(message, last_line=self.last_line), said(message, last_line=self.last_line)
-            return () if bare(text, value) else marks(asked, text, value)
+            return () if bare(text, value) else marks(asked(), text, value)
 
         return read
 
