@@ -110,10 +110,14 @@ def test_whoever_breaks_off_is_told_that_nothing_is_lost(home: Home) -> None:
             cwd=home.folder,
             env=home.environ,
         )
-        asked, _ = silent.accept()
-        with asked:
-            process.send_signal(signal.SIGINT)
-            _, told = process.communicate(timeout=60)
+        try:
+            asked, _ = silent.accept()
+            with asked:
+                process.send_signal(signal.SIGINT)
+                _, told = process.communicate(timeout=120)
+        finally:
+            process.kill()
+            process.communicate()
     assert "Stopped. out keeps what was answered: the same command goes on." in told
     assert "Traceback" not in told
     assert process.returncode == 130
