@@ -25,7 +25,7 @@ from stretto.learning.evidence import success
 from stretto.learning.evidence.lattice import NEVER, Solved, Walk, solve, walk
 from stretto.learning.evidence.posterior import fit_posterior
 from stretto.learning.evidence.training import Learned, Matrix, Prompts, cross_walk, learn, nats, shortlist
-from stretto.policies.beliefs import Beliefs
+from stretto.policies.evidence.beliefs import Beliefs
 
 LABELS = (0, 20, 50, 200)
 US = (0.01, 0.05, 0.1, 0.18)

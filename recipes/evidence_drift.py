@@ -23,8 +23,8 @@ from stretto.learning.evidence.posterior import fit_posterior
 from stretto.learning.evidence.success import Logistic, Means, cross_fitted, folds, log_odds
 from stretto.learning.evidence.training import Prompts, is_exclusive, matrix, shortlist
 from stretto.ledger.drift import Compared, Monitor
-from stretto.policies.agreement import signs
-from stretto.policies.beliefs import Beliefs, view, views
+from stretto.policies.evidence.agreement import signs
+from stretto.policies.evidence.beliefs import Beliefs, view, views
 
 SETS = {
     "mmlu_pro": ("mmlu_pro", lambda worker: True),

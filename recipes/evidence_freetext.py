@@ -24,7 +24,7 @@ from stretto.learning.evidence.posterior import fit_posterior
 from stretto.learning.evidence.success import Logistic, cross_fitted, folds, log_odds
 from stretto.learning.evidence.training import PRICES, Matrix, Prompts, cross_walk, matrix
 from stretto.policies.embedding import shipped
-from stretto.policies.equivalence import LONGEST, SHIPPED, Comparer
+from stretto.policies.evidence.equivalence import LONGEST, SHIPPED, Comparer
 
 SETS = {
     "mmlu_pro": (

@@ -19,10 +19,10 @@ from stretto import artifacts
 from stretto.artifacts import Artifact
 from stretto.evaluation.tables import Table, read
 from stretto.learning.evidence.training import artefact, learn, matrix
-from stretto.policies.beliefs import Beliefs
-from stretto.policies.features import buckets
+from stretto.policies.evidence.beliefs import Beliefs
+from stretto.policies.evidence.features import buckets
+from stretto.policies.evidence.standing import Scene
 from stretto.policies.sequential import EVIDENCE_SCHEMA, Evidence
-from stretto.policies.standing import Scene
 
 COUNT = 2000
 

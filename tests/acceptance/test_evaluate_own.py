@@ -109,6 +109,8 @@ def test_whoever_breaks_off_is_told_that_nothing_is_lost(home: Home) -> None:
             text=True,
             cwd=home.folder,
             env=home.environ,
+            # a shell's background job, which a test run may be, is deaf to it
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         try:
             asked, _ = silent.accept()

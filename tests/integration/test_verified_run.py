@@ -12,8 +12,8 @@ from stretto.artifacts import Artifact  # noqa: E402
 from stretto.engine.run import Engine  # noqa: E402
 from stretto.learning.evidence.training import artefact, learn, matrix  # noqa: E402
 from stretto.ledger.read import receipt  # noqa: E402
+from stretto.policies.evidence.verification import Verifier  # noqa: E402
 from stretto.policies.sequential import EVIDENCE_SCHEMA, Evidence, Sequential  # noqa: E402
-from stretto.policies.verification import Verifier  # noqa: E402
 from stretto.steps import Ask  # noqa: E402
 from stretto.testing import MemoryStore, ScriptedPool  # noqa: E402
 from stretto.types import Limits, Message, Request  # noqa: E402

@@ -30,7 +30,7 @@ def route(scope: Scope, own: PolicySettings) -> Policy:
 
 def sequential(scope: Scope, own: PolicySettings) -> Policy:
     """Evidence bought answer by answer, by the artefact that the option names."""
-    from stretto.policies.equivalence import SHIPPED, Untaught
+    from stretto.policies.evidence.equivalence import SHIPPED, Untaught
     from stretto.policies.sequential import EVIDENCE_SCHEMA, Evidence, Sequential
 
     if "artifact" not in own.options:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from stretto.evaluation.tables import Table
     from stretto.learning.evidence.comparing import Comparison
     from stretto.learning.evidence.training import Learned, Matrix, Prompts
-    from stretto.policies.verification import Verifier
+    from stretto.policies.evidence.verification import Verifier
 
 __all__ = ["train"]
 

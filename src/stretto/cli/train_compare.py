@@ -46,7 +46,7 @@ def compared(
     Raises `ConfigError` for a worker that is not in the pool, and when the money does not suffice.
     """
     from stretto.learning.evidence import comparing
-    from stretto.policies.equivalence import SHIPPED
+    from stretto.policies.evidence.equivalence import SHIPPED
 
     texts = [[text_of(table, i.id, w) for w in data.workers] for i in data.items]
     values = comparing.values_of(texts, last_line)
@@ -72,7 +72,7 @@ def compared(
 def embedded(data: "Matrix", *, who: str, limit: int | None, config: Path | None) -> "Prompts":
     """What the embedding worker `who` makes of the prompts of a table. Raises `ConfigError` as `compared` does."""
     from stretto.learning.evidence.training import Prompts
-    from stretto.policies.embedded import shortened
+    from stretto.policies.evidence.embedded import shortened
 
     async def asked() -> "dict[tuple[int, int], Sequence[float]]":
         async with open_worker(who, "embed", config) as (world, _):
@@ -150,7 +150,7 @@ class Asking:
     async def embedded(self, texts: Sequence[Sequence[str]]) -> tuple[Any, float]:
         """Cosines of all pairs of replies to each item, and what a text costs."""
         from stretto.learning.evidence.comparing import of_vectors
-        from stretto.policies.equivalence import LONGEST as CHARACTERS
+        from stretto.policies.evidence.equivalence import LONGEST as CHARACTERS
 
         flat = [
             ((row, k), t[-CHARACTERS:])
@@ -190,9 +190,9 @@ class Asking:
 
     async def verdict(self, asked: tuple[Message, ...]) -> bool | None:
         """Yes or no to one question; `None`: neither."""
+        from stretto.policies.evidence.verification import TOKENS
         from stretto.policies.judging import verdict
         from stretto.policies.solo import Solo
-        from stretto.policies.verification import TOKENS
 
         request = Request(
             messages=asked,

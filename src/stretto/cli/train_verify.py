@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from stretto.learning.evidence.lattice import Walk
     from stretto.learning.evidence.training import Learned, Matrix
     from stretto.learning.evidence.verifying import Judged
+    from stretto.policies.evidence.verification import Verifier
     from stretto.policies.judging import Wordings
-    from stretto.policies.verification import Verifier
 
 __all__ = ["Verified", "verified"]
 

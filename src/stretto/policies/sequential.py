@@ -11,22 +11,22 @@ from functools import cache, partial
 from typing import Any, ClassVar, Final
 
 from stretto.artifacts import Artifact, unpacked
-from stretto.policies.agreement import expected
 from stretto.policies.answers import classes, said
-from stretto.policies.asking import Asking, Heard
-from stretto.policies.assurance import Assurance, Stated
-from stretto.policies.beliefs import Beliefs, Posterior, bounded, view, views
-from stretto.policies.embedded import Embedded
-from stretto.policies.equivalence import NOBODY, Compared, Comparer, softly
+from stretto.policies.evidence.agreement import expected
+from stretto.policies.evidence.asking import Asking, Heard
+from stretto.policies.evidence.assurance import Assurance, Stated
+from stretto.policies.evidence.beliefs import Beliefs, Posterior, bounded, view, views
+from stretto.policies.evidence.embedded import Embedded
+from stretto.policies.evidence.equivalence import NOBODY, Compared, Comparer, softly
+from stretto.policies.evidence.features import TextFeatures
+from stretto.policies.evidence.odds import Odds, task_nearness
+from stretto.policies.evidence.pools import Values, members
+from stretto.policies.evidence.reading import MARKS, Asked, Reading, bare, marks, written
+from stretto.policies.evidence.standing import Moves, Scene, barred
+from stretto.policies.evidence.verification import Rates, Verifier, bought
 from stretto.policies.exploring import Lot, draw
-from stretto.policies.features import TextFeatures
-from stretto.policies.odds import Odds, task_nearness
 from stretto.policies.outlooks import of_ask, then
-from stretto.policies.pools import Values, members
-from stretto.policies.reading import MARKS, Asked, Reading, bare, marks, written
 from stretto.policies.signals import confidence
-from stretto.policies.standing import Moves, Scene, barred
-from stretto.policies.verification import Rates, Verifier, bought
 from stretto.steps import Ask, Choice, Fork, Note, Option, Outlook, Plan, Quotes, Span, Step, Want, put
 from stretto.types import Answer, Failure, Message, Reply, Request
 
@@ -43,17 +43,17 @@ class Evidence:
     `workers` (the shortlist), `text` (features; absent: the prompt does not count), `embedder` (the worker whose vectors of a
     prompt are its features instead), `centres` (of known tasks; may be absent), `spread` (of the counts within each; may be
     absent), `success` (weights, a column a worker), `posterior`, `usual` (mean and deviation of log reply tokens, a column a
-    worker), `agreement` (weights of `policies.agreement`, a row a worker; may be absent), `assurance` (what it means how sure
+    worker), `agreement` (weights of `evidence.agreement`, a row a worker; may be absent), `assurance` (what it means how sure
     a worker was; absent: it does not count), `reading` (what the text of a reply means; absent: it does not count), `unread`
     (the posterior where there was no text to read; absent: the same), `gaps` (workers that were not always there when it was
-    learned; may be absent), `moves` (`policies.standing.Moves`; absent: what could not change the answer is bought, too),
-    `stated` (`policies.assurance.Stated`; absent: the posterior itself is said), `comparing` (who says whether free texts
-    amount to the same, and how often that is wrong, `policies.equivalence`; absent: nobody does), `verifying` (who says
-    whether replies that cannot be compared are right, and how often that is wrong, `policies.verification`; absent:
+    learned; may be absent), `moves` (`evidence.standing.Moves`; absent: what could not change the answer is bought, too),
+    `stated` (`evidence.assurance.Stated`; absent: the posterior itself is said), `comparing` (who says whether free texts
+    amount to the same, and how often that is wrong, `evidence.equivalence`; absent: nobody does), `verifying` (who says
+    whether replies that cannot be compared are right, and how often that is wrong, `evidence.verification`; absent:
     nobody), `free` (true: learned from free texts that nobody compared, each a class of its own), `certified` (what
     `learning.evidence.risk` found: `u`, the highest price whose loss against `single` is bounded, or none, that `bound`,
     its relative `cost`, and the `reason`), `rich`, `last_line`, `paid` (what each worker costs, in calls of the best single
-    one), `values` (`policies.pools.Values`), and from the lowest price to the highest `prices` [{`u`, `calls`, `rounds`
+    one), `values` (`evidence.pools.Values`), and from the lowest price to the highest `prices` [{`u`, `calls`, `rounds`
     {`first` (a subset), `added` (subsets), `weights`}}].
     """
 
@@ -189,7 +189,7 @@ class Evidence:
         return read
 
     def vain(self, now: Asking, picked: int) -> frozenset[int]:
-        """Who could not change the answer (`policies.standing`), where somebody (`picked`) is about to be asked."""
+        """Who could not change the answer (`evidence.standing`), where somebody (`picked`) is about to be asked."""
         import numpy as np
 
         likeliest = max(now.open, key=lambda k: float(now.logits[0, k]))

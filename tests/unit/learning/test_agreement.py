@@ -10,8 +10,8 @@ from stretto.learning.evidence import (  # noqa: E402
 )
 from stretto.learning.evidence.drift import fit_agreement  # noqa: E402
 from stretto.learning.evidence.posterior import fit_posterior  # noqa: E402
-from stretto.policies.agreement import expected, signs  # noqa: E402
-from stretto.policies.beliefs import Beliefs  # noqa: E402
+from stretto.policies.evidence.agreement import expected, signs  # noqa: E402
+from stretto.policies.evidence.beliefs import Beliefs  # noqa: E402
 
 
 def world(n: int, seed: int):

@@ -14,7 +14,7 @@ from stretto.learning.evidence.assurance import (  # noqa: E402
 )
 from stretto.learning.evidence.lattice import Walk  # noqa: E402
 from stretto.learning.evidence.training import artefact, learn, matrix, nats  # noqa: E402
-from stretto.policies.assurance import Assurance, Stated  # noqa: E402
+from stretto.policies.evidence.assurance import Assurance, Stated  # noqa: E402
 from stretto.policies.sequential import Evidence, Sequential  # noqa: E402
 from stretto.steps import Ask  # noqa: E402
 from stretto.testing import by_hand, said  # noqa: E402

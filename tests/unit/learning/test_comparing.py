@@ -13,8 +13,8 @@ from stretto.learning.evidence import comparing  # noqa: E402
 from stretto.learning.evidence.comparing import Told, assumed, cosines, drawn, error  # noqa: E402
 from stretto.learning.evidence.lattice import Lattice  # noqa: E402
 from stretto.learning.evidence.training import Matrix  # noqa: E402
-from stretto.policies.beliefs import Linear, Posterior  # noqa: E402
-from stretto.policies.equivalence import Compared, Comparer, softly  # noqa: E402
+from stretto.policies.evidence.beliefs import Linear, Posterior  # noqa: E402
+from stretto.policies.evidence.equivalence import Compared, Comparer, softly  # noqa: E402
 
 WEIGHTS = np.zeros(23)
 WEIGHTS[1] = 0.8

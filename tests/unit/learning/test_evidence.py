@@ -16,9 +16,9 @@ from stretto.learning.evidence.features import data_of, fit_features  # noqa: E4
 from stretto.learning.evidence.lattice import Lattice, solve, walk  # noqa: E402
 from stretto.learning.evidence.risk import certify  # noqa: E402
 from stretto.learning.evidence.trees import available  # noqa: E402
-from stretto.policies.beliefs import Beliefs, candidates  # noqa: E402
-from stretto.policies.features import TextFeatures  # noqa: E402
-from stretto.policies.trees import Trees  # noqa: E402
+from stretto.policies.evidence.beliefs import Beliefs, candidates  # noqa: E402
+from stretto.policies.evidence.features import TextFeatures  # noqa: E402
+from stretto.policies.evidence.trees import Trees  # noqa: E402
 from tests.recorded_tables import made  # noqa: E402
 
 BOTH = pytest.mark.parametrize(

@@ -18,9 +18,9 @@ from stretto.learning.evidence.verifying import (  # noqa: E402
     taught,
     walked,
 )
+from stretto.policies.evidence.verification import Verifier  # noqa: E402
 from stretto.policies.judging import STANDARD  # noqa: E402
 from stretto.policies.sequential import EVIDENCE_SCHEMA, Evidence, Sequential  # noqa: E402
-from stretto.policies.verification import Verifier  # noqa: E402
 from stretto.steps import Ask, Step  # noqa: E402
 from stretto.testing import by_hand, question, said  # noqa: E402
 from tests.recorded_tables import PRICES, made  # noqa: E402

@@ -10,7 +10,7 @@ pytest.importorskip("scipy")
 
 from stretto.engine.run import Engine  # noqa: E402
 from stretto.learning.evidence.training import Prompts, artefact, learn, matrix  # noqa: E402
-from stretto.policies.embedded import Embedded, shortened  # noqa: E402
+from stretto.policies.evidence.embedded import Embedded, shortened  # noqa: E402
 from stretto.policies.sequential import Evidence, Sequential  # noqa: E402
 from stretto.pool.scripted import Scripted  # noqa: E402
 from stretto.testing import MemoryStore, ScriptedPool, by_hand, said  # noqa: E402

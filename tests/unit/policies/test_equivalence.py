@@ -8,8 +8,8 @@ import pytest
 
 np = pytest.importorskip("numpy")
 
-from stretto.policies.beliefs import Beliefs, Linear, Posterior  # noqa: E402
-from stretto.policies.equivalence import SHIPPED, Compared, Comparer, divisions, likely, softly  # noqa: E402
+from stretto.policies.evidence.beliefs import Beliefs, Linear, Posterior  # noqa: E402
+from stretto.policies.evidence.equivalence import SHIPPED, Compared, Comparer, divisions, likely, softly  # noqa: E402
 from stretto.steps import Ask, Step  # noqa: E402
 from stretto.testing import by_hand, question, said  # noqa: E402
 from stretto.types import Answer, Failure, Message, Reply  # noqa: E402

@@ -14,8 +14,8 @@ np = pytest.importorskip("numpy")
 pytest.importorskip("scipy")
 
 from stretto.learning.evidence.features import fit_features  # noqa: E402
-from stretto.policies.features import BUCKETS, TextFeatures, buckets, counts  # noqa: E402
-from stretto.policies.odds import Odds, task_nearness, task_slopes  # noqa: E402
+from stretto.policies.evidence.features import BUCKETS, TextFeatures, buckets, counts  # noqa: E402
+from stretto.policies.evidence.odds import Odds, task_nearness, task_slopes  # noqa: E402
 
 TEXTS = [f"what is {a} + {b}? (A) {a + b} (B) {a * b}\ncolour {'red' if a > b else 'blue'}" for a in range(9)
          for b in range(9)]  # fmt: skip

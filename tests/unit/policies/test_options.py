@@ -5,8 +5,8 @@ import random
 
 import pytest
 
-from stretto.policies.options import LOOKS, looks
-from stretto.policies.reading import MARKS, Asked, marks
+from stretto.policies.evidence.options import LOOKS, looks
+from stretto.policies.evidence.reading import MARKS, Asked, marks
 
 
 def seen(options: dict[str, str], letter: str) -> dict[str, float]:

@@ -9,8 +9,8 @@ import pytest
 
 np = pytest.importorskip("numpy")
 
-from stretto.policies.pools import NEVER  # noqa: E402
-from stretto.policies.prospects import (  # noqa: E402
+from stretto.policies.evidence.pools import NEVER  # noqa: E402
+from stretto.policies.evidence.prospects import (  # noqa: E402
     ACCEPTED,
     HEARD,
     OPEN,

@@ -15,7 +15,7 @@ from stretto.evaluation.tables import Item, Said, Table  # noqa: E402
 from stretto.learning.evidence.lattice import walk  # noqa: E402
 from stretto.learning.evidence.reading import fit_reading, read_replies  # noqa: E402
 from stretto.learning.evidence.training import artefact, learn, matrix, nats, values  # noqa: E402
-from stretto.policies.reading import MARKS, Asked, Reading, bare, marks, written  # noqa: E402
+from stretto.policies.evidence.reading import MARKS, Asked, Reading, bare, marks, written  # noqa: E402
 from stretto.policies.sequential import EVIDENCE_SCHEMA, Evidence, Sequential  # noqa: E402
 from stretto.steps import Ask  # noqa: E402
 from stretto.testing import by_hand  # noqa: E402

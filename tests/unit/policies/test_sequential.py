@@ -16,7 +16,7 @@ from stretto.evaluation.recorded import RecordedPool, question  # noqa: E402
 from stretto.learning.evidence.lattice import walk  # noqa: E402
 from stretto.learning.evidence.rounds import solve_rounds, walk_rounds  # noqa: E402
 from stretto.learning.evidence.training import artefact, cross_rounds, cross_walk, learn, matrix, values  # noqa: E402
-from stretto.policies.pools import members  # noqa: E402
+from stretto.policies.evidence.pools import members  # noqa: E402
 from stretto.policies.sequential import Evidence, Sequential  # noqa: E402
 from stretto.steps import Ask, Fork, Note, Quote, Step  # noqa: E402
 from stretto.testing import MemoryStore, by_hand, said  # noqa: E402

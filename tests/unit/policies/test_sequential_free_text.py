@@ -13,7 +13,7 @@ from stretto.catalog import Catalog, Learned  # noqa: E402
 from stretto.config import parse  # noqa: E402
 from stretto.errors import ConfigError  # noqa: E402
 from stretto.learning.evidence.training import artefact, learn, matrix  # noqa: E402
-from stretto.policies.equivalence import Comparer  # noqa: E402
+from stretto.policies.evidence.equivalence import Comparer  # noqa: E402
 from stretto.policies.sequential import EVIDENCE_SCHEMA, Evidence, Sequential  # noqa: E402
 from stretto.steps import Ask, Choice, Fork, Note, Quote, Step  # noqa: E402
 from stretto.testing import by_hand, said  # noqa: E402

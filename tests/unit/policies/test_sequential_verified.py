@@ -13,8 +13,8 @@ from stretto.catalog import Catalog, Learned  # noqa: E402
 from stretto.config import parse  # noqa: E402
 from stretto.errors import ConfigError  # noqa: E402
 from stretto.learning.evidence.training import artefact, learn, matrix  # noqa: E402
+from stretto.policies.evidence.verification import Verifier  # noqa: E402
 from stretto.policies.sequential import EVIDENCE_SCHEMA, Evidence, Sequential  # noqa: E402
-from stretto.policies.verification import Verifier  # noqa: E402
 from stretto.steps import Ask, Choice, Note, Quote, Step  # noqa: E402
 from stretto.testing import by_hand, said  # noqa: E402
 from stretto.testing import question as asked  # noqa: E402

@@ -15,8 +15,8 @@ from stretto.evaluation.recorded import RecordedPool, question  # noqa: E402
 from stretto.learning.evidence.lattice import solve, walk  # noqa: E402
 from stretto.learning.evidence.pools import smaller  # noqa: E402
 from stretto.learning.evidence.training import artefact, learn, matrix  # noqa: E402
-from stretto.policies.beliefs import Beliefs, bounded, view, views  # noqa: E402
-from stretto.policies.pools import NEVER, members, parts  # noqa: E402
+from stretto.policies.evidence.beliefs import Beliefs, bounded, view, views  # noqa: E402
+from stretto.policies.evidence.pools import NEVER, members, parts  # noqa: E402
 from stretto.policies.sequential import Evidence, Sequential  # noqa: E402
 from stretto.steps import Ask, Note, Quote, Step  # noqa: E402
 from stretto.testing import MemoryStore, by_hand, said  # noqa: E402

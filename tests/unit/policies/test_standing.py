@@ -14,9 +14,9 @@ from stretto.evaluation.tables import Item, Said, Table  # noqa: E402
 from stretto.learning.evidence.assurance import moved  # noqa: E402
 from stretto.learning.evidence.lattice import walk  # noqa: E402
 from stretto.learning.evidence.training import artefact, learn, matrix, values  # noqa: E402
-from stretto.policies.beliefs import Beliefs, Linear, Posterior  # noqa: E402
+from stretto.policies.evidence.beliefs import Beliefs, Linear, Posterior  # noqa: E402
+from stretto.policies.evidence.standing import Moves, Scene, barred  # noqa: E402
 from stretto.policies.sequential import Evidence, Sequential  # noqa: E402
-from stretto.policies.standing import Moves, Scene, barred  # noqa: E402
 from stretto.steps import Ask, Note, Step  # noqa: E402
 from stretto.testing import by_hand, said  # noqa: E402
 from tests.recorded_tables import made  # noqa: E402

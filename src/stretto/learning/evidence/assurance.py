@@ -1,4 +1,4 @@
-"""Learns `policies.assurance.Assurance` from recorded replies with their confidence, how far replies
+"""Learns `evidence.assurance.Assurance` from recorded replies with their confidence, how far replies
 move the log-odds, and how often the answers are right that the policy stops at.
 """
 
@@ -10,8 +10,8 @@ import numpy as np
 from stretto.learning.evidence.lattice import Walk
 from stretto.learning.evidence.posterior import logistic
 from stretto.learning.evidence.success import folds
-from stretto.policies.assurance import Assurance, Stated, terms
-from stretto.policies.standing import Moves
+from stretto.policies.evidence.assurance import Assurance, Stated, terms
+from stretto.policies.evidence.standing import Moves
 
 __all__ = ["assured", "calibration_error", "fit_assurance", "fit_stated", "moved", "stated", "stating"]
 

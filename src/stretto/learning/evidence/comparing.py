@@ -15,9 +15,9 @@ from stretto.artifacts import Artifact
 from stretto.learning.evidence.lattice import Lattice
 from stretto.learning.evidence.training import Matrix
 from stretto.policies.answers import classes, said
-from stretto.policies.beliefs import Posterior
 from stretto.policies.embedding import shipped
-from stretto.policies.equivalence import LONGEST, Comparer, divisions, likely, mean_over
+from stretto.policies.evidence.beliefs import Posterior
+from stretto.policies.evidence.equivalence import LONGEST, Comparer, divisions, likely, mean_over
 from stretto.policies.judging import Wordings
 from stretto.types import Message
 

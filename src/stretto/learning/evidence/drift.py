@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from stretto.learning.evidence.posterior import logistic
-from stretto.policies.agreement import signs
-from stretto.policies.beliefs import Beliefs, Posterior
+from stretto.policies.evidence.agreement import signs
+from stretto.policies.evidence.beliefs import Beliefs, Posterior
 
 __all__ = ["fit_agreement"]
 
@@ -21,7 +21,7 @@ def fit_agreement(
     rounds: int = 4,
     seed: int = 0,
 ) -> Any:
-    """Weights of `policies.agreement` (workers, signs): from random sets of replies and a further one, on healthy items.
+    """Weights of `evidence.agreement` (workers, signs): from random sets of replies and a further one, on healthy items.
 
     What a set amounts to says what is to be expected of the next reply, however the set came about: so a policy that asks on
     just where it is unsure does not bias it. `there` (items, workers): who can be asked; `None`: everybody.

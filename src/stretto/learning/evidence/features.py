@@ -1,4 +1,4 @@
-"""Learns `policies.features.TextFeatures`: which buckets count, how much, and in which directions prompts differ."""
+"""Learns `evidence.features.TextFeatures`: which buckets count, how much, and in which directions prompts differ."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from stretto.artifacts import packed
-from stretto.policies.features import BUCKETS, TextFeatures, buckets, counts
+from stretto.policies.evidence.features import BUCKETS, TextFeatures, buckets, counts
 
 __all__ = ["data_of", "fit_features"]
 

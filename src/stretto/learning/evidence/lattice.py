@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from stretto.policies.beliefs import Beliefs, Posterior, bounded, view, views
-from stretto.policies.pools import NEVER
-from stretto.policies.standing import Moves, Scene, barred
+from stretto.policies.evidence.beliefs import Beliefs, Posterior, bounded, view, views
+from stretto.policies.evidence.pools import NEVER
+from stretto.policies.evidence.standing import Moves, Scene, barred
 
 __all__ = ["NEVER", "Lattice", "Solved", "Standing", "Walk", "ridge", "solve", "walk"]
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from stretto.artifacts import packed
 from stretto.learning.evidence.lattice import Lattice, Solved, solve
-from stretto.policies.pools import members, parts
+from stretto.policies.evidence.pools import members, parts
 
 __all__ = ["smaller", "values_data"]
 
@@ -32,7 +32,7 @@ def smaller(workers: int) -> list[int]:
 def values_data(
     lattice: Lattice, solved: Solved, say: Callable[[str], None] = lambda text: None
 ) -> list[dict[str, Any]]:
-    """What `policies.pools.Values` reads: `solved`, for the whole shortlist, and smaller pools at a few of its prices."""
+    """What `evidence.pools.Values` reads: `solved`, for the whole shortlist, and smaller pools at a few of its prices."""
     count, prices = lattice.workers, solved.prices
     everybody = (1 << count) - 1
     found = [_data(solved, everybody, range(len(prices)))]

@@ -1,11 +1,11 @@
-"""Learns `policies.beliefs.Posterior`: one row an item, a random set of workers asked, and a candidate answer."""
+"""Learns `evidence.beliefs.Posterior`: one row an item, a random set of workers asked, and a candidate answer."""
 
 from typing import Any
 
 import numpy as np
 
 from stretto.learning.evidence.trees import available, fit_trees
-from stretto.policies.beliefs import EXCHANGEABLE, Linear, Posterior, candidates
+from stretto.policies.evidence.beliefs import EXCHANGEABLE, Linear, Posterior, candidates
 
 __all__ = ["fit_posterior", "logistic", "rows_of", "said_best"]
 

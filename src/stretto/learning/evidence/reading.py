@@ -1,4 +1,4 @@
-"""Learns `policies.reading.Reading` from recorded replies with their texts."""
+"""Learns `evidence.reading.Reading` from recorded replies with their texts."""
 
 from typing import Any, Final
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from stretto.learning.evidence.matrices import Matrix
 from stretto.learning.evidence.trees import available, fit_trees
-from stretto.policies.reading import MARKS, Asked, Reading, bare, marks, rows
+from stretto.policies.evidence.reading import MARKS, Asked, Reading, bare, marks, rows
 
 __all__ = ["fit_reading", "read_replies", "reread"]
 

@@ -26,15 +26,15 @@ from stretto.learning.evidence.rounds import Rounds, solve_rounds, walk_rounds
 from stretto.learning.evidence.shortlists import shortlist
 from stretto.learning.evidence.success import Logistic, Means, cross_fitted, folds, log_odds
 from stretto.learning.evidence.trees import available
-from stretto.policies.assurance import Assurance, Stated
-from stretto.policies.beliefs import Posterior
-from stretto.policies.embedded import Embedded
-from stretto.policies.features import COUNTS, TextFeatures
-from stretto.policies.odds import task_nearness, task_slopes
-from stretto.policies.reading import Reading
+from stretto.policies.evidence.assurance import Assurance, Stated
+from stretto.policies.evidence.beliefs import Posterior
+from stretto.policies.evidence.embedded import Embedded
+from stretto.policies.evidence.features import COUNTS, TextFeatures
+from stretto.policies.evidence.odds import task_nearness, task_slopes
+from stretto.policies.evidence.reading import Reading
+from stretto.policies.evidence.standing import Moves
+from stretto.policies.evidence.trees import Trees
 from stretto.policies.sequential import EVIDENCE_SCHEMA
-from stretto.policies.standing import Moves
-from stretto.policies.trees import Trees
 
 __all__ = [
     "PRICES",
@@ -79,7 +79,7 @@ LONGEST = 4.0
 class Prompts:
     """What is seen of a prompt: its text features, how near it is to each known task, and how hard for it. `None`: nothing is.
 
-    `spread`: how far the counts of the text features vary within each task (`policies.odds.task_slopes`).
+    `spread`: how far the counts of the text features vary within each task (`evidence.odds.task_slopes`).
 
     With `embedded` its features are the vector that an embedding worker gives, by item in `vectors`, in the place of its words.
     """

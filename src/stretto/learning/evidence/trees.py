@@ -1,10 +1,10 @@
-"""Learns `policies.trees.Trees` with LightGBM, which is needed for learning only."""
+"""Learns `evidence.trees.Trees` with LightGBM, which is needed for learning only."""
 
 from typing import Any
 
 import numpy as np
 
-from stretto.policies.trees import MOST_LEAVES, Trees
+from stretto.policies.evidence.trees import MOST_LEAVES, Trees
 
 __all__ = ["available", "fit_trees"]
 

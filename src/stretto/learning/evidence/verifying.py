@@ -2,7 +2,7 @@
 
 Recorded scores say what is right. A verifier is shown one right and one wrong reply to the same prompt: else one that says yes to
 easy prompts would pass for one that sees what is right, and how easy a prompt is is known without it. What verdicts bring is
-what `policies.prospects` does with them on items whose chances are cross-fitted.
+what `evidence.prospects` does with them on items whose chances are cross-fitted.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,10 +16,10 @@ from stretto.evaluation.tables import Item
 from stretto.learning.evidence.lattice import Lattice, Walk
 from stretto.learning.evidence.risk import certified_data
 from stretto.learning.evidence.training import Learned, Matrix
+from stretto.policies.evidence.odds import task_nearness
+from stretto.policies.evidence.prospects import ACCEPTED, HEARD, OPEN, REJECTED, Prospects, hardness
+from stretto.policies.evidence.verification import Rates, Verifier, lift
 from stretto.policies.judging import Wordings
-from stretto.policies.odds import task_nearness
-from stretto.policies.prospects import ACCEPTED, HEARD, OPEN, REJECTED, Prospects, hardness
-from stretto.policies.verification import Rates, Verifier, lift
 
 __all__ = ["Judged", "error", "free_of", "replies_of", "spread_of", "taught", "walked"]
 
@@ -132,7 +132,7 @@ def _pair(of: Any) -> Rates:
 
 
 def spread_of(logits: Any, scores: Any) -> float:
-    """The deviation of the hidden hardness (`policies.prospects`) that makes the recorded scores likeliest."""
+    """The deviation of the hidden hardness (`evidence.prospects`) that makes the recorded scores likeliest."""
     nodes, weights = hardness()
     right = scores[:, :, None] >= 0.5
     found = []

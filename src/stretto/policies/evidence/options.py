@@ -1,7 +1,7 @@
 """How each option of a question looks beside the others: what a reader can tell of it without knowing the answer.
 
 Wrong options are often variations of the right one, so it is like many of them, and seldom the largest or smallest number. How
-much that tells is learned from the outcomes of questions like those that are asked (`policies.reading`).
+much that tells is learned from the outcomes of questions like those that are asked (`evidence.reading`).
 """
 
 import math

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from stretto.policies.answers import value_of
-from stretto.policies.options import LOOKS, looks
-from stretto.policies.trees import Trees
+from stretto.policies.evidence.options import LOOKS, looks
+from stretto.policies.evidence.trees import Trees
 from stretto.types import Message
 
 __all__ = ["MARKS", "Asked", "Reading", "bare", "marks", "rows", "written"]

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from stretto.policies.beliefs import Beliefs
-from stretto.policies.equivalence import Compared
+from stretto.policies.evidence.beliefs import Beliefs
+from stretto.policies.evidence.equivalence import Compared
 from stretto.steps import Option
 from stretto.types import Answer, Message
 

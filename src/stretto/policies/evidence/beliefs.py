@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from stretto.artifacts import packed, unpacked
-from stretto.policies.trees import Trees
+from stretto.policies.evidence.trees import Trees
 
 __all__ = ["EXCHANGEABLE", "Beliefs", "Linear", "Posterior", "bounded", "candidates", "view", "views"]
 

@@ -2,19 +2,19 @@
 
 A verifier is a worker that is shown one reply and says yes or no. It errs, and how often is known for each kind of task
 (`learning.evidence.verifying`), so a verdict moves the chance of a reply as far as that lets it: of a coin not at all, and a coin
-is not asked. Whether a verdict is bought, and what is done after a yes and after a no, `policies.prospects` reckons out.
+is not asked. Whether a verdict is bought, and what is done after a yes and after a no, `evidence.prospects` reckons out.
 """
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from stretto.policies.asking import Asking
+from stretto.policies.evidence.asking import Asking
+from stretto.policies.evidence.pools import NEVER
+from stretto.policies.evidence.prospects import ACCEPTED, HEARD, MOST, OPEN, REJECTED, Prospects
 from stretto.policies.exploring import draw
 from stretto.policies.judging import COMPACT, STANDARD, Wordings, longest, verdict
 from stretto.policies.outlooks import maybe, of_ask, then
-from stretto.policies.pools import NEVER
-from stretto.policies.prospects import ACCEPTED, HEARD, MOST, OPEN, REJECTED, Prospects
 from stretto.steps import Ask, Choice, Note, Option, Outlook, Quotes, Step, Want, put
 from stretto.types import Answer, Failure, Request
 
@@ -37,7 +37,7 @@ class Verifier:
     """Who says whether a reply is right, how far to trust that, and where it pays.
 
     `rates` of all tasks together; `tasks`: of each known task (a place of the artefact's `centres`), `None` where its answers can
-    be compared. `spread`: the deviation of the hidden hardness of prompts (`policies.prospects`). `paid`: what a verdict costs,
+    be compared. `spread`: the deviation of the hidden hardness of prompts (`evidence.prospects`). `paid`: what a verdict costs,
     in calls of the best single worker, and `usd` where that was learned. `serves`: at which prices of the dial it was shown to
     pay. `calls`, `checks`: replies and verdicts that a request took there. `certified` as for `sequential.Evidence`, with it.
     """

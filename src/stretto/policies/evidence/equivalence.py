@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, ClassVar, Final, Literal
 
-from stretto.policies.beliefs import Beliefs, Posterior
 from stretto.policies.embedding import StaticEmbedding, shipped
+from stretto.policies.evidence.beliefs import Beliefs, Posterior
 from stretto.policies.judging import COMPACT, STANDARD, Wordings, longest, verdict
 from stretto.policies.outlooks import maybe, of_ask, then
 from stretto.steps import Ask, Outlook, Quotes, Step, put

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from stretto.artifacts import packed, unpacked
-from stretto.policies.beliefs import Posterior
+from stretto.policies.evidence.beliefs import Posterior
 
 __all__ = ["Moves", "Scene", "barred"]
 

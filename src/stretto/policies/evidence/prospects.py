@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
-from stretto.policies.pools import NEVER
+from stretto.policies.evidence.pools import NEVER
 
 __all__ = ["ACCEPTED", "HEARD", "MOST", "OPEN", "REJECTED", "Prospects", "hardness"]
 

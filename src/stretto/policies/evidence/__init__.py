@@ -1,0 +1,1 @@
+"""The parts of sequential evidence: what a prompt and its replies tell, and what asking on is worth (`policies.sequential`)."""
