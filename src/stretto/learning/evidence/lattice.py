@@ -323,9 +323,9 @@ def solve(lattice: Lattice, prices: Sequence[float], *, rich: bool = False) -> S
                 then = later[mask | 1 << k]
                 targets[:, :, k + 1] = (then.score - paid * (then.cost + lattice.costs[:, k])).T
         weights = np.ascontiguousarray(_regressed(lattice, mask, x, targets).transpose(1, 0, 2))
-        barred = [0] if mask == 0 else [k + 1 for k in range(workers) if mask >> k & 1]
-        weights[:, :, barred] = 0.0
-        weights[:, 0, barred] = NEVER
+        never = [0] if mask == 0 else [k + 1 for k in range(workers) if mask >> k & 1]
+        weights[:, :, never] = 0.0
+        weights[:, 0, never] = NEVER
         solved.weights[mask] = weights
         later[mask] = _step(lattice, x, solved, mask, later)
         _forget(later, mask)
