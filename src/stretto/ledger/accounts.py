@@ -16,7 +16,8 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -25,7 +26,7 @@ from stretto.ledger.book import Book, Give, Lease, Slab, Statement, Want, Window
 from stretto.ledger.doorbell import Doorbell
 from stretto.ledger.journal import SlabUse, slab_use
 from stretto.ledger.process import alive
-from stretto.ledger.slabs import Account, Held, Waiter
+from stretto.ledger.slabs import Account, Due, Held, Waiter
 from stretto.ledger.sqlite import connect, index_path, migrate
 from stretto.steps import Hold
 from stretto.types import Failure, Key
@@ -134,7 +135,7 @@ class SqliteAccounts:
         self._slabs: dict[str, Held] = {}  # by slab
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._writing: asyncio.Task[None] | None = None
+        self._writing: asyncio.Handle | Future[list[tuple[str, int]]] | None = None
         self._dirty: set[Account] = set()
         self._renew = False
         self._closed = False
@@ -286,8 +287,9 @@ class SqliteAccounts:
                 _fail(account.waiters, LedgerUnavailable("the accounts have been closed"))
                 if account.pump is not None:
                     account.pump.cancel()
-            if self._writing is not None:
-                self._writing.cancel()
+        if isinstance(self._writing, asyncio.Handle):
+            self._writing.cancel()
+        self._writing = None  # what the thread has been given it writes before the end
         self._current.clear()
         for slab in self._slabs.values():
             slab.eager = True
@@ -433,40 +435,68 @@ class SqliteAccounts:
     def _write_soon(self, account: Account) -> None:
         self._dirty.add(account)
         if self._writing is None and self._loop is not None and not (self._closed or self._loop.is_closed()):
-            self._writing = self._loop.create_task(self._write())
+            self._writing = self._loop.call_soon(self._write)
 
-    async def _write(self) -> None:
-        """Write what is due until nothing is."""
+    def _write(self) -> None:
+        """Write what is due until nothing is. No task: one that has not begun when its loop ends would be lost with a warning."""
+        assert self._loop is not None
+        self._writing = None
+        if not (self._dirty or self._renew) or self._closed:
+            return
+        accounts, self._dirty = self._dirty, set()
+        self._renew = False
+        due, loop = self._due(accounts), self._loop
+        self._writing = self._thread.submit(self._book.give, due.gives)
+
+        def tell(done: Future[list[tuple[str, int]]]) -> None:
+            with suppress(RuntimeError):  # its loop has ended
+                loop.call_soon_threadsafe(self._wrote, due, done)
+
+        self._writing.add_done_callback(tell)
+
+    def _wrote(self, due: Due, done: Future[list[tuple[str, int]]]) -> None:
+        if self._writing is not done:
+            return  # the accounts are closed, or have gone on to another loop
+        self._writing = None
         try:
-            while self._dirty or self._renew:
-                accounts, self._dirty = self._dirty, set()
-                self._renew = False
-                if not await self._write_once(accounts):
-                    return
-        finally:
-            self._writing = None
+            self._given(due, done.result())
+        except LedgerUnavailable:
+            self._kept(due)
+        else:
+            self._write()
 
-    async def _write_once(self, accounts: set[Account]) -> bool:
+    async def _write_once(self, accounts: set[Account]) -> None:
+        due = self._due(accounts)
+        try:
+            missed = await self._run(lambda: self._book.give(due.gives))
+        except LedgerUnavailable:
+            self._kept(due)
+        else:
+            self._given(due, missed)
+
+    def _due(self, accounts: set[Account]) -> Due:
         callers = [(account, account.callers) for account in accounts if not account.leasing]
         gives = [give for account in accounts for give in account.returns(self._current.get(account.key.id))]
         for account, _ in callers:
             account.callers = set()
-        try:
-            missed = await self._run(lambda: self._book.give(gives))
-        except LedgerUnavailable:
-            self._restore(gives)
-            for account, waiting in callers:
-                account.callers |= waiting
-            return False
-        for give in gives:
+        return Due(gives, callers)
+
+    def _kept(self, due: Due) -> None:
+        """It could not be written."""
+        self._restore(due.gives)
+        for account, waiting in due.callers:
+            account.callers |= waiting
+
+    def _given(self, due: Due, missed: Iterable[tuple[str, int]]) -> None:
+        """It has been written; `missed` are recalls that came in meanwhile, by key."""
+        for give in due.gives:
             if give.close and (slab := self._slabs.pop(give.slab, None)) is not None:
                 slab.account.slabs.remove(slab)
-        for account, waiting in callers:
+        for account, waiting in due.callers:
             for path in waiting:
                 self._bell.ring(path, f"answer 0 {account.key.id}")
         for key, number in missed:
             self._recalled(key, number, "")
-        return True
 
     def _rung(self, text: str, caller: str) -> None:
         """Another process asks for unused money of a key, or has answered such a recall."""

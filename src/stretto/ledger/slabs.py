@@ -1,12 +1,13 @@
 """What one process knows of the money it has leased: plain state in memory, touched by the event loop alone."""
 
 import asyncio
+from typing import NamedTuple
 
 from stretto.ledger.book import WORST_CASES, Give, end_of
 from stretto.steps import Hold
 from stretto.types import Failure, Key
 
-__all__ = ["Account", "Held", "Waiter"]
+__all__ = ["Account", "Due", "Held", "Waiter"]
 
 _HURRY = 1.0  # a slab that lasts for less than this many seconds is too small for the traffic,
 _MOST_CASES = 10_000  # and the next one twice as large, up to so many worst cases
@@ -119,3 +120,10 @@ class Account:
             if slab.back or slab.spent != slab.written or answered or done:
                 gives.append(slab.give(answered, done))
         return gives
+
+
+class Due(NamedTuple):
+    """What one transaction is to tell the database, and whom to tell of it: callers' bells, by account."""
+
+    gives: list[Give]
+    callers: list[tuple[Account, set[str]]]

@@ -1,6 +1,7 @@
 """What is particular to accounts in SQLite: slabs, recalls, deaths, and disks that do not take it."""
 
 import asyncio
+import gc
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -368,6 +369,34 @@ def test_accounts_outlive_an_event_loop(folder: Folder) -> None:
     held = asyncio.run(take(one, key, 100))
     one.settle(held, 50)
     asyncio.run(take(one, key, 50))
+
+
+def test_a_loop_may_end_before_what_is_due_was_written(folder: Folder) -> None:
+    """Nothing is left behind in the ended loop, which Python would warn of, and the next one writes it."""
+    one, key = folder.open("one"), Key("k", total=100)
+    loop = asyncio.new_event_loop()
+    held = loop.run_until_complete(take(one, key, 100))
+    one.settle(held, 50)
+    loop.close()
+    gc.collect()
+    asyncio.run(take(one, key, 50))
+    one.close()
+    assert folder.statement(key).total.spent == 50
+
+
+def test_a_loop_may_end_while_the_thread_writes(folder: Folder) -> None:
+    """The write that was under way is done; whoever waited for its end is gone, and nobody is told of an error."""
+    one, key = folder.open("one"), Key("k", total=100)
+    loop = asyncio.new_event_loop()
+    held = loop.run_until_complete(take(one, key, 100))
+    folder.reader.execute("BEGIN IMMEDIATE")
+    one.settle(held, 50)
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    folder.reader.execute("COMMIT")
+    asyncio.run(take(one, key, 50))
+    one.close()
+    assert folder.statement(key).total.spent == 50
 
 
 def test_a_bell_hangs_elsewhere_when_the_path_is_long(folder: Folder) -> None:
