@@ -18,15 +18,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from stretto.errors import LedgerUnavailable
-from stretto.ledger.book import Book, Give, Lease, Slab, Statement, Want, Window, day_of
+from stretto.ledger.book import Book, Lease, Slab, Statement, Want, Window, day_of
 from stretto.ledger.doorbell import Doorbell
 from stretto.ledger.journal import SlabUse, slab_use
 from stretto.ledger.process import alive
-from stretto.ledger.slabs import Account, Due, Held, Waiter
+from stretto.ledger.slabs import Account, Due, Held, Waiter, restore
 from stretto.ledger.sqlite import connect, index_path, migrate
 from stretto.steps import Hold
 from stretto.types import Failure, Key
@@ -106,6 +107,16 @@ def _fail(waiters: list[Waiter], error: LedgerUnavailable) -> None:
         if not waiter.future.done():
             waiter.future.set_exception(error)
     waiters.clear()
+
+
+def _afterwards(loop: asyncio.AbstractEventLoop, work: Future[T], call: Callable[[Future[T]], None]) -> None:
+    """`call(work)` on the loop, as soon as a thread has done the work; never, if the loop ends before."""
+
+    def tell(done: Future[T]) -> None:
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(call, done)
+
+    work.add_done_callback(tell)
 
 
 class SqliteAccounts:
@@ -271,7 +282,7 @@ class SqliteAccounts:
             if gives:
                 self._thread.submit(self._book.give, gives).result()
         except LedgerUnavailable:
-            self._restore(gives)
+            restore(gives, self._slabs)
             raise
         return self._thread.submit(self._book.statement, key).result()
 
@@ -287,8 +298,6 @@ class SqliteAccounts:
                 _fail(account.waiters, LedgerUnavailable("the accounts have been closed"))
                 if account.pump is not None:
                     account.pump.cancel()
-        if isinstance(self._writing, asyncio.Handle):
-            self._writing.cancel()
         self._writing = None  # what the thread has been given it writes before the end
         self._current.clear()
         for slab in self._slabs.values():
@@ -399,7 +408,7 @@ class SqliteAccounts:
         except LedgerUnavailable:
             if current is not None:
                 current.free += pot
-            self._restore(gives)
+            restore(gives, self._slabs)
             raise
         finally:
             account.leasing = False
@@ -425,13 +434,6 @@ class SqliteAccounts:
 
     # --- giving back ---
 
-    def _restore(self, gives: Iterable[Give]) -> None:
-        """Take back what could not be written; the next tick tries again."""
-        for give in gives:
-            if (slab := self._slabs.get(give.slab)) is not None:
-                slab.back, slab.written = slab.back + give.back, -1
-                slab.account.recall = max(slab.account.recall, give.answered)
-
     def _write_soon(self, account: Account) -> None:
         self._dirty.add(account)
         if self._writing is None and self._loop is not None and not (self._closed or self._loop.is_closed()):
@@ -439,20 +441,12 @@ class SqliteAccounts:
 
     def _write(self) -> None:
         """Write what is due until nothing is. No task: one that has not begun when its loop ends would be lost with a warning."""
-        assert self._loop is not None
         self._writing = None
-        if not (self._dirty or self._renew) or self._closed:
+        if self._loop is None or self._closed or not (self._dirty or self._renew):
             return
-        accounts, self._dirty = self._dirty, set()
-        self._renew = False
-        due, loop = self._due(accounts), self._loop
+        due, self._dirty, self._renew = Due.of(self._dirty, self._current), set(), False
         self._writing = self._thread.submit(self._book.give, due.gives)
-
-        def tell(done: Future[list[tuple[str, int]]]) -> None:
-            with suppress(RuntimeError):  # its loop has ended
-                loop.call_soon_threadsafe(self._wrote, due, done)
-
-        self._writing.add_done_callback(tell)
+        _afterwards(self._loop, self._writing, partial(self._wrote, due))
 
     def _wrote(self, due: Due, done: Future[list[tuple[str, int]]]) -> None:
         if self._writing is not done:
@@ -461,31 +455,18 @@ class SqliteAccounts:
         try:
             self._given(due, done.result())
         except LedgerUnavailable:
-            self._kept(due)
+            due.kept(self._slabs)
         else:
             self._write()
 
     async def _write_once(self, accounts: set[Account]) -> None:
-        due = self._due(accounts)
+        due = Due.of(accounts, self._current)
         try:
             missed = await self._run(lambda: self._book.give(due.gives))
         except LedgerUnavailable:
-            self._kept(due)
+            due.kept(self._slabs)
         else:
             self._given(due, missed)
-
-    def _due(self, accounts: set[Account]) -> Due:
-        callers = [(account, account.callers) for account in accounts if not account.leasing]
-        gives = [give for account in accounts for give in account.returns(self._current.get(account.key.id))]
-        for account, _ in callers:
-            account.callers = set()
-        return Due(gives, callers)
-
-    def _kept(self, due: Due) -> None:
-        """It could not be written."""
-        self._restore(due.gives)
-        for account, waiting in due.callers:
-            account.callers |= waiting
 
     def _given(self, due: Due, missed: Iterable[tuple[str, int]]) -> None:
         """It has been written; `missed` are recalls that came in meanwhile, by key."""

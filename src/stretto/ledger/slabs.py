@@ -1,13 +1,14 @@
 """What one process knows of the money it has leased: plain state in memory, touched by the event loop alone."""
 
 import asyncio
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from stretto.ledger.book import WORST_CASES, Give, end_of
 from stretto.steps import Hold
 from stretto.types import Failure, Key
 
-__all__ = ["Account", "Due", "Held", "Waiter"]
+__all__ = ["Account", "Due", "Held", "Waiter", "restore"]
 
 _HURRY = 1.0  # a slab that lasts for less than this many seconds is too small for the traffic,
 _MOST_CASES = 10_000  # and the next one twice as large, up to so many worst cases
@@ -127,3 +128,26 @@ class Due(NamedTuple):
 
     gives: list[Give]
     callers: list[tuple[Account, set[str]]]
+
+    @classmethod
+    def of(cls, accounts: Iterable[Account], current: Mapping[str, Held]) -> "Due":
+        """What is due of `accounts`; it is taken to be told. `current` are the slabs that stay in use, by key."""
+        gives = [give for account in accounts for give in account.returns(current.get(account.key.id))]
+        callers = [(account, account.callers) for account in accounts if not account.leasing]
+        for account, _ in callers:
+            account.callers = set()
+        return cls(gives, callers)
+
+    def kept(self, slabs: Mapping[str, Held]) -> None:
+        """It could not be told: all of it is due again."""
+        restore(self.gives, slabs)
+        for account, waiting in self.callers:
+            account.callers |= waiting
+
+
+def restore(gives: Iterable[Give], slabs: Mapping[str, Held]) -> None:
+    """Take back what could not be written; the next tick tries again. `slabs` by id."""
+    for give in gives:
+        if (slab := slabs.get(give.slab)) is not None:
+            slab.back, slab.written = slab.back + give.back, -1
+            slab.account.recall = max(slab.account.recall, give.answered)
