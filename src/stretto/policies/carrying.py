@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from stretto.policies.forms import Forms, Seen, put_to
-from stretto.policies.panel import because
+from stretto.policies.panel.members import because
 from stretto.policies.settle import only, settle
 from stretto.policies.signals import confidence
 from stretto.policies.transcript import flat

@@ -12,7 +12,7 @@ from stretto.artifacts import Artifact
 from stretto.policies.carrying import LEAST_OUTPUT, Around, Carrying, sees, single
 from stretto.policies.forms import FORMS, TAGGED, Forms, Seen, put_to
 from stretto.policies.outlooks import maybe, of_ask, one_of, then
-from stretto.policies.panel import because
+from stretto.policies.panel.members import because
 from stretto.policies.planning import PROMPTED, Planning, response_format, shortlist
 from stretto.policies.route import Table, blend
 from stretto.policies.settle import settle

@@ -10,15 +10,15 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from stretto.policies.analysis import Analyst, outcome
-from stretto.policies.blender import Pairs
-from stretto.policies.council import Council
-from stretto.policies.judge import Judge
 from stretto.policies.judging import STANDARD, Wordings, longest
 from stretto.policies.outlooks import beside, of_ask, then
-from stretto.policies.panel import Asked, because, members
-from stretto.policies.vote import Ranked, Selector, Vote
-from stretto.policies.writing import Writer
+from stretto.policies.panel.analysis import Analyst, outcome
+from stretto.policies.panel.blender import Pairs
+from stretto.policies.panel.council import Council
+from stretto.policies.panel.judge import Judge
+from stretto.policies.panel.members import Asked, because, members
+from stretto.policies.panel.vote import Ranked, Selector, Vote
+from stretto.policies.panel.writing import Writer
 from stretto.steps import Ask, Choice, Fork, Note, Option, Outlook, Plan, Quotes, Step
 from stretto.types import Answer, Request
 

@@ -26,7 +26,7 @@ from stretto.policies.episode import (
 )
 from stretto.policies.forms import put_to
 from stretto.policies.outlooks import of_ask
-from stretto.policies.panel import because, draft
+from stretto.policies.panel.members import because, draft
 from stretto.policies.transcript import asked, flat
 from stretto.steps import Ask, Choice, Note, Option, Outlook, Plan, Quotes, Role, Span, Step, put
 from stretto.types import Answer, Failure, Left, Message, Reply, Request

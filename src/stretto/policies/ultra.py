@@ -12,10 +12,10 @@ from stretto.policies.carrying import surety
 from stretto.policies.conductor import Conductor
 from stretto.policies.judging import STANDARD, Wordings, longest, verdict
 from stretto.policies.outlooks import beside, maybe, of_ask, then
-from stretto.policies.panel import because, members
+from stretto.policies.panel.members import because, members
+from stretto.policies.panel.vote import Vote
+from stretto.policies.panel.writing import Writer
 from stretto.policies.settle import settle
-from stretto.policies.vote import Vote
-from stretto.policies.writing import Writer
 from stretto.steps import Ask, Choice, Fork, Note, Option, Outlook, Plan, Quotes, Step, put
 from stretto.types import Answer, Request
 

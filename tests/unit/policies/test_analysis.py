@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stretto.policies.analysis import findings
 from stretto.policies.fuse import Fuse
+from stretto.policies.panel.analysis import findings
 from stretto.steps import Ask, Note
 from stretto.testing import by_hand, question, said
 from stretto.types import Answer, Card, Failure, Reply, Request

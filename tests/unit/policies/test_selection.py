@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from stretto.policies.council import borda
 from stretto.policies.fuse import Fuse
 from stretto.policies.judging import COMPACT, STANDARD, Wordings, pick, ranking
+from stretto.policies.panel.council import borda
 from stretto.steps import Choice, Fork, Note, version
 from stretto.testing import by_hand, question, said
 from stretto.types import Answer, Failure, Limits, Message, Reply

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from stretto.policies.judging import Wordings, longest, pick
 from stretto.policies.outlooks import maybe, of_ask
-from stretto.policies.vote import Ranked, Selection, Vote, agreed
+from stretto.policies.panel.vote import Ranked, Selection, Vote, agreed
 from stretto.steps import Ask, Choice, Note, Option, Outlook, Quotes, put
 from stretto.types import Answer, Request
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from stretto.policies.judging import Wordings, longest, pick
 from stretto.policies.outlooks import beside, maybe, of_ask, then
+from stretto.policies.panel.vote import Ranked, Selection, Vote, agreed
 from stretto.policies.signals import comes_to
-from stretto.policies.vote import Ranked, Selection, Vote, agreed
 from stretto.steps import Ask, Choice, Fork, Note, Option, Outlook, Quotes
 from stretto.types import Answer, Request
 

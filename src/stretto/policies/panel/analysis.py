@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 from stretto.policies.judging import Wordings, letters, longest
 from stretto.policies.outlooks import of_ask
-from stretto.policies.panel import Asked
+from stretto.policies.panel.members import Asked
 from stretto.policies.transcript import shown
 from stretto.steps import Ask, Choice, Note, Option, Outlook, Quotes, Step, put
 from stretto.types import Answer, Request

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from stretto.policies.judging import Wordings, longest, ranking
 from stretto.policies.outlooks import beside, maybe, of_ask
-from stretto.policies.vote import Ranked, Selection, Vote, agreed
+from stretto.policies.panel.vote import Ranked, Selection, Vote, agreed
 from stretto.steps import Ask, Choice, Fork, Note, Option, Outlook, Quotes
 from stretto.types import Answer, Request
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from stretto.policies.judging import Wordings, longest
 from stretto.policies.outlooks import of_ask, then
-from stretto.policies.panel import because, draft
+from stretto.policies.panel.members import because, draft
 from stretto.steps import Ask, Outlook, Quotes, Step, put
 from stretto.types import Answer, Request
 
