@@ -94,7 +94,7 @@ def main() -> None:
 
         def settled(k: int) -> object:
             parts = numbers[k], logits[k], asked[k], ~asked[k], usual
-            return Scene(known.posterior, moves, *parts).settled()
+            return Scene.after(known.posterior, moves, *parts).settled()
 
         timed("whether an ask would be in vain", settled, count)
     everybody = (1 << size) - 1

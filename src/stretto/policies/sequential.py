@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final
 from stretto.artifacts import Artifact, unpacked
 from stretto.policies.answers import classes, said
 from stretto.policies.evidence.agreement import expected
-from stretto.policies.evidence.asking import Asking, Heard
+from stretto.policies.evidence.asking import Asking, Heard, Replies
 from stretto.policies.evidence.assurance import Assurance, Stated
 from stretto.policies.evidence.beliefs import Beliefs, Posterior, bounded, view, views
 from stretto.policies.evidence.embedded import Embedded
@@ -28,7 +28,7 @@ from stretto.policies.exploring import Lot, draw
 from stretto.policies.outlooks import of_ask, then
 from stretto.policies.signals import confidence
 from stretto.steps import Ask, Choice, Fork, Note, Option, Outlook, Plan, Quotes, Span, Step, Want, put
-from stretto.types import Answer, Failure, Message, Reply, Request
+from stretto.types import Answer, Failure, Reply, Request
 
 __all__ = ["EVIDENCE_SCHEMA", "Evidence", "Sequential", "task_nearness"]
 
@@ -167,7 +167,7 @@ class Evidence:
 
     def values(self, heard: Mapping[int, Heard]) -> dict[int, str | None]:
         """What each reply comes to, `None` where that cannot be compared."""
-        return {k: said(one.answer.message, last_line=self.last_line) for k, one in heard.items()}
+        return {k: one.value for k, one in heard.items()}
 
     def held(self, known: Compared) -> list[Option]:
         """What a comparer has said of pairs of free texts."""
@@ -176,17 +176,23 @@ class Evidence:
             for (a, b), same in known.same.items()
         ]
 
-    def reader(self, prompt: str) -> Callable[[Message], Sequence[float]] | None:
-        """What reads the marks off replies to a prompt, itself read at the first; `None` where their text does not count."""
-        if self.reading is None:
-            return None
+    def listener(self, prompt: str) -> Callable[[int, Answer, int], Heard]:
+        """What reads all that counts off a worker's reply of so many tokens; the prompt itself is read at the first."""
         asked = cache(partial(Asked.of, prompt))
 
-        def read(message: Message) -> Sequence[float]:
-            text, value = written(message, last_line=self.last_line), said(message, last_line=self.last_line)
-            return () if bare(text, value) else marks(asked(), text, value)
+        def hear(worker: int, answer: Answer, tokens: int) -> Heard:
+            value = said(answer.message, last_line=self.last_line)
+            told = confidence(answer.logprobs)
+            long, read = 0.0, list[float]()
+            if tokens:
+                mean, deviation = self._usual[:, worker]
+                long = min(4.0, max(-4.0, float((math.log1p(tokens) - mean) / deviation)))
+            if self.reading is not None:
+                text = written(answer.message, last_line=self.last_line)
+                read = [] if bare(text, value) else marks(asked(), text, value)
+            return Heard(answer, value, long, math.nan if told is None else told, read)
 
-        return read
+        return hear
 
     def vain(self, now: Asking, picked: int) -> frozenset[int]:
         """Who could not change the answer (`evidence.standing`), where somebody (`picked`) is about to be asked."""
@@ -207,42 +213,41 @@ class Evidence:
 
     def scene(self, now: Asking) -> Scene | None:
         """What has been said and who is left; `None`: nobody knows how far replies move, or one could stand for any answer."""
-        values = self.values(now.heard)
-        if self.moves is None or (None in values.values() and not self._free):
+        if self.moves is None or (None in self.values(now.heard).values() and not self._free):
             return None
         import numpy as np
 
-        posterior, numbers, odds, asked, lengths = self._read(now.heard, values, now.logits)
+        found = now.replies or self._read({}, now.logits)
         left = np.array([[bool(now.able & ~now.mask & 1 << k) for k in range(len(self.workers))]])
-        return Scene(posterior, self.moves, numbers, odds, asked, left, lengths)
+        parts = found.posterior, self.moves, found.classes, found.odds, found.asked, left, found.lengths
+        return Scene.after(*parts) if found.chance is None else Scene(*parts, found.chance)
 
     def believed(self, heard: Mapping[int, Heard], logits: Any, known: Compared | None = None) -> Beliefs:
         """What the replies of some workers amount to. `known`: what a comparer has said of those that are free text."""
-        values = self.values(heard)
-        posterior, numbers, odds, asked, lengths = self._read(heard, values, logits)
+        return self.weighed(heard, logits, known)[1]
+
+    def weighed(
+        self, heard: Mapping[int, Heard], logits: Any, known: Compared | None = None
+    ) -> tuple[Replies, Beliefs]:
+        """The same, with what the replies come to."""
+        values, found = self.values(heard), self._read(heard, logits)
         comparer = self.comparer or (None if self._free else NOBODY)
         if comparer is not None and None in values.values():
-            return softly(posterior, comparer, values, known or Compared(), odds, lengths)
-        return Beliefs.after(posterior, numbers, odds, asked, lengths)
+            told = known or Compared()
+            return found, softly(found.posterior, comparer, values, told, found.odds, found.lengths)
+        chance = found.posterior.chances(found.classes, found.odds, found.asked, found.lengths)
+        return replace(found, chance=chance), Beliefs.of(chance, found.classes, found.odds, found.asked)
 
-    def _read(
-        self, heard: Mapping[int, Heard], said_: Mapping[int, str | None], logits: Any
-    ) -> tuple[Posterior, Any, Any, Any, Any]:
-        """What replies come to, a row each: the posterior they call for, their classes, log-odds, whose they are, and lengths."""
+    def _read(self, heard: Mapping[int, Heard], logits: Any) -> Replies:
+        """What replies come to, but for the chances of their answers."""
         import numpy as np
 
         count = len(self.workers)
         values, asked, lengths = [""] * count, np.zeros((1, count), dtype=bool), np.zeros((1, count))
         sure = np.full((1, count), np.nan)
         for k, one in heard.items():
-            value = said_[k]
-            values[k] = f"only {self.workers[k]}" if value is None else value
-            asked[0, k] = True
-            told = confidence(one.answer.logprobs)
-            sure[0, k] = np.nan if told is None else told
-            if one.tokens:
-                mean, deviation = self._usual[:, k]
-                lengths[0, k] = min(4.0, max(-4.0, (math.log1p(one.tokens) - mean) / deviation))
+            values[k] = f"only {self.workers[k]}" if one.value is None else one.value
+            asked[0, k], lengths[0, k], sure[0, k] = True, one.long, one.sure
         odds, posterior = logits, self._unread if heard else self.posterior
         if self.reading is not None and any(one.read for one in heard.values()):
             posterior = self.posterior
@@ -253,7 +258,7 @@ class Evidence:
             odds = self.reading.after(logits, read)
         if self.assurance is not None:
             odds = np.where(asked, self.assurance.after(odds, sure), odds)
-        return posterior, np.array([classes(values)]), odds, asked, lengths
+        return Replies(posterior, np.array([classes(values)]), odds, asked, lengths, None)
 
 
 _Part = Generator[Step, Any, None]
@@ -304,8 +309,8 @@ class Sequential:
             self._price(request),
             known.logits(request.prompt, vector),
             usable,
+            known.listener(request.prompt),
             tell,
-            known.reader(request.prompt),
             sum(1 << k for k in usable if k in known.gaps),
         )
         rates = known.rates(request.prompt, vector) if verified >= 0 else None
@@ -390,7 +395,7 @@ class Sequential:
                 if before is not None:
                     now.compared += known.compared(picked, before, now.heard, now.logits)
                 yield from self._hold(request, [picked], now)
-                now.believed = known.believed(now.heard, now.logits, now.same)
+                now.replies, now.believed = known.weighed(now.heard, now.logits, now.same)
 
     def _hold(self, request: Request, new: Sequence[int], now: Asking) -> _Part:
         """Let the comparer, if there is one, hold new replies that are free text against the others."""
@@ -445,7 +450,7 @@ class Sequential:
             now.take(k, replace(answer, more={}), int(answer.more.get("tokens", 0)))
         if now.heard:
             yield from self._hold(request, batch, now)
-            now.believed = self.evidence.believed(now.heard, now.logits, now.same)
+            now.replies, now.believed = self.evidence.weighed(now.heard, now.logits, now.same)
 
     def _ask(self, worker: int, why: str, now: Asking) -> Ask:
         want: Want = "logprobs" if worker in now.tell else "text"

@@ -110,10 +110,10 @@ def test_a_bare_answer_has_no_working_to_read() -> None:
     assert not bare("It is 40.", "40")
     assert not bare("a long essay", None)
     assert LEARNED.unread is not None
-    reader = Evidence(artefact(LEARNED, {})).reader("question 1 of red")
-    assert reader is not None
-    assert list(reader(Message("assistant", "7"))) == []
-    assert len(reader(Message("assistant", "7", reasoning="It is exactly 7."))) == len(MARKS)
+    listener = Evidence(artefact(LEARNED, {})).listener("question 1 of red")
+    assert list(listener(0, Answer(Message("assistant", "7")), 0).read) == []
+    worked = Answer(Message("assistant", "7", reasoning="It is exactly 7."))
+    assert len(listener(0, worked, 0).read) == len(MARKS)
 
 
 def test_without_texts_it_serves_as_if_learned_without() -> None:
@@ -129,12 +129,8 @@ def test_without_texts_it_serves_as_if_learned_without() -> None:
     )
     sure: list[float] = []
     for text in ("5", "It is exactly 5."):
-        message = Message("assistant", "5", reasoning=text)
-        reader = evidence.reader(request.prompt)
-        assert reader is not None
-        heard = {
-            0: type("Heard", (), {"answer": Answer(message=message), "tokens": 0, "read": reader(message)})()
-        }
+        answer = Answer(message=Message("assistant", "5", reasoning=text))
+        heard = {0: evidence.listener(request.prompt)(0, answer, 0)}
         sure.append(float(evidence.believed(heard, logits).first[0]))
     assert sure[0] == pytest.approx(float(expected.max()))
     assert sure[1] != pytest.approx(sure[0])

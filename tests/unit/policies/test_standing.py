@@ -1,6 +1,8 @@
 """Nobody is asked whose reply could not change the answer: learned so, and served so."""
 
+import random
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,17 +10,21 @@ import pytest
 np = pytest.importorskip("numpy")
 pytest.importorskip("scipy")
 
+from stretto import artifacts, sparring  # noqa: E402
 from stretto.evaluation.recorded import RecordedPool  # noqa: E402
 from stretto.evaluation.recorded import question as recorded  # noqa: E402
 from stretto.evaluation.tables import Item, Said, Table  # noqa: E402
 from stretto.learning.evidence.assurance import moved  # noqa: E402
 from stretto.learning.evidence.lattice import walk  # noqa: E402
 from stretto.learning.evidence.training import artefact, learn, matrix, values  # noqa: E402
+from stretto.policies.evidence.asking import Asking  # noqa: E402
 from stretto.policies.evidence.beliefs import Beliefs, Linear, Posterior  # noqa: E402
 from stretto.policies.evidence.standing import Moves, Scene, barred  # noqa: E402
-from stretto.policies.sequential import Evidence, Sequential  # noqa: E402
+from stretto.policies.sequential import EVIDENCE_SCHEMA, Evidence, Sequential  # noqa: E402
+from stretto.sparring.problems import problems  # noqa: E402
 from stretto.steps import Ask, Note, Step  # noqa: E402
 from stretto.testing import by_hand, said  # noqa: E402
+from stretto.types import Answer, TokenLogprob  # noqa: E402
 from tests.recorded_tables import made  # noqa: E402
 
 
@@ -32,7 +38,7 @@ def by_score() -> Posterior:
 def scene(odds: list[float], classes: list[int], asked: list[int], moves: float = 0.0) -> Scene:
     there = np.array([[k in asked for k in range(len(odds))]])
     by = np.full(len(odds), moves)
-    return Scene(
+    return Scene.after(
         by_score(), Moves(by, by), np.array([classes]), np.array([odds]), there, ~there, np.zeros((1, 4))
     )
 
@@ -161,3 +167,34 @@ def test_a_dominated_pool_costs_what_its_best_worker_costs() -> None:
         assert expected.calls[number] == 1
         last = [s.choice for s in steps if isinstance(s, Note)][-1]
         assert all(o.rejected for o in last.options if o.name.startswith("ask"))
+
+
+def test_what_is_handed_on_is_what_would_be_reckoned_anew() -> None:
+    """With the shipped evidence, 100 prompts, any replies: whom it is in vain to ask, bit for bit the same scene and the same
+    workers, whether the chances after the last reply are handed on or all is reckoned from the replies again."""
+    shipped = Path(sparring.__file__).parent / "artifacts" / "evidence.json"
+    known = Evidence(artifacts.read(shipped, EVIDENCE_SCHEMA))
+    rng, seen = random.Random(5), set[tuple[bool, int]]()
+    for problem in problems(["sort-letters", "addition", "sort-words"], "test", 100, seed=5):
+        order = rng.sample(range(len(known.workers)), len(known.workers))
+        now = Asking(
+            rng.randrange(21), known.logits(problem.prompt), order[1:], known.listener(problem.prompt)
+        )
+        for worker in order[1:-1]:
+            picked = rng.choice(now.open)
+            anew = replace(now)
+            if now.heard:
+                anew.replies = replace(known.weighed(now.heard, now.logits)[0], chance=None)
+            one, other = known.scene(now), known.scene(anew)
+            assert one is not None
+            assert other is not None
+            for name in ("classes", "odds", "asked", "left", "lengths", "chance"):
+                assert getattr(one, name).tobytes() == getattr(other, name).tobytes(), name
+            vain = known.vain(now, picked)
+            assert vain == known.vain(anew, picked)
+            seen.add((bool(now.heard), len(vain)))
+            text, sure = rng.choice(["", "4", "5", "abc"]), (TokenLogprob("x", -2 * rng.random() ** 3),)
+            message = said(text).message
+            now.take(worker, Answer(message, logprobs=sure if rng.random() < 0.7 else ()), rng.randrange(40))
+            now.replies, now.believed = known.weighed(now.heard, now.logits)
+    assert len(seen) > 6  # before and after a reply; nobody, some and all in vain

@@ -91,7 +91,8 @@ class Standing:
         able[list(self.workers)] = True
         asked = chosen & self.there[at]
         odds = np.where(asked, self.odds[at], self.logits[at])
-        return Scene(posterior, self.moves, self.classes[at], odds, asked, able & ~asked, self.lengths[at])
+        left = able & ~asked
+        return Scene.after(posterior, self.moves, self.classes[at], odds, asked, left, self.lengths[at])
 
 
 @dataclass(frozen=True, slots=True)

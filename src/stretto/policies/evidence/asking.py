@@ -1,31 +1,51 @@
 """One request on its way through the sequential policy: who has answered, who may be asked yet, and what that amounts to."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from stretto.policies.evidence.beliefs import Beliefs
+from stretto.policies.evidence.beliefs import Beliefs, Posterior
 from stretto.policies.evidence.equivalence import Compared
 from stretto.steps import Option
-from stretto.types import Answer, Message
+from stretto.types import Answer
 
-__all__ = ["Asking", "Heard"]
+__all__ = ["Asking", "Heard", "Replies"]
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """A reply, how many tokens it was, and what was read off it."""
+    """A reply, and all that is read off it: the value that it comes to (`None`: it cannot be compared), how much longer it is
+    than the worker's usual ones (in deviations), how sure the worker was of it (nan: it did not say), the marks of its text.
+    """
 
     answer: Answer
-    tokens: int
+    value: str | None
+    long: float = 0.0
+    sure: float = math.nan
     read: Sequence[float] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Replies:
+    """What some replies come to, one row an array: the posterior that they call for, which worker gave which answer, the log-odds
+    of the workers, who was asked, how long the replies are; and the chance of each answer, where their values tell them apart.
+    """
+
+    posterior: Posterior
+    classes: Any
+    odds: Any
+    asked: Any
+    lengths: Any
+    chance: Any
 
 
 @dataclass(slots=True)
 class Asking:
     """One request on its way: who may be asked yet, who has answered, what that amounts to, and the last failure.
 
-    `tell` are those who are asked how sure they are; `reader` reads a reply's text, where that counts;
+    `listener` makes what was heard of a worker, its answer and how many tokens that was; `tell` are those who are asked how sure
+    they are; `replies` and `believed` are what all of `heard` comes to, `None` before anybody has answered;
     `gaps` (a mask) are those of `open` at the start that were not always there when it was learned; `vain` are those who could
     not change the answer.
     """
@@ -33,10 +53,11 @@ class Asking:
     price: int
     logits: Any
     open: list[int]
+    listener: Callable[[int, Answer, int], Heard]
     tell: frozenset[int] = frozenset()
-    reader: Callable[[Message], Sequence[float]] | None = None
     gaps: int = 0
     heard: dict[int, Heard] = field(default_factory=dict)
+    replies: Replies | None = None
     believed: Beliefs | None = None
     failed: Answer | None = None
     compared: list[Option] = field(default_factory=list)
@@ -69,5 +90,4 @@ class Asking:
         if answer.error is not None:
             self.failed = answer
         else:
-            read = () if self.reader is None else self.reader(answer.message)
-            self.heard[worker] = Heard(answer, tokens, read)
+            self.heard[worker] = self.listener(worker, answer, tokens)

@@ -165,9 +165,14 @@ class Beliefs:
         cls, posterior: Posterior, classes: Any, logits: Any, asked: Any, lengths: Any = None
     ) -> "Beliefs":
         """Where nobody gave an answer, the best of those asked speaks, with chance 0."""
+        return cls.of(posterior.chances(classes, logits, asked, lengths), classes, logits, asked)
+
+    @classmethod
+    def of(cls, chances: Any, classes: Any, logits: Any, asked: Any) -> "Beliefs":
+        """The same where the chances of the candidates (items, candidates) are there."""
         import numpy as np
 
-        chance = posterior.chances(classes, logits, asked, lengths)
+        chance = chances.copy()
         rows = np.arange(len(chance))
         best = chance.argmax(1)
         first = chance[rows, best]

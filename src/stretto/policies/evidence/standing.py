@@ -47,7 +47,8 @@ class Scene:
     """What has been said of each item, and who is left.
 
     `classes` (items, workers): which answer each worker gave, where it was `asked`; `odds`: the log-odds of the workers as they
-    are now; `left`: who may be asked yet; `lengths`: of the replies, as for `Beliefs.after`.
+    are now; `left`: who may be asked yet; `lengths`: of the replies, as for `Beliefs.after`; `chance`: of each answer to be right
+    as things stand, as from `Posterior.chances`.
     """
 
     posterior: Posterior
@@ -57,11 +58,23 @@ class Scene:
     asked: Any
     left: Any
     lengths: Any
+    chance: Any
+
+    @classmethod
+    def after(
+        cls, posterior: Posterior, moves: Moves, classes: Any, odds: Any, asked: Any, left: Any, lengths: Any
+    ) -> "Scene":
+        """With the chances reckoned here."""
+        import numpy as np
+
+        some = bool(asked.any())
+        chance = posterior.chances(classes, odds, asked, lengths) if some else np.zeros(classes.shape)
+        return cls(posterior, moves, classes, odds, asked, left, lengths, chance)
 
     def at(self, rows: Any) -> "Scene":
         """Some of the items."""
-        parts = (a[rows] for a in (self.classes, self.odds, self.asked, self.left, self.lengths))
-        return Scene(self.posterior, self.moves, *parts)
+        own = (self.classes, self.odds, self.asked, self.left, self.lengths, self.chance)
+        return Scene(self.posterior, self.moves, *(a[rows] for a in own))
 
     def settled(self) -> Any:
         """Whether the answer stays though all who are left speak together for its rival, as surely as they ever do (items)."""
@@ -103,9 +116,7 @@ class Scene:
         import numpy as np
 
         rows = np.arange(len(self.classes))
-        if not self.asked.any():
-            return rows, np.zeros_like(rows), np.zeros(len(rows)), np.zeros_like(rows)
-        chance = self.posterior.chances(self.classes, self.odds, self.asked, self.lengths)
+        chance = self.chance.copy()
         best = chance.argmax(1)
         first = chance[rows, best]
         chance[rows, best] = 0.0

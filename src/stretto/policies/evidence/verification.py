@@ -234,7 +234,7 @@ def _hear(known: "Evidence", worker: int, why: str, now: Asking, mine: _Known) -
     now.take(worker, Answer.of(reply), reply.usage.output)
     if reply.error is not None:
         return False
-    now.believed = known.believed(now.heard, now.logits, now.same)
+    now.replies, now.believed = known.weighed(now.heard, now.logits, now.same)
     heard = {worker: now.heard[worker]}
     alone = float(known.believed(heard, now.logits, now.same).first[0])
     mine.state[0, worker] = HEARD
