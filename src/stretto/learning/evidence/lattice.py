@@ -14,7 +14,7 @@ from stretto.policies.evidence.beliefs import Beliefs, Posterior, bounded, view,
 from stretto.policies.evidence.pools import NEVER
 from stretto.policies.evidence.standing import Moves, Scene, barred
 
-__all__ = ["NEVER", "Lattice", "Solved", "Standing", "Walk", "ridge", "solve", "walk"]
+__all__ = ["NEVER", "Lattice", "Solved", "Standing", "Walk", "choices", "ridge", "solve", "walk"]
 
 
 _UNTRIED: Final = -5.0
@@ -249,8 +249,8 @@ def _downwards(workers: int) -> list[int]:
     return sorted(range(1 << workers), key=lambda m: -m.bit_count())
 
 
-def _step(lattice: Lattice, x: Any, solved: Solved, mask: int, later: dict[int, Walk]) -> Walk:
-    """From a subset on: the choice of each item at each price, and what it brings."""
+def _chosen(lattice: Lattice, x: Any, solved: Solved, mask: int) -> Any:
+    """What each item chooses at each price after a subset: 0 stops, 1 + k asks worker k (prices, items)."""
     weights = solved.weights[mask]
     prices, regressors, _ = weights.shape
     worth = (x @ weights.transpose(1, 0, 2).reshape(regressors, -1)).reshape(len(x), prices, -1)
@@ -261,7 +261,12 @@ def _step(lattice: Lattice, x: Any, solved: Solved, mask: int, later: dict[int, 
     worth[:, :, 1:] = np.where(lattice.vain(mask, paid), -np.inf, worth[:, :, 1:])
     if lattice.there is not None:
         worth[:, :, 1:] = np.where(lattice.there[:, None], worth[:, :, 1:], -np.inf)
-    choice = worth.argmax(2).T
+    return worth.argmax(2).T
+
+
+def _step(lattice: Lattice, x: Any, solved: Solved, mask: int, later: dict[int, Walk]) -> Walk:
+    """From a subset on: the choice of each item at each price, and what it brings."""
+    choice = _chosen(lattice, x, solved, mask)
     score, sure = (np.broadcast_to(a[mask], choice.shape) for a in (lattice.score, lattice.first))
     cost, calls = np.zeros(choice.shape), np.zeros(choice.shape)
     for k in range(lattice.workers):
@@ -331,6 +336,14 @@ def solve(lattice: Lattice, prices: Sequence[float], *, rich: bool = False) -> S
         later[mask] = _step(lattice, x, solved, mask, later)
         _forget(later, mask)
     return solved
+
+
+def choices(solved: Solved, lattice: Lattice) -> Any:
+    """What is chosen at each price after every subset, on each item: 0 stops, 1 + k asks worker k (prices, subsets, items)."""
+    out = np.zeros((len(solved.prices), *lattice.first.shape), dtype=np.int8)
+    for mask in solved.weights:
+        out[:, mask] = _chosen(lattice, lattice.seen(mask, solved.rich), solved, mask)
+    return out
 
 
 def walk(solved: Solved, lattice: Lattice) -> Walk:

@@ -16,7 +16,7 @@ from stretto.learning.evidence.assurance import assured, moved, stating
 from stretto.learning.evidence.drift import fit_agreement
 from stretto.learning.evidence.features import data_of as text_data
 from stretto.learning.evidence.features import fit_features
-from stretto.learning.evidence.lattice import Lattice, Solved, Walk, solve, walk
+from stretto.learning.evidence.lattice import Lattice, Solved, Walk, choices, solve, walk
 from stretto.learning.evidence.matrices import Matrix, is_exclusive, matrix
 from stretto.learning.evidence.pools import values_data
 from stretto.learning.evidence.posterior import fit_posterior, rows_of
@@ -418,7 +418,7 @@ def learn(
         heeded.reading,
         None if heeded.reading is None else _unread(few, logits, long, posterior),
         heeded.assurance,
-        fit_agreement(posterior, few.classes, logits, long, few.there),
+        fit_agreement(lattice, few.classes, _choices(lattice, prices, unit, rich)),
         None if lattice_of else moves,
         prices,
         *saying,
@@ -436,6 +436,17 @@ def _followed(
     crossed = cross_walk(lattice, per, rich=rich)
     found, said = stating(crossed, prices, told)
     return rich, crossed, found, said.sure
+
+
+def _choices(lattice: Lattice, prices: Sequence[float], unit: float, rich: bool) -> Any:
+    """What is chosen at some of the prices after every subset, by values that were learned on the other half of the items."""
+    per = [u / unit if unit else 0.0 for u in prices[2::3]]
+    half = folds(len(lattice.logits), 2, 0)
+    out = np.zeros((len(per), *lattice.first.shape), dtype=np.int8)
+    for number in (0, 1):
+        at = half == number
+        out[:, :, at] = choices(solve(lattice.only(~at), per, rich=rich), lattice.only(at))
+    return out
 
 
 def _crossed(lattice: Lattice, count: int, walked: Callable[[Lattice, Lattice], Walk], seed: int) -> Walk:
