@@ -91,10 +91,11 @@ def main() -> None:
     )
     if (moves := known.moves) is not None:
         usual = np.zeros((1, size))
+        chances = [known.posterior.chances(numbers[k], logits[k], asked[k], usual) for k in range(count)]
 
         def settled(k: int) -> object:
-            parts = numbers[k], logits[k], asked[k], ~asked[k], usual
-            return Scene.after(known.posterior, moves, *parts).settled()
+            parts = numbers[k], logits[k], asked[k], ~asked[k], usual, chances[k]
+            return Scene(known.posterior, moves, *parts).settled()
 
         timed("whether an ask would be in vain", settled, count)
     everybody = (1 << size) - 1

@@ -56,8 +56,8 @@ def candidates(
         long = lengths[item]
         long_pro = (pro * long).sum(1) / for_
         long_contra = (contra * long).sum(1) / np.maximum(against, 1)
-    columns = [
-        np.ones(len(item)),
+    columns = (
+        1.0,
         odds,
         score - rival,
         share,
@@ -80,11 +80,14 @@ def candidates(
         log_size,
         long_pro,
         long_contra,
-    ]
-    features = np.stack(columns, axis=1)
+    )
+    features = np.empty((len(item), EXCHANGEABLE + workers * identity))
+    for place, column in enumerate(columns):  # faster than np.stack where there are few rows
+        features[:, place] = column
     if identity:
-        side = np.where(pro, 1.0, np.where(contra, -1.0, np.where(asked[item], -0.5, 0.0)))
-        features = np.concatenate([features, side], axis=1)
+        features[:, EXCHANGEABLE:] = np.where(
+            pro, 1.0, np.where(contra, -1.0, np.where(asked[item], -0.5, 0.0))
+        )
     return features, item, number
 
 
@@ -189,8 +192,8 @@ def view(first: Any, second: Any, logits: Any, *, rich: bool) -> Any:
 
     t = np.clip(first, 1e-4, 1 - 1e-4)
     mean, top = logits.mean(1), logits.max(1)
-    columns = [
-        np.ones_like(t),
+    columns = (
+        1.0,
         t,
         t * t,
         np.log(t / (1 - t)),
@@ -204,13 +207,16 @@ def view(first: Any, second: Any, logits: Any, *, rich: bool) -> Any:
         mean * t,
         top,
         top * t,
-    ]
-    plain = np.stack(columns, axis=1)
-    if not rich:
-        return plain
-    # what asking somebody brings is about the chance that this one is right times the chance that the best answer is not
-    right = 1.0 / (1.0 + np.exp(-logits))
-    return np.concatenate([plain, right, right * (1.0 - t[:, None])], axis=1)
+    )
+    count, workers = len(columns), logits.shape[1]
+    found = np.empty((len(t), count + 2 * workers * rich))
+    for place, column in enumerate(columns):
+        found[:, place] = column
+    if rich:
+        # what asking somebody brings is about the chance that this one is right times the chance that the best answer is not
+        found[:, count : count + workers] = right = 1.0 / (1.0 + np.exp(-logits))
+        found[:, count + workers :] = right * (1.0 - t[:, None])
+    return found
 
 
 def views(logits: Any) -> Any:

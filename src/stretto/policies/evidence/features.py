@@ -24,9 +24,17 @@ _LONGEST: Final = 6000
 _WORD: Final = re.compile(r"[a-z]+|\d|[^\sa-z\d]", re.IGNORECASE)
 _BLANK: Final = r"\t-\r\x1c-\x20"
 _ASCII_WORD: Final = re.compile(rf"[a-z]+|[0-9]|[^{_BLANK}a-z0-9]".encode())
-_DIGITS: Final = b"0123456789"
 _SIGNS: Final = "+-*/=<>^\\$"
 _BRACKETS: Final = "()[]{}"
+_KINDS: Final = bytes.maketrans(
+    ("0123456789" + _SIGNS + _BRACKETS).encode(), b"0" * 10 + b"+" * len(_SIGNS) + b"(" * len(_BRACKETS)
+)
+"""Digits, signs and brackets, each kind as one byte."""
+
+_FIRST: Final = 2654435761
+_SECOND: Final = 40503
+"""What the words of a pair are multiplied by; only the lowest 24 bits of the sum count, so it may overflow."""
+
 _OPTION: Final = re.compile(r"[A-J][.):]")
 
 
@@ -37,39 +45,26 @@ def buckets(text: str) -> Any:
     if len(text) > _LONGEST:
         text = text[: _LONGEST // 2] + text[-_LONGEST // 2 :]
     if text.isascii():  # the same words, several times as fast
-        found = list(map(zlib.crc32, _ASCII_WORD.findall(text.lower().encode())))
+        found = _ASCII_WORD.findall(text.lower().encode())
     else:
-        found = [zlib.crc32(w.encode("utf-8", "replace")) for w in _WORD.findall(text.casefold())]
-    words = np.array(found, dtype=np.uint64)
-    pairs = (words[:-1] * np.uint64(2654435761) + words[1:] * np.uint64(40503)) >> np.uint64(7)
-    return (np.concatenate([words, pairs]) & np.uint64(BUCKETS - 1)).astype(np.int64)
+        found = [w.encode("utf-8", "replace") for w in _WORD.findall(text.casefold())]
+    words = np.fromiter(map(zlib.crc32, found), np.int64, len(found))
+    pairs = (words[:-1] * _FIRST + words[1:] * _SECOND) >> 7
+    return np.concatenate((words, pairs)) & (BUCKETS - 1)
 
 
 def counts(text: str) -> list[float]:
     """The seven counts of `COUNTS`."""
     start = text[:_LONGEST]
     if text.isascii():
-        plain = text.encode()
-        digits = _among(start.encode(), _DIGITS)
-        signs, brackets = _among(plain, _SIGNS.encode()), _among(plain, _BRACKETS.encode())
+        plain = text.encode().translate(_KINDS)
+        digits, signs, brackets = plain.count(b"0", 0, _LONGEST), plain.count(b"+"), plain.count(b"(")
     else:
         digits = sum(map(str.isdigit, start))
         signs, brackets = (sum(map(text.count, kind)) for kind in (_SIGNS, _BRACKETS))
-    raw = (
-        len(text),
-        text.count(" ") + 1,
-        digits,
-        text.count("\n"),
-        signs,
-        brackets,
-        sum(_begins(start, found.start()) for found in _OPTION.finditer(start)),
-    )
-    return [math.log1p(n) for n in raw]
-
-
-def _among(text: bytes, kind: bytes) -> int:
-    """How many bytes are of a kind."""
-    return len(text) - len(text.translate(None, kind))
+    marks = sum(_begins(start, found.start()) for found in _OPTION.finditer(start))
+    raw = len(text), text.count(" ") + 1, digits, text.count("\n"), signs, brackets, marks
+    return list(map(math.log1p, raw))
 
 
 def _begins(text: str, at: int) -> bool:
@@ -107,16 +102,17 @@ class TextFeatures:
             rows,
             unpacked(data["weights"]).astype(np.float32),
             unpacked(data["projection"]).astype(np.float32),
-            unpacked(data["mean"]).astype(np.float32),
-            unpacked(data["deviation"]).astype(np.float32),
+            unpacked(data["mean"]).astype(np.float32).astype(np.float64),
+            unpacked(data["deviation"]).astype(np.float32).astype(np.float64),
         )
 
     def raw(self, text: str) -> Any:
         """The features before they are standardised."""
         import numpy as np
 
-        known = np.sort(self.rows[buckets(text)])
-        known = known[np.searchsorted(known, 0) :]
+        known = self.rows[buckets(text)]
+        known = known[known >= 0]
+        known.sort()
         fresh = np.ones(len(known) + 1, dtype=bool)  # where another row begins, and the end
         np.not_equal(known[1:], known[:-1], out=fresh[1:-1])
         starts = fresh.nonzero()[0]

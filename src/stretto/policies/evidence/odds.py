@@ -79,8 +79,9 @@ class Odds:
         if self.tasks is None:
             return seen
         workers = self.tasks.shape[1]
-        near = np.exp(seen[workers:] - seen[workers:].max())
-        near /= near.sum()
+        near = seen[workers:]  # below, the methods `max` and `sum` would cost twice as much
+        near = np.exp(near - np.maximum.reduce(near))
+        near /= np.add.reduce(near)
         found = seen[:workers] + 3.0 * near @ self.tasks
         if self.usual is None:
             return found
