@@ -45,13 +45,29 @@ class Grade:
 Grader = Callable[[Answer, str], Awaitable[Grade]]
 """Grades an answer against a reference. Never raises for what an answer holds: that is a score of 0 with a reason."""
 
-_NUMBER: Final = re.compile(r"[-+]?(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?")
+_NUMBER: Final = re.compile(
+    r"(?:(?<![\w)])[-+])?(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?"
+)
+_FRACTION: Final = re.compile(r"(?<![\d.])((?:(?<![\w)])[-+])?\d+)\s*/\s*(\d+)(?![\d.])")
+_MARKED: Final = re.compile(
+    r"\\boxed\{([^{}]*)\}|####\s*(.+)|(?i:answer is)\s*:?\s*([^\n]+)|(?i:answer)\**\s*:\**\s*([$€£*(]*[-+]?\.?\d[^\n]*)"
+)
+_WRITTEN: Final = (
+    (re.compile("\u2212"), "-"),  # the minus sign of mathematics
+    (re.compile(r"\\[dt]?frac\s*\{(-?\d+)\}\s*\{(\d+)\}"), r"\1/\2"),
+    (
+        re.compile(r"(?<=\d)(?:\{,\}|\\,|[\u00a0\u2009\u202f])(?=\d{3})"),
+        ",",
+    ),  # thousands, as LaTeX and print set them apart
+)
 _FENCE: Final = re.compile(r"```[\w+-]*\n(.*?)```", re.DOTALL)
 _LETTER: Final = (
     re.compile(r"\\boxed\{\s*(?:\\text\{)?\(?([A-Z])\)?"),
     re.compile(r"(?i:answer|choice|option)(?i:\s+is)?\s*:?\s*\**\(?([A-Z])\)?(?![A-Za-z])"),
     re.compile(r"^\W*([A-Z])\W*$", re.MULTILINE),
     re.compile(r"^\W*([A-Z])[.):]", re.MULTILINE),
+    re.compile(r"\A\W*([a-z])\W*\Z"),
+    re.compile(r"\(([A-Z])\)"),
 )
 
 
@@ -86,9 +102,10 @@ def exact(*, case: bool = False) -> Grader:
 
 
 def number(*, tolerance: float = 1e-6, relative: float = 1e-6) -> Grader:
-    r"""The last number of an answer (that in `\boxed{}` or after `####` or "answer is" first) within a tolerance.
+    r"""The last number of an answer (that in `\boxed{}`, or after `####`, "answer is" or "answer:", first) within a tolerance.
 
-    Thousands separators, currency and percent signs are passed over; `a/b` is a fraction.
+    Thousands separators, currency and percent signs are passed over; `a/b` is a fraction. Of "3 + 4 = 7" what it comes to counts.
+    A minus after a digit, as in "3-5", is no sign.
     """
     for name, value in (("tolerance", tolerance), ("relative", relative)):
         if not _is_number(value) or not 0 <= value < math.inf:
@@ -108,16 +125,19 @@ def number(*, tolerance: float = 1e-6, relative: float = 1e-6) -> Grader:
 
 
 def _value(text: str) -> float | None:
-    marked = re.findall(r"\\boxed\{([^{}]*)\}|####\s*(.+)|(?i:answer is)\s*:?\s*([^\n]+)", text)
-    for found in [next(filter(None, m)) for m in reversed(marked)]:
-        if (value := _first_or_last(found, 0)) is not None:
+    for pattern, plain in _WRITTEN:
+        text = pattern.sub(plain, text)
+    for found in [next(filter(None, m)) for m in reversed(_MARKED.findall(text))]:
+        ends = re.split(r"[(;]|[.,]\s", found)[0].rpartition("=")  # "3 + 4 = 7": what it comes to
+        value = _first_or_last(ends[2], 0) if ends[1] else None
+        if value is not None or (value := _first_or_last(found, 0)) is not None:
             return value
     return _first_or_last(text, -1)
 
 
 def _first_or_last(text: str, which: int) -> float | None:
     text = re.sub(r"(?<=\d)\s*[%€$£]|[$€£]\s*", " ", text)
-    fractions = re.findall(r"(?<![\d.])([-+]?\d+)\s*/\s*(\d+)(?![\d.])", text)
+    fractions = _FRACTION.findall(text)
     numbers = _NUMBER.findall(text)
     if fractions and (which == 0 or numbers[-1] == fractions[-1][1]):
         top, bottom = fractions[which]
@@ -126,7 +146,10 @@ def _first_or_last(text: str, which: int) -> float | None:
 
 
 def choice() -> Grader:
-    """The letter that an answer settles on: boxed, after "answer is", alone on a line, or before a dot or bracket."""
+    """The letter that an answer settles on: boxed, after "answer is", alone on a line, before a dot or bracket, in brackets.
+
+    A small letter counts where it is the whole answer.
+    """
 
     async def grade(answer: Answer, reference: str) -> Grade:
         if failed := _failed(answer):
@@ -158,7 +181,7 @@ def matches() -> Grader:
 
 
 def json_equal() -> Grader:
-    """Equal JSON values, or equal tool calls: reference `[{"name": ..., "arguments": {...}}]`, in any order.
+    """Equal JSON values, or equal tool calls: reference `[{"name": ..., "arguments": {...}}]` in any order, or one such call.
 
     Numbers count by value, so 2 = 2.0; the order of keys does not count, that of lists does. JSON in prose counts if it is
     fenced, or the only thing in it.
@@ -175,6 +198,7 @@ def json_equal() -> Grader:
             said: Any = [
                 {"name": c.name, "arguments": _loads(c.arguments)} for c in answer.message.tool_calls
             ]
+            wanted = [wanted] if _calls([wanted]) else wanted
         else:
             fenced = _FENCE.findall(answer.text)
             said = _loads(fenced[-1] if fenced else answer.text)
@@ -220,15 +244,14 @@ def _sorted(calls: list[dict[str, Any]]) -> list[str]:
 def code(bounds: Bounds = USUAL) -> Grader:
     """The reference is a Python test program; it is run after the code of the answer, in a sandboxed process with limits.
 
-    Right if it ends with status 0. Of several fenced blocks all are taken, in order; without any, the whole text.
+    Right if the tests end with status 0. Of several fenced blocks all are taken, in order; without any, the whole text.
     """
 
     async def grade(answer: Answer, reference: str) -> Grade:
         if failed := _failed(answer):
             return failed
-        blocks = _FENCE.findall(answer.text)
-        program = "\n\n".join([*(blocks or [answer.text]), reference])
-        ran = await run_python(program, bounds)
+        program = "\n\n".join(_FENCE.findall(answer.text) or [answer.text])
+        ran = await run_python(program, bounds, tests=reference)
         return Grade(float(ran.passed), "the tests passed" if ran.passed else ran.why)
 
     return grade

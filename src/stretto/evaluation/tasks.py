@@ -22,6 +22,9 @@ _ROLES: Final = ("system", "developer", "user", "assistant")
 _TESTED: Final = ("number", "choice", "regex", "json")
 """Graders whose references can be wrong in form, and whose grading is instant: a bad one is told before anything is asked."""
 
+_NESTED: Final = ("messages", "tools", "grader")
+"""What a row holds as a list or an object."""
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -94,6 +97,7 @@ def own_items(file: Path, *, default: str = "exact", judge: JudgeOf | None = Non
     | `prompt` | the question; or `messages`: a list of `{"role", "content"}` that ends with the user's |
     | `reference` | what the grader compares with: a text; JSON for `json`, tests for `code`, a pattern for `regex` |
     | `grader` | a name, or an object with `type` and options (`{"type": "judge", "worker": "gpt"}`); absent: `default` |
+    | `tools` | optional: the functions that the answer may call, as in a Chat Completions request |
     | `id`, `task`, `split` | optional: a name of its own, the kind of task, `train` or `dev` |
 
     Other keys are passed over. `judge` makes the grader `judge`. Raises `ConfigError` that names file and line.
@@ -130,6 +134,7 @@ def _rows(file: Path) -> Iterable[tuple[str, Mapping[str, Any]]]:
 
 
 def _own(row: Mapping[str, Any], where: str, number: int, default: str, judge: JudgeOf | None) -> Item:
+    row = {key: _unpacked(value) if key in _NESTED else value for key, value in row.items()}
     messages = _messages(row, where)
     name, options = _named(row.get("grader"), where, default)
     prompt = messages[-1].text
@@ -153,7 +158,33 @@ def _own(row: Mapping[str, Any], where: str, number: int, default: str, judge: J
         reference,
         str(row.get("task") or ""),
         split,
+        _tools(row.get("tools"), where),
     )
+
+
+def _unpacked(value: Any) -> Any:
+    """What a cell holds: in a table without nested values, a CSV file say, lists and objects stand as JSON text."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value  # whoever reads it says what is wrong with a text
+    return value
+
+
+def _tools(given: Any, where: str) -> tuple[Mapping[str, Any], ...]:
+    """The functions that an answer may call."""
+    if given in (None, "", []):
+        return ()
+    if not isinstance(given, list):
+        raise ConfigError(f"{where}: tools must be a list of functions, not {_kind(given)}")
+    for at, tool in enumerate(given):
+        function = tool.get("function") if isinstance(tool, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise ConfigError(
+                f'{where}: tools[{at}] is no function; one looks like {{"type": "function", "function": {{"name": ...}}}}'
+            )
+    return tuple(given)
 
 
 def _messages(row: Mapping[str, Any], where: str) -> tuple[Message, ...]:
@@ -187,7 +218,7 @@ def _named(given: Any, where: str, default: str) -> tuple[str, dict[str, Any]]:
     if isinstance(given, str):
         return given, {}
     if isinstance(given, dict) and isinstance(given.get("type"), str):
-        return given["type"], {k: v for k, v in given.items() if k != "type"}
+        return given["type"], {k: v for k, v in given.items() if k != "type" and v is not None}
     names = ", ".join([*GRADERS, "judge"])
     raise ConfigError(
         f"{where}: grader must be one of {names}, or an object with that as `type`; not {_kind(given)}"

@@ -1,8 +1,10 @@
 """Graders: what counts as right, and that each grade says why."""
 
 import asyncio
+import ctypes
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -37,11 +39,24 @@ def graded(by: Grader, text: str | Message, reference: str) -> Grade:
         ("number", "it is .5", "0.5", True),
         ("number", "no 1/2e", "0.5", True),
         ("number", "no idea", "7", False),
+        ("number", "between 3-5", "5", True),  # no sign after a digit
+        ("number", "it falls to \u22125 degrees", "-5", True),
+        ("number", r"thus \boxed{\frac{1}{2}}", "0.5", True),
+        ("number", r"\boxed{12{,}000}", "12000", True),
+        ("number", "**Answer: 17**. There are 3 steps", "17", True),
+        ("number", "**Answer**: $17, after 3 steps", "17", True),
+        ("number", "Answer: she has 3 and buys 4, so 7", "7", True),
+        ("number", "The answer is 3 + 4 = 7.", "7", True),
+        ("number", "The answer is 7 (since 2x = 14)", "7", True),
         ("choice", "The answer is (C).", "C", True),
         ("choice", "A is wrong, so I pick\nB", "B", True),
         ("choice", "Answer: D\nbecause A and B fail", "D", True),
         ("choice", "C) 12 apples", "(c)", True),
         ("choice", r"therefore \boxed{\text{E}}", "E", True),
+        ("choice", "b", "B", True),
+        ("choice", "(c)", "C", True),
+        ("choice", "The answer is a bat (B)", "B", True),
+        ("choice", "a mammal", "A", False),
         ("choice", "I am not sure", "I", False),
         ("choice", "The answer is apple", "A", False),
         ("regex", "colour: grey", r"colou?r: gr[ae]y", True),
@@ -74,6 +89,9 @@ def test_tool_calls_are_compared_by_name_and_arguments() -> None:
     assert graded(grader("json"), said, json.dumps(wanted)).score == 1
     assert graded(grader("json"), said, json.dumps(wanted[:1])).score == 0
     assert graded(grader("json"), json.dumps(wanted[::-1]), json.dumps(wanted)).score == 1
+    one = Message("assistant", None, tool_calls=calls[:1])
+    assert graded(grader("json"), one, json.dumps(wanted[1])).score == 1
+    assert graded(grader("json"), one, json.dumps(wanted[0])).score == 0
 
 
 def test_a_failed_run_is_no_answer() -> None:
@@ -107,6 +125,45 @@ def test_code_passes_its_tests_or_says_why_not() -> None:
     found = graded(grader("code"), wrong, tests)
     assert found.score == 0
     assert "AssertionError" in found.why
+
+
+@pytest.mark.parametrize(
+    ("answer", "tests", "why"),
+    [
+        ("import os; os._exit(0)", "assert add(2, 3) == 5", "ended itself before its tests"),
+        ("import sys; sys.exit(0)", "assert add(2, 3) == 5", "NameError"),
+        ("def add(a, b): exit_()\nfrom os import abort as exit_", "add(2, 3)", "SIGABRT"),
+        ("import sys\ndef add(a, b): sys.exit(0)", "add(2, 3)", "ended itself while it was tested"),
+        ("import sys\ndef add(a, b): return a + b\nsys.exit(0)", "assert add(2, 3) == 5", ""),
+        ("def add(a, b): return a + b\nraise SystemExit('no')", "assert add(2, 3) == 5", "no"),
+        ("def add(a, b): return a - b", "import unittest\n{case}", "FAILED"),
+        ("def add(a, b): return a + b", "import unittest\n{case}", ""),
+    ],
+)
+def test_code_that_ends_itself_has_not_passed_its_tests(answer: str, tests: str, why: str) -> None:
+    """Only tests that were run count: leaving early with status 0 is no pass, a main block that leaves is none either; a test
+    program that ends itself, as unittest does, says by its status how it went.
+    """
+    case = (
+        "class Adds(unittest.TestCase):\n    def test(self): self.assertEqual(add(2, 3), 5)\nunittest.main()"
+    )
+    found = graded(grader("code"), answer, tests.format(case=case))
+    assert found.score == float(not why), found.why
+    assert why in found.why
+
+
+def test_a_program_writes_in_its_folder_only(tmp_path: Path) -> None:
+    """It may make, write and remove files where it runs, and (where the kernel has Landlock) nowhere else."""
+    kept = tmp_path / "kept"
+    kept.write_text("mine")
+    inside = "import os\nos.makedirs('a/b')\nopen('a/b/c', 'w').write('x')\nos.rename('a/b/c', 'a/d')\nos.remove('a/d')"
+    assert asyncio.run(run_python(f"{inside}\nopen(os.devnull, 'w').write('x')")).passed
+    if ctypes.CDLL(None).syscall(444, None, 0, 1) < 1:
+        pytest.skip("this kernel has no Landlock")
+    for deed in (f"open({str(kept)!r}, 'w')", f"import os; os.remove({str(kept)!r})"):
+        ran = asyncio.run(run_python(deed))
+        assert "Permission denied" in ran.why
+    assert kept.read_text() == "mine"
 
 
 @pytest.mark.parametrize(

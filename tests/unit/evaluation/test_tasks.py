@@ -1,6 +1,7 @@
 """Items of an evaluation: what a file of one's own may hold, and what is said of a broken one."""
 
 import asyncio
+import csv
 import json
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from stretto.errors import ConfigError
 from stretto.evaluation.tasks import own_items, reasoning_gym_items, recorded_items
-from stretto.types import Answer, Failure, Message
+from stretto.types import Answer, Failure, Message, ToolCall
 from tests.recorded_tables import made
 
 GOOD = {"prompt": "2 + 2?", "reference": "4", "grader": "number"}
@@ -53,9 +54,44 @@ def test_a_csv_file(tmp_path: Path) -> None:
     ]
 
 
+def test_lists_and_objects_in_a_csv_file_are_json_text(tmp_path: Path) -> None:
+    """Messages, tools and a grader with options stand in cells as JSON; what an answer calls is graded."""
+    tool = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+    talk = [{"role": "user", "content": "Add 1 and 2."}]
+    calls = [{"name": "add", "arguments": {"a": 1, "b": 2}}]
+    rows = [
+        {
+            "messages": json.dumps(talk),
+            "tools": json.dumps([tool]),
+            "reference": json.dumps(calls),
+            "grader": "json",
+        },
+        {
+            "messages": json.dumps(talk),
+            "reference": "3",
+            "grader": json.dumps({"type": "number", "tolerance": 1}),
+        },
+    ]
+    file = tmp_path / "mine.csv"
+    with file.open("w", newline="") as out:
+        writer = csv.DictWriter(out, ["messages", "tools", "reference", "grader"])
+        writer.writeheader()
+        writer.writerows(rows)
+    first, second = own_items(file)
+    assert (first.tools, first.prompt, second.tools) == ((tool,), "Add 1 and 2.", ())
+    said = Message("assistant", None, tool_calls=(ToolCall("1", "add", '{"b": 2, "a": 1}'),))
+    assert asyncio.run(first.check(Answer(said), first.reference)).score == 1
+    assert asyncio.run(second.check(Answer(Message("assistant", "4")), second.reference)).score == 1
+
+
 @pytest.mark.parametrize(
     ("broken", "told"),
     [
+        (
+            '{"prompt": "x", "reference": "1", "tools": "add"}',
+            "tools must be a list of functions, not a text",
+        ),
+        ('{"prompt": "x", "reference": "1", "tools": [{"name": "add"}]}', "tools[0] is no function"),
         ('{"prompt": "x"', "line 2: is not JSON"),
         ("[1]", "line 2: is not a JSON object"),
         ({"reference": "4"}, "line 2: has neither prompt nor messages"),
