@@ -337,3 +337,5 @@ def _show(comparison: "Comparison") -> None:
     click.echo(
         f"\n{comparison.n} items; best single worker {comparison.best}, chosen on {comparison.chosen_on}."
     )
+    for doubt in comparison.doubts:
+        click.echo(f"\nLook into this: {doubt}")

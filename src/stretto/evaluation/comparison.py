@@ -26,6 +26,8 @@ __all__ = ["Bin", "Columns", "Comparison", "Row", "columns_of", "compare", "reco
 
 _FOLDS: Final = 5
 _BINS: Final = 10
+_MANY: Final = 20
+"""Right on none of so many items: who is right one time in seven comes to that 5 times in 100."""
 _VERDICT: Final = re.compile(r"(\S+) (?:said (yes|no)\b|said neither|could not judge)")
 
 
@@ -46,6 +48,8 @@ class Columns:
     """How many costs of a worker are not known and stand in as the mean of its known ones."""
     judged: tuple[str, ...] = ()
     """What is to be said of judges that graded."""
+    doubts: tuple[str, ...] = ()
+    """As for `Comparison`, of the workers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,8 @@ class Comparison:
     tasks: Mapping[str, int]
     calibration: Mapping[str, tuple[Bin, ...]]
     notes: tuple[str, ...]
+    doubts: tuple[str, ...] = ()
+    """Who was right on none of many items: that may be the grader's doing; and how to look at it."""
 
     @property
     def verdict(self) -> str:
@@ -147,7 +153,30 @@ def columns_of(
         {name: scores(several) for name, several in again.items()},
         {name: numbered(several) for name, several in again.items()},
         judged=_judged(items, results),
+        doubts=_never({name: results[name] for name in names}),
     )
+
+
+def _never(results: Mapping[str, Sequence[Result]]) -> tuple[str, ...]:
+    """Whose answers were all graded as quite wrong, or all failed, on so many items that it is no accident."""
+    told = []
+    for name, found in results.items():
+        answered = [r for r in found if not r.error]
+        if len(found) < _MANY or any(r.score > 0 for r in found):
+            continue
+        if answered:
+            told.append(
+                f"{name} was right on none of {len(found)} items. It may be that bad; or the grader is the wrong one, or "
+                "cannot read the form in which it answers. "
+                f"Read some: `stretto eval audit FOLDER --contender {name}`."
+            )
+        else:
+            first = " ".join(found[0].error.split())[:200]
+            told.append(
+                f"{name} answered none of {len(found)} items. The first failure: {first}. Mend that, and run the same "
+                "command with --retry-errors."
+            )
+    return tuple(told)
 
 
 def _judged(items: Sequence[Item], results: Mapping[str, Sequence[Result]]) -> tuple[str, ...]:
@@ -204,7 +233,13 @@ def recorded_columns(table: Table) -> Columns:
             same[worker] = np.array(
                 [classes([value(s.answer, k) for k, s in enumerate(row)]) for row in whole]
             )
-    return Columns(table.workers, scores, costs, numbers, samples, same, guessed)
+    doubts = tuple(
+        f"{name} is recorded with score 0 on all of {len(scores)} items. It may be that bad; or it was graded wrongly: "
+        f"look at its `score` and `answer` in {table.name}."
+        for k, name in enumerate(table.workers)
+        if len(scores) >= _MANY and not (scores[:, k] > 0).any()
+    )
+    return Columns(table.workers, scores, costs, numbers, samples, same, guessed, doubts=doubts)
 
 
 def compare(
@@ -265,6 +300,7 @@ def compare(
         _counted(labels.tolist()),
         {name: bins for name, results in kept.items() if (bins := _calibration(results))},
         (*notes, *_notes(columns, len(shown))),
+        (*columns.doubts, *_never(kept)),
     )
 
 

@@ -13,18 +13,24 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 24, 16, 44
 
 
 def frontier(rows: Sequence[Row]) -> str:
-    """Score against cost per 1,000 items (logarithmic): who is above and left of whom. The line joins the reachable best."""
-    shown = [r for r in rows if 0 < r.usd < math.inf and (r.kind != "worker" or not _far_below(r, rows))]
+    """Score against cost per 1,000 items (logarithmic): who is above and left of whom. The line joins the reachable best.
+
+    What is free, or so bad that it would flatten the picture, stands at the edge with an arrow and its figures.
+    """
+    known = [r for r in rows if math.isfinite(r.usd)]
+    shown = [r for r in known if r.usd > 0 and not _far_below(r, rows)]
     if len(shown) < 2:
         return ""
-    costs = [math.log10(r.usd) for r in shown]
-    scores = [r.compared.score for r in shown]
+    costs = [math.log10(r.usd) for r in known if r.usd > 0]
+    scores = [r.compared.score for r in known if not _far_below(r, rows)]
     low, high = min(costs) - 0.08, max(costs) + 0.3
     bottom, top = max(0.0, min(scores) - 0.03), min(1.0, max(scores) + 0.03)
 
     def place(row: Row) -> tuple[float, float]:
-        x = _LEFT + (math.log10(row.usd) - low) / (high - low) * (_W - _LEFT - _RIGHT)
-        return x, _H - _BOTTOM - (row.compared.score - bottom) / (top - bottom) * (_H - _TOP - _BOTTOM)
+        at = math.log10(row.usd) if row.usd > 0 else low
+        x = _LEFT + (at - low) / (high - low) * (_W - _LEFT - _RIGHT)
+        up = max(0.0, (row.compared.score - bottom) / (top - bottom))
+        return x, _H - _BOTTOM - up * (_H - _TOP - _BOTTOM)
 
     marks = [_grid_y(bottom, top), _ticks_x(low, high)]
     best, line = -1.0, []
@@ -34,13 +40,17 @@ def frontier(rows: Sequence[Row]) -> str:
             line.append(place(row))
     path = " L".join(f"{x:.1f},{y:.1f}" for x, y in line)
     marks.append(f'<path class="front" fill="none" stroke="#88a" d="M{path}"/>')
-    boxes = [(x - 5, y - 5, x + 5, y + 5) for x, y in map(place, shown)]
-    for row in sorted(shown, key=lambda r: ("policy", "control", "bound", "worker").index(r.kind)):
+    boxes = [(x - 5, y - 5, x + 5, y + 5) for x, y in map(place, known)]
+    for row in sorted(known, key=lambda r: ("policy", "control", "bound", "worker").index(r.kind)):
         x, y = place(row)
         told = f"{escape(row.name)}: {100 * row.compared.score:.2f} at ${row.usd:.4g} per 1,000"
-        marks.append(
-            f'<g class="{row.kind}"><title>{told}</title>{_mark(row.kind, x, y)}{_label(row, x, y, boxes)}</g>'
-        )
+        below, free = _far_below(row, rows), row.usd == 0
+        edge = "below" if below else "left" if free else ""
+        mark = _arrow(x, y, edge) if edge else _mark(row.kind, x, y)
+        name = row.name if len(row.name) <= 30 else row.name[:29] + "…"
+        figures = [f"{100 * row.compared.score:.1f}"] * below + ["free"] * free
+        label = _label(f"{name}: {', '.join(figures)}" if figures else name, x, y, boxes, edge)
+        marks.append(f'<g class="{row.kind}"><title>{told}</title>{mark}{label}</g>')
     marks.append(
         f'<text class="axis" x="{_W - _RIGHT}" y="{_H - 8}" text-anchor="end">USD per 1,000 items</text>'
     )
@@ -48,9 +58,19 @@ def frontier(rows: Sequence[Row]) -> str:
 
 
 def _far_below(row: Row, rows: Sequence[Row]) -> bool:
-    """A worker that is so bad that it would flatten the picture; the table has it."""
+    """So bad that it would flatten the picture."""
     best = max(r.compared.score for r in rows if r.kind != "bound")
     return row.compared.score < best - 0.45
+
+
+def _arrow(x: float, y: float, edge: str) -> str:
+    """A mark at the lower or left edge that points to where the place is."""
+    shape = (
+        f"M{x - 5:.1f},{y - 9:.1f} h10 l-5,9 Z"
+        if edge == "below"
+        else f"M{x + 9:.1f},{y - 5:.1f} v10 l-9,-5 Z"
+    )
+    return f'<path class="beyond" d="{shape}"/>'
 
 
 def _mark(kind: str, x: float, y: float) -> str:
@@ -61,16 +81,20 @@ def _mark(kind: str, x: float, y: float) -> str:
     return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" class="ring" fill="none" stroke="#b7791f"/>'
 
 
-def _label(row: Row, x: float, y: float, boxes: list[tuple[float, float, float, float]]) -> str:
-    """The name beside its mark, where no other name stands; none if there is no room (the title still tells)."""
-    text = row.name if len(row.name) <= 30 else row.name[:29] + "…"
+def _label(text: str, x: float, y: float, boxes: list[tuple[float, float, float, float]], edge: str) -> str:
+    """The name beside its mark, where no other name stands; none if there is no room (the title still tells).
+
+    `edge`: which one an arrow stands on, `below` or `left`, or "": from there the name may be further away.
+    """
     wide = 6.9 * len(text)
-    places = (
-        ("start", x + 9, x + 9, 4),
-        ("end", x - 9, x - 9 - wide, 4),
-        ("middle", x, x - wide / 2, -11),
-        ("middle", x, x - wide / 2, 20),
-    )
+    right, over = ("start", x + 12, x + 12), ("middle", x, x - wide / 2)
+    if edge == "below":
+        start = ("start", max(x - 20, _LEFT), max(x - 20, _LEFT))
+        places = [(*where, -13 * k) for where in (over, start) for k in range(1, 8)]
+    elif edge:
+        places = [(*right, 4 + 13 * k) for k in (0, -1, 1, -2, 2, -3, 3)]
+    else:
+        places = [(*right, 4), ("end", x - 12, x - 12 - wide, 4), (*over, -11), (*over, 20)]
     for anchor, at, left, shift in places:
         box = (left, y + shift - 10, left + wide, y + shift + 3)
         inside = box[0] >= _LEFT and box[2] <= _W - 2 and box[1] >= 2

@@ -205,7 +205,9 @@ def _apart(bins: Sequence[Bin]) -> str:
 
 def markdown(comparison: Comparison, title: str, provenance: Mapping[str, Any]) -> str:
     """The report as Markdown: verdict, table, tasks, use, calibration."""
-    lines = [f"# {title}", "", f"**{comparison.verdict}**", "", _about(comparison), ""]
+    lines = [f"# {title}", "", f"**{comparison.verdict}**", ""]
+    lines += [line for doubt in comparison.doubts for line in (f"**Look into this:** {doubt}", "")]
+    lines += [_about(comparison), ""]
     for told, rows in _grouped(comparison):
         lines += [f"## {told}", "", "| " + " | ".join(_HEAD) + " |", "|---|--:|---|--:|--:|--:|--:|---|"]
         lines += ["| " + " | ".join(x.replace("|", "\\|") for x in _cells(row)) + " |" for row in rows]
@@ -279,6 +281,7 @@ p{max-width:80ch}
 .soft,footer{color:var(--soft);font-size:13px}
 .verdict{background:var(--card);border:1px solid var(--line);border-left:4px solid var(--hot);border-radius:8px;
   padding:14px 18px;font-size:17px}
+.doubt{border-left:4px solid var(--bad);padding:2px 18px}
 .wide{overflow-x:auto;background:var(--card);border:1px solid var(--line);border-radius:8px}
 table{border-collapse:collapse;width:100%;font-size:13.5px}
 th,td{padding:7px 10px;text-align:left;border-bottom:1px solid var(--line);font-variant-numeric:tabular-nums}
@@ -299,7 +302,8 @@ svg text.on{fill:#fff;font-size:11px}
 .policy path,.policy circle{fill:var(--hot)}
 .policy text{font-weight:600}
 .worker circle{fill:var(--soft)}
-.worker text{fill:var(--soft)}
+.worker text,.worker .beyond{fill:var(--soft)}
+.control .beyond,.bound .beyond{fill:var(--ring)}
 .ring{fill:none;stroke:var(--ring);stroke-width:2}
 .bound .ring{stroke-dasharray:2 2}
 .plots{display:flex;flex-wrap:wrap;gap:24px}
@@ -315,12 +319,21 @@ def html(comparison: Comparison, title: str, provenance: Mapping[str, Any]) -> s
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">',
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>",
-        f'<p class="verdict">{escape(comparison.verdict)}</p><p class="soft">{escape(_about(comparison))}</p>',
+        f'<p class="verdict">{escape(comparison.verdict)}</p>',
+        *(f'<p class="doubt"><b>Look into this:</b> {escape(doubt)}</p>' for doubt in comparison.doubts),
+        f'<p class="soft">{escape(_about(comparison))}</p>',
         _table(comparison),
     ]
     if plot := pictures.frontier(comparison.rows):
-        told = "Diamonds are policies, dots workers, rings controls, dashed rings bounds; the line joins the best."
-        parts.append(f'<h2>Score against cost</h2><div class="card">{plot}</div><p class="soft">{told}</p>')
+        told = (
+            "Diamonds are policies, dots workers, rings controls, dashed rings bounds; the line joins the best. "
+            "Arrows at the edge: too far down for the picture, or free."
+        )
+        if unknown := [r.name for r in comparison.rows if not math.isfinite(r.usd)]:
+            told += f" Cost not known, so not shown: {', '.join(unknown)}."
+        parts.append(
+            f'<h2>Score against cost</h2><div class="card">{plot}</div><p class="soft">{escape(told)}</p>'
+        )
     if even := [(r.name, *r.equal_budget) for r in comparison.rows if r.equal_budget]:
         rows = "".join(
             f"<tr><td>{escape(name)}</td><td>{escape(rival)}</td>"

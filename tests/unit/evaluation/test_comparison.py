@@ -189,6 +189,50 @@ def test_a_judge_that_always_says_the_same_is_told() -> None:
     assert note in compare(items, columns_of(items, {"w": results}), {}).notes
 
 
+def test_who_is_never_right_is_named_with_what_to_run(tmp_path: Path) -> None:
+    """On 20 items or more, worker or policy, live or recorded; also who never answered, with the first failure. Not who is right
+    once, and not on fewer items. It stands at the top of the page."""
+    some = items()[:100]
+    right = [r for r in copied("dear", "dear")["dear"] if r.item in {i.id for i in some}]
+    wrong = [replace(r, contender="odd", score=0.0) for r in right]
+    failed = [replace(r, contender="down", error="refused", score=0.0) for r in wrong]
+    once = [replace(r, contender="once", score=float(k == 7)) for k, r in enumerate(wrong)]
+    live = columns_of(some, {"dear": right, "odd": wrong, "down": failed, "once": once})
+    odd, down = live.doubts
+    assert odd.startswith("odd was right on none of 100 items.")
+    assert odd.endswith("Read some: `stretto eval audit FOLDER --contender odd`.")
+    assert down.startswith("down answered none of 100 items. The first failure: refused.")
+    assert columns_of(some[:19], {"dear": right[:19], "odd": wrong[:19]}).doubts == ()
+    zero = {w: {i.id: (TABLE.said(i.id, w),) for i in TABLE.items} for w in ("dear", "cheap")}
+    zero["nil"] = {i.id: (Said(0.0, 0.1, answer="X"),) for i in TABLE.items}
+    table = Table("made", TABLE.items, zero)  # type: ignore[arg-type]
+    policies = {"mine": [replace(r, score=0.0) for r in copied("dear", "mine")["mine"]]}
+    found = compare(items(), recorded_columns(table), policies | copied("dear", "good"))
+    assert [doubt.split()[0] for doubt in found.doubts] == ["nil", "mine"]
+    assert found.doubts[0].endswith("look at its `score` and `answer` in made.")
+    assert all(doubt in markdown(found, "A", {}) for doubt in found.doubts)
+    page = html(found, "A", {})
+    assert page.index("nil is recorded with score 0") < page.index("<table")
+
+
+def test_nobody_vanishes_from_the_chart() -> None:
+    """Who is far below the others, or free, stands at the edge with an arrow and its figure; who is near has none."""
+    rows = {w: {i.id: (TABLE.said(i.id, w),) for i in TABLE.items} for w in ("dear", "middle")}
+    rows["nil"] = {i.id: (Said(float(k % 50 == 0), 0.1, answer="X"),) for k, i in enumerate(TABLE.items)}
+    rows["gratis"] = {i.id: (Said(float(k % 3 > 0), 0.0, answer="X"),) for k, i in enumerate(TABLE.items)}
+    table = Table("made", TABLE.items, rows)  # type: ignore[arg-type]
+    far = {"far": [replace(r, score=0.0) for r in copied("dear", "far")["far"]]}
+    found = compare(items(), recorded_columns(table), far | copied("dear", "good"))
+    shown = re.findall(r'<g class="(\w+)"><title>([\w ]+):.*?</g>', html(found, "A", {}))
+    edge = re.findall(
+        r'<title>(\w+):[^<]*</title><path class="beyond"[^>]*/><text[^>]*>([^<]*)</text>',
+        html(found, "A", {}),
+    )
+    assert {name for kind, name in shown if kind != "bound"} >= {"far", "good", "nil", "gratis", "dear"}
+    nil = next(100 * r.compared.score for r in found.rows if r.name == "nil")
+    assert dict(edge) == {"far": "far: 0.0", "nil": f"nil: {nil:.1f}", "gratis": "gratis: free"}
+
+
 def test_a_best_single_that_differs_by_part_is_no_easy_mark() -> None:
     """Two workers equally good, each at its own kind of task: whoever asks one of them always is not better than the measure.
 
