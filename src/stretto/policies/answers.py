@@ -8,12 +8,13 @@ import ast
 import json
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from stretto.policies.calls import literal
+from stretto.policies.calls import value as calls_value
 from stretto.policies.signals import final_value
-from stretto.policies.transcript import canonical
-from stretto.types import Message
+from stretto.types import Message, ToolCall
 
 __all__ = ["classes", "comparable", "said", "value_of", "value_of_message"]
 
@@ -28,11 +29,15 @@ _FRACTION: Final = re.compile(r"^([-+]?\d+)\s*/\s*(\d+)$")
 _LETTER: Final = re.compile(r"^\(?([A-Za-z])\)?[.:)]?$")
 _PROGRAM: Final = re.compile(r"```|^\s*(?:def|class|import|from|#include|function)\b", re.MULTILINE)
 _WRAPPING: Final = re.compile(r"^```\w*\n|\n?```\s*$|</?tool_call>")
+_WRITTEN: Final[Mapping[str, Any]] = {"true": True, "false": False, "null": None}
 _LONG: Final = 400
 
 
-def value_of(text: str | None) -> str:
-    """The value of an answer as text; equal values are the same answer. A number is one without its unit: "9 days" is 9."""
+def value_of(text: str | None, tools: Sequence[Mapping[str, Any]] = ()) -> str:
+    """The value of an answer as text; equal values are the same answer. A number is one without its unit: "9 days" is 9.
+
+    `tools`: what the request offers, against which calls are held (`policies.calls`).
+    """
     text = (text or "").strip()
     if not text:
         return ""
@@ -48,7 +53,7 @@ def value_of(text: str | None) -> str:
         except ValueError:
             pass
     if len(text) <= 20_000 and (text[0] in "[({<`'\"-0123456789TFNtfn" or "(" in text[:80]):
-        parsed = _parsed(_WRAPPING.sub("", text).strip())
+        parsed = _parsed(_WRAPPING.sub("", text).strip(), tools)
         if parsed is not None:
             return parsed
     return _bare(text)
@@ -74,11 +79,11 @@ def _plain(text: str) -> str:
     )
 
 
-def _parsed(text: str) -> str | None:
+def _parsed(text: str, tools: Sequence[Mapping[str, Any]] = ()) -> str | None:
     """A JSON or Python literal printed again, or calls in a canonical form; `None` if it is neither."""
     try:
         value = json.loads(text)
-        return _bare(value) if isinstance(value, str) else _json_calls(value) or _literal(value)
+        return _bare(value) if isinstance(value, str) else _json_calls(value, tools) or literal(value)
     except (ValueError, RecursionError):
         pass
     try:
@@ -89,16 +94,17 @@ def _parsed(text: str) -> str | None:
         return None
     try:
         value = ast.literal_eval(tree)
-        return _bare(value) if isinstance(value, str) else _literal(value)
+        return _bare(value) if isinstance(value, str) else literal(value)
     except (ValueError, TypeError, RecursionError):
         pass
     elements = tree.elts if isinstance(tree, ast.List | ast.Tuple) else [tree]
-    if elements and all(isinstance(e, ast.Call) for e in elements):
-        return " ".join(sorted(_call(e) for e in elements if isinstance(e, ast.Call)))
+    calls = [e for e in elements if isinstance(e, ast.Call)]
+    if elements and len(calls) == len(elements):
+        return calls_value([(ast.unparse(call.func), _arguments(call)) for call in calls], tools)
     return None
 
 
-def _json_calls(value: Any) -> str:
+def _json_calls(value: Any, tools: Sequence[Mapping[str, Any]]) -> str:
     """Calls as JSON: `{"name": f, "arguments": {...}}` or `{f: {...}}`, one or a list; "" if it is something else."""
     found = []
     for call in value if isinstance(value, list) else [value]:
@@ -111,40 +117,21 @@ def _json_calls(value: Any) -> str:
         given = json.loads(given) if isinstance(given, str) and given.startswith("{") else given
         if not isinstance(given, dict):
             return ""
-        found.append(f"{_name(name)}({','.join(sorted(f'{k}={_literal(v)}' for k, v in given.items()))})")
-    return " ".join(sorted(found))
+        found.append((name, given))
+    return calls_value(found, tools)
 
 
-def _literal(value: Any) -> str:
-    if isinstance(value, bool) or value is None:
-        return str(value).casefold()
-    if isinstance(value, int | float):
-        return f"{value:.6g}"
-    if isinstance(value, str):
-        return re.sub(r"[\s\"'`.,;:!?_-]+", "", value).casefold()
-    if isinstance(value, dict):
-        return "{" + ",".join(sorted(f"{_literal(k)}:{_literal(v)}" for k, v in value.items())) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ",".join(_literal(v) for v in value) + "]"
-    return repr(value)
+def _arguments(call: ast.Call) -> dict[str, Any]:
+    """The arguments of a call as it is written in Python; those without a name under their places."""
+    given = {str(place): _argument(node) for place, node in enumerate(call.args)}
+    return given | {str(k.arg): _argument(k.value) for k in call.keywords}
 
 
-def _call(call: ast.Call) -> str:
-    given = [_argument(a) for a in call.args]
-    named = sorted(f"{k.arg}={_argument(k.value)}" for k in call.keywords)
-    return f"{_name(ast.unparse(call.func))}({','.join([*given, *named])})"
-
-
-def _name(name: str) -> str:
-    """A function's name: upstreams that allow no dots write underscores in their place."""
-    return name.casefold().removeprefix("functions.").replace(".", "_")
-
-
-def _argument(node: ast.expr) -> str:
+def _argument(node: ast.expr) -> Any:
     try:
-        return _literal(ast.literal_eval(node))
+        return ast.literal_eval(node)
     except (ValueError, TypeError, RecursionError):
-        return re.sub(r"\s+", "", ast.unparse(node)).casefold()
+        return _WRITTEN.get(node.id, node.id) if isinstance(node, ast.Name) else node
 
 
 def comparable(text: str) -> bool:
@@ -154,29 +141,38 @@ def comparable(text: str) -> bool:
     return len(text) <= 20_000 and _parsed(_WRAPPING.sub("", text).strip()) is not None
 
 
-def value_of_message(message: Message) -> str:
+def value_of_message(message: Message, tools: Sequence[Mapping[str, Any]] = ()) -> str:
     """The value of a reply: its tool calls in any order, else its text."""
     if message.tool_calls:
-        return " ".join(sorted(map(canonical, message.tool_calls)))
-    return value_of(message.text)
+        return calls_value([(call.name, _given(call)) for call in message.tool_calls], tools)
+    return value_of(message.text, tools)
 
 
-def said(message: Message, *, last_line: bool) -> str | None:
+def _given(call: ToolCall) -> dict[str, Any]:
+    """The arguments of a tool call; what is no JSON object is one argument."""
+    try:
+        given = json.loads(call.arguments or "{}")
+    except (ValueError, RecursionError):
+        given = call.arguments
+    return given if isinstance(given, dict) else {"0": given}
+
+
+def said(message: Message, *, last_line: bool, tools: Sequence[Mapping[str, Any]] = ()) -> str | None:
     """The value of a whole reply, "" for none, `None` where it cannot be compared.
 
     With `last_line` a reply of several lines that is no literal as a whole counts by its last one: working
-    comes before an answer.
+    comes before an answer. `tools`: as for `value_of`.
     """
     text = message.text.strip()
     if message.tool_calls or not text:
-        return value_of_message(message)
+        return value_of_message(message, tools)
     if not comparable(text) and not last_line:
         return None
     if last_line and "\n" in text and _parsed(_WRAPPING.sub("", text).strip()) is None:
         if _PROGRAM.search(text):
             return None
         text = final_value(text)
-    return value_of(text) if comparable(text) else None
+    return value_of(text, tools) if comparable(text) else None
 
 
 def classes(values: Sequence[str]) -> list[int]:

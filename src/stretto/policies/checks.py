@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, Final
 
+from stretto.policies.calls import function
 from stretto.types import Answer, Request, ToolCall
 
 __all__ = ["flaw"]
@@ -35,7 +36,7 @@ def flaw(request: Request, answer: Answer) -> str:
     """
     message = answer.message
     if message.tool_calls:
-        offered = {f["name"]: f for f in map(_function, request.tools) if "name" in f}
+        offered = {f["name"]: f for f in map(function, request.tools) if "name" in f}
         return next((told for call in message.tool_calls if (told := _bad_call(call, offered))), "")
     if message.refusal:
         return "a refusal"
@@ -48,11 +49,6 @@ def flaw(request: Request, answer: Answer) -> str:
     if (request.response_format or {}).get("type") in ("json_object", "json_schema"):
         return "" if _is_json(message.text) else "it is not JSON"
     return "" if answer.finish == "length" else _bad_code(message.text)
-
-
-def _function(tool: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = tool.get("function", tool)
-    return found if isinstance(found, Mapping) else {}
 
 
 def _bad_call(call: ToolCall, offered: Mapping[str, Mapping[str, Any]]) -> str:

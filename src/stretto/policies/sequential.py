@@ -176,20 +176,26 @@ class Evidence:
             for (a, b), same in known.same.items()
         ]
 
-    def listener(self, prompt: str) -> Callable[[int, Answer, int], Heard]:
-        """What reads all that counts off a worker's reply of so many tokens; the prompt itself is read at the first."""
+    def listener(
+        self, prompt: str, tools: Sequence[Mapping[str, Any]] = ()
+    ) -> Callable[[int, Answer, int], Heard]:
+        """What reads all that counts off a worker's reply of so many tokens; the prompt itself is read at the first.
+
+        `tools`: what the request offers; calls are held against it.
+        """
         asked = cache(partial(Asked.of, prompt))
 
         def hear(worker: int, answer: Answer, tokens: int) -> Heard:
-            value = said(answer.message, last_line=self.last_line)
+            value = said(answer.message, last_line=self.last_line, tools=tools)
             told = confidence(answer.logprobs)
             long, read = 0.0, list[float]()
             if tokens:
                 mean, deviation = self._usual[:, worker]
                 long = min(4.0, max(-4.0, float((math.log1p(tokens) - mean) / deviation)))
             if self.reading is not None:
-                text = written(answer.message, last_line=self.last_line)
-                read = [] if bare(text, value) else marks(asked(), text, value)
+                message, text = answer.message, written(answer.message, last_line=self.last_line)
+                nothing = bool(message.tool_calls) or bare(text, value, tools)
+                read = [] if nothing else marks(asked(), text, value)
             return Heard(answer, value, long, math.nan if told is None else told, read)
 
         return hear
@@ -309,7 +315,7 @@ class Sequential:
             self._price(request),
             known.logits(request.prompt, vector),
             usable,
-            known.listener(request.prompt),
+            known.listener(request.prompt, request.tools),
             tell,
             sum(1 << k for k in usable if k in known.gaps),
         )

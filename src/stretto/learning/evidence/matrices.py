@@ -12,6 +12,7 @@ import numpy as np
 from stretto.evaluation.tables import Item, Table
 from stretto.policies.answers import classes, comparable, value_of
 from stretto.policies.answers import said as said_value
+from stretto.policies.calls import tools_of
 from stretto.types import Message
 
 __all__ = ["Matrix", "is_exclusive", "matrix", "renumbered"]
@@ -96,13 +97,13 @@ def matrix(
     texts = np.full((len(table.items), len(everybody)), None, dtype=object)
     for row, item in enumerate(table.items):
         said = [table.said(item.id, w) for w in everybody]
-        values = []
+        values, tools = [], tools_of(item.tools)
         for k, (worker, one) in enumerate(zip(everybody, said, strict=True)):
             text = (one.answer if one else None) or ""
             if last_line:
-                value = said_value(Message("assistant", text), last_line=True)
+                value = said_value(Message("assistant", text), last_line=True, tools=tools)
             else:
-                value = value_of(text) if comparable(text) else None
+                value = value_of(text, tools) if comparable(text) else None
             values.append(f"only {worker}" if value is None else value)
             whole = None if one is None else one.text if one.text is not None or not last_line else text
             if whole is not None:

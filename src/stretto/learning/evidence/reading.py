@@ -6,6 +6,7 @@ import numpy as np
 
 from stretto.learning.evidence.matrices import Matrix
 from stretto.learning.evidence.trees import available, fit_trees
+from stretto.policies.calls import tools_of
 from stretto.policies.evidence.reading import MARKS, Asked, Reading, bare, marks, rows
 
 __all__ = ["fit_reading", "read_replies", "reread"]
@@ -23,9 +24,9 @@ def read_replies(data: Matrix) -> Any:
         return None
     found = np.full((*data.scores.shape, len(MARKS)), np.nan)
     for row, (item, said) in enumerate(zip(data.items, data.texts, strict=True)):
-        asked = Asked.of(item.prompt)
+        asked, tools = Asked.of(item.prompt), tools_of(item.tools)
         for k, one in enumerate(said):
-            if one is not None and not bare(*one):
+            if one is not None and not bare(one[0], one[1], tools):
                 found[row, k] = marks(asked, *one)
     return None if np.isnan(found[:, :, 0]).all() else found
 

@@ -112,9 +112,9 @@ def written(message: Message, *, last_line: bool) -> str:
     return message.text if last_line else message.reasoning or message.text
 
 
-def bare(text: str, value: str | None) -> bool:
-    """Whether a text is nothing but its answer: there is no working to read."""
-    return value is not None and len(text) <= _SHORT and value_of(text) == value
+def bare(text: str, value: str | None, tools: Sequence[Mapping[str, Any]] = ()) -> bool:
+    """Whether a text is nothing but its answer, held against what the request offers: there is no working to read."""
+    return value is not None and len(text) <= _SHORT and value_of(text, tools) == value
 
 
 def _numbers(text: str) -> list[float]:
