@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from stretto.artifacts import Artifact
-from stretto.cli.options import folder_options, settings_of
+from stretto.cli.options import folder_options, settings_of, writable
 from stretto.cli.progress import progress
 from stretto.config import Settings
 
@@ -33,6 +33,7 @@ def calibrate(count: int, seed: int, out: Path | None, config: Path | None, data
 
     settings = settings_of(config, data)
     folder = out or settings.data / "artifacts"
+    writable(folder / "thresholds.json")
     for name, artifact in asyncio.run(_learn(settings, count, seed)).items():
         artifacts.write(artifact, folder / name)
         click.echo(str(folder / name))

@@ -8,7 +8,7 @@ import click
 from click.core import ParameterSource
 
 from stretto.cli.comparing import Wanted, evaluated
-from stretto.cli.options import folder_options, json_option, usd_option
+from stretto.cli.options import folder_options, json_option, usd_option, writable
 from stretto.cli.terminal import dump, short, table
 
 __all__ = ["evaluation"]
@@ -136,6 +136,7 @@ def evaluation(ctx: click.Context, /, **options: Any) -> None:
     if options["url"]:
         _refuse(ctx, _LOCAL, "--url")
     wanted = _wanted(source, options)
+    writable(wanted.out / "report.html")
     if not options["url"]:
         evaluated(wanted, options["as_json"])
         return

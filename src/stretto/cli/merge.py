@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stretto.cli.options import folder_options, settings_of
+from stretto.cli.options import folder_options, settings_of, writable
 from stretto.cli.progress import progress
 from stretto.cli.terminal import dump, table
 from stretto.errors import ConfigError
@@ -160,6 +160,9 @@ def merge(
         raise ConfigError(
             f"merging needs {error.name}, which is not installed: pip install 'stretto[evolve]'"
         ) from None
+    folder = work or out.with_suffix(".merge")
+    writable(out)
+    writable(folder / "report.json", option="--work" if work else "--out")
     sources = [_source(name, config, data) for name in workers]
     ground = _source(base, config, data) if base else None
     _one_base([*sources, *([ground] if ground else [])], across_bases)
@@ -172,7 +175,6 @@ def merge(
     plan = Plan(
         evaluations, step, seed, start, f"{items} of {', '.join(job.families)}; then {job.confirming}"
     )
-    folder = work or out.with_suffix(".merge")
     report = asyncio.run(_merge(space, plan, job, out, folder))
     (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     if as_json:

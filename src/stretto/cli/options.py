@@ -2,6 +2,7 @@
 
 import functools
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from stretto.config import Settings, load
+from stretto.errors import ConfigError
 from stretto.types import PICO, Limits, Message, Request
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "request_options",
     "settings_of",
     "usd_option",
+    "writable",
 ]
 
 if TYPE_CHECKING:
@@ -54,6 +57,22 @@ def usd_option(name: str, about: str) -> Callable[[F], F]:
         return None if value is None else round(value * PICO)
 
     return click.option(name, type=click.FloatRange(min=0), metavar="USD", callback=pico, help=about)
+
+
+def writable(place: Path, option: str = "--out") -> None:
+    """Try whether a new file can be made there; its folder may have to be made, too.
+
+    Raises `ConfigError`. To be called before what takes long, so that nothing is lost at its end.
+    """
+    folder = place.parent
+    try:
+        while not folder.exists():
+            folder = folder.parent
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ConfigError(
+            f"nothing can be written in {folder}: {error.strerror}; name another place by {option}"
+        ) from None
 
 
 def settings_of(config: Path | None, data: Path | None) -> Settings:

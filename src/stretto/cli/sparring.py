@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from stretto.cli.calibrate import calibrate
+from stretto.cli.options import writable
 from stretto.cli.terminal import console, dump, money, table
 from stretto.errors import ConfigError, StrettoError
 
@@ -210,6 +211,7 @@ def train(
         )
     if everything and check:
         raise click.UsageError("--check compares with the shipped models, which --all replaces; give names.")
+    writable(out / "checkpoint.pt")
     wanted = list(models()) if everything else [recipe(name) for name in names]
     with _Bars() as told:
         reached = train_together(wanted, out, jobs=jobs, minutes=minutes, progress=told)

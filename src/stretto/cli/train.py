@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stretto.cli.options import usd_option
+from stretto.cli.options import usd_option, writable
 from stretto.cli.progress import progress
 from stretto.cli.train_compare import LONGEST, compared, embedded
 from stretto.cli.train_conductor import conductor
@@ -145,6 +145,7 @@ def evidence(
     """
     if missing := [name for name in ("numpy", "scipy") if not _installed(name)]:
         raise ConfigError(f"learning needs {' and '.join(missing)}: pip install 'stretto[evidence]'")
+    writable(out)
     from stretto.evaluation.tables import read
 
     folder = table or data
@@ -370,6 +371,7 @@ def route(table: Path | None, data: Path | None, out: Path, workers: Sequence[st
     folder = table or data
     if folder is None or (table and data):
         raise ConfigError("name one folder of recorded outcomes, as TABLE or with --data")
+    writable(out)
     made = of_table(read(folder), workers)
     artifacts.write(made, out)
     for task, entry in made.data["tasks"].items():

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stretto.cli.options import settings_of
+from stretto.cli.options import settings_of, writable
 from stretto.cli.terminal import console
 from stretto.errors import ConfigError, StrettoError
 
@@ -97,6 +97,7 @@ def conductor(
 
     if not resume and (out / "checkpoint.pt").exists():
         raise ConfigError(f"{out} holds a training; go on with it by --resume, or give another folder")
+    writable(out / "checkpoint.pt")
     settings = settings_of(None, data)
     setup = Setup(_solvers(without), seed=seed, without=without)
     with (

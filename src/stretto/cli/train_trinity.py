@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from stretto.cli.options import settings_of
+from stretto.cli.options import settings_of, writable
 from stretto.cli.terminal import console
 from stretto.errors import ConfigError
 
@@ -118,6 +118,7 @@ def trinity(
 
     if (newcomer is None) != (artefact is None):
         raise click.UsageError("--add WORKER and --artefact DIR go together.")
+    writable(out / "trinity.json")
     settings = settings_of(None, data)
     where = kept or settings.data / "replies" / "sparring.jsonl"
     if newcomer and artefact:
