@@ -74,7 +74,8 @@ def main() -> None:
     print(
         f"{len(known.workers)} workers of the shortlist, prompts of {statistics.median(map(len, prompts)):.0f} characters"
     )
-    logits = [known.logits(p) for p in prompts]
+    seen = [known.seen(p) for p in prompts]
+    logits = [each for each, _ in seen]
     rng = np.random.default_rng(0)
     size = len(known.workers)
     numbers = np.minimum(rng.integers(-1, 3, (count, 1, size)), size - 1)
@@ -100,8 +101,8 @@ def main() -> None:
         timed("whether an ask would be in vain", settled, count)
     everybody = (1 << size) - 1
     fewer = everybody & ~2
-    timed("routing decision", lambda k: known.worths(1, 0, everybody, None, known.logits(prompts[k])), count)
-    timed("of it: first choice", lambda k: known.worths(1, 0, everybody, None, logits[k]), count)
+    timed("routing decision", lambda k: known.worths(1, 0, everybody, None, *known.seen(prompts[k])), count)
+    timed("of it: first choice", lambda k: known.worths(1, 0, everybody, None, *seen[k]), count)
     timed("stop or ask", lambda k: known.worths(1, 5, everybody, after[k], logits[k]), count)
     timed("stop or ask, one worker left out", lambda k: known.worths(1, 5, fewer, after[k], logits[k]), count)
     timed("second round or not", lambda k: known.additions(10, after[k], logits[k]), count)

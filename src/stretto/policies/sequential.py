@@ -79,7 +79,9 @@ class Evidence:
         self._odds = Odds.of(unpacked(data["success"]), centres, spread)
         self.paid = np.array(data["paid"], dtype=np.float64)
         count = len(self.workers)
-        self._values = Values(data["values"], 1 + 2 * count, 14 + 2 * count * self.rich)
+        tasks = len(centres) if centres is not None and data.get("nearness") else 0
+        self._values = Values(data["values"], 1 + 2 * count + tasks, 14 + 2 * count * self.rich)
+        self._heeds_tasks = tasks > 0
         self._usual = unpacked(data["usual"])
         self.assurance = Assurance.of(data["assurance"]) if data.get("assurance") else None
         self.reading = Reading.of(data["reading"]) if data.get("reading") else None
@@ -101,14 +103,20 @@ class Evidence:
 
     def logits(self, prompt: str, vector: Sequence[float] | None = None) -> Any:
         """The log-odds of each worker to be right, before anything is asked: one row. `vector`: the embedder's of the prompt."""
+        return self.seen(prompt, vector)[0]
+
+    def seen(self, prompt: str, vector: Sequence[float] | None = None) -> tuple[Any, Any]:
+        """The same, and how near the prompt is to each known task, one row; `None` where the first choice does not heed that."""
         import numpy as np
 
         if self.embedder is not None:
-            found = self._odds.after(self.embedder.features(vector))
-            return np.minimum(np.maximum(found, -4.595), 5.293)[None]
-        if self._text is None:
-            return self._odds.offsets[None]
-        return np.minimum(np.maximum(self._odds.after(self._text.vector(prompt)), -4.595), 5.293)[None]
+            x = self.embedder.features(vector)
+        elif self._text is None:
+            return self._odds.offsets[None], None
+        else:
+            x = self._text.vector(prompt)
+        found, near = self._odds.seen(x)
+        return np.minimum(np.maximum(found, -4.595), 5.293)[None], near[None] if self._heeds_tasks else None
 
     def rates(self, prompt: str, vector: Sequence[float] | None = None) -> Rates | None:
         """How far a verifier is to be trusted for a prompt, by the known task that it is most like; `None`: not asked there."""
@@ -120,13 +128,16 @@ class Evidence:
             -1 if self._text is None else self._odds.nearest(self._text.vector(prompt))
         )
 
-    def worths(self, price: int, mask: int, able: int, believed: Beliefs | None, logits: Any) -> Any:
+    def worths(
+        self, price: int, mask: int, able: int, believed: Beliefs | None, logits: Any, near: Any = None
+    ) -> Any:
         """The values of stopping (0) and of asking worker k (1 + k), after the workers of `mask` were asked.
 
-        `able`: those, and who may be asked yet. What nobody of them can bring is not hoped for.
+        `able`: those, and who may be asked yet. What nobody of them can bring is not hoped for. `near`: as `seen` gives it, for
+        the first choice.
         """
         if believed is None:
-            return self._values.worths(able, price, mask, views(logits)[0])
+            return self._values.worths(able, price, mask, views(logits, near)[0])
         x = view(believed.first, believed.second, logits, rich=self.rich)[0]
         found = self._values.worths(able, price, mask, x)
         found[1:] = bounded(found[0], found[1:], believed.first[0], self.prices[price] * self.paid)
@@ -311,13 +322,15 @@ class Sequential:
             if isinstance(read, Failure):
                 return Answer(error=read)
             vector = read
+        logits, near = known.seen(request.prompt, vector)
         now = Asking(
             self._price(request),
-            known.logits(request.prompt, vector),
+            logits,
             usable,
             known.listener(request.prompt, request.tools),
             tell,
             sum(1 << k for k in usable if k in known.gaps),
+            near=near,
         )
         rates = known.rates(request.prompt, vector) if verified >= 0 else None
         if rates is not None:
@@ -379,7 +392,7 @@ class Sequential:
     def _one_by_one(self, request: Request, now: Asking) -> _Part:
         known = self.evidence
         while not now.limited:
-            worths = known.worths(now.price, now.mask, now.able, now.believed, now.logits)
+            worths = known.worths(now.price, now.mask, now.able, now.believed, now.logits, now.near)
             options = [-1, *now.open] if now.heard else now.open
             picked = max(options, key=lambda k: float(worths[k + 1]), default=-1)
             if picked >= 0:

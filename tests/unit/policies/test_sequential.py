@@ -85,7 +85,7 @@ def test_asking_in_sequence_is_cheaper_where_workers_differ() -> None:
 
 def test_every_decision_is_recorded_with_its_worths() -> None:
     """A note before each ask and one for stopping: options with worths, the artefact by its hash."""
-    steps, last = played({"cheap": "A", "middle": "B", "dear": "A"}, dial=1.0)
+    steps, last = played({"cheap": "A", "middle": "B", "dear": "A"}, dial=0.7)
     notes = [s.choice for s in steps if isinstance(s, Note)]
     asks = [s for s in steps if isinstance(s, Ask)]
     assert len(notes) == len(asks) + 1

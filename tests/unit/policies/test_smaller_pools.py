@@ -50,14 +50,15 @@ def test_values_of_a_smaller_pool_are_those_solved_without_the_others() -> None:
     """To the rounding of the file, at the price nearest on the dial; who is not in it cannot be asked."""
     first, second = np.array([0.62]), np.array([0.2])
     logits = LEARNED.train.logits[:1]
+    near = None if LEARNED.train.near is None else LEARNED.train.near[:1]
     believed = Beliefs(np.array([0]), np.array([0]), first, second)
     for pool in smaller(3):
         workers = members(pool)
         (place,) = (k for k in range(len(KNOWN.prices)) if k == 10)
         price = KNOWN.prices[place] / LEARNED.unit
         solved = solve(LEARNED.train.among(workers), [price], rich=LEARNED.rich)
-        found = KNOWN.worths(place, 0, pool, None, logits)
-        right = (views(logits) @ solved.weights[0][0])[0]
+        found = KNOWN.worths(place, 0, pool, None, logits, near)
+        right = (views(logits, near) @ solved.weights[0][0])[0]
         assert found[[1 + k for k in workers]] == pytest.approx(right[1:], abs=2e-3)
         assert all(found[1 + k] == NEVER for k in range(3) if k not in workers)
         one = 1 << workers[0]
@@ -83,9 +84,9 @@ def test_served_decisions_in_a_smaller_pool_are_the_learned_ones() -> None:
         solved = solve(LEARNED.train.among(workers), [KNOWN.prices[10] / LEARNED.unit], rich=LEARNED.rich)
         lattice = LEARNED.dev.among(workers).judged()
         (expected,) = walk(solved, lattice)
-        worths = (views(lattice.logits) @ solved.weights[0][0])[:, 1:]
+        worths = (views(lattice.logits, lattice.near) @ solved.weights[0][0])[:, 1:]
         for number, item in enumerate(dev[:25]):
-            if abs(worths[number, 0] - worths[number, 1]) < 1e-5:
+            if abs(worths[number, 0] - worths[number, 1]) < 1e-4:
                 continue
             request = replace(question(TABLE.items[item], dial=0.5), exclude={"worker": (WORKERS[gone],)})
             ran = asyncio.run(engine.run(policy, request))
@@ -103,18 +104,18 @@ def test_a_worker_that_fails_is_not_counted_on() -> None:
     notes = [s.choice for s in steps if isinstance(s, Note)]
     failed = WORKERS.index(notes[0].picked)
     able = EVERYBODY & ~(1 << failed)
-    again = KNOWN.worths(10, 0, able, None, KNOWN.logits(request.prompt))
+    again = KNOWN.worths(10, 0, able, None, *KNOWN.seen(request.prompt))
     told = {o.name: o.estimates["worth"] for o in notes[1].options}
     assert told == {WORKERS[k]: pytest.approx(again[1 + k], abs=1e-4) for k in members(able)}
 
 
 def _down(step: Step, failure: Failure) -> Any:
     worker = getattr(step, "worker", "")
-    first = worker == max(WORKERS, key=lambda w: KNOWN.worths(10, 0, 7, None, LOGITS)[1 + WORKERS.index(w)])
+    first = worker == max(WORKERS, key=lambda w: KNOWN.worths(10, 0, 7, None, *SEEN)[1 + WORKERS.index(w)])
     return said("", worker, error=failure) if first else said("A", worker)
 
 
-LOGITS = KNOWN.logits("add the numbers total 7 red")
+SEEN = KNOWN.seen("add the numbers total 7 red")
 
 
 def test_what_is_certain_gets_no_second_opinion() -> None:

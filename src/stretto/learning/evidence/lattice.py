@@ -100,7 +100,8 @@ class Lattice:
     """Of every subset and item: chance of the best answer, of the runner-up, and the score that stopping there brings.
 
     `there` (items, workers): who can be asked; `None`: everybody. Whoever is not there adds nothing to a subset and
-    costs nothing. `standing`: after which subsets asking is in vain; `None`: nobody has looked.
+    costs nothing. `standing`: after which subsets asking is in vain; `None`: nobody has looked. `near` (items, tasks): how near
+    each prompt is to each known task, which the first choice heeds; `None`: it does not.
     """
 
     first: Any
@@ -110,6 +111,7 @@ class Lattice:
     costs: Any
     there: Any = None
     standing: Standing | None = None
+    near: Any = None
 
     @classmethod
     def of(
@@ -160,7 +162,8 @@ class Lattice:
         """The same for some of the items."""
         seen = self.first[:, at], self.second[:, at], self.score[:, at], self.logits[at], self.costs[at]
         standing = None if self.standing is None else self.standing.only(at)
-        return Lattice(*seen, None if self.there is None else self.there[at], standing)
+        there, near = (None if part is None else part[at] for part in (self.there, self.near))
+        return Lattice(*seen, there, standing, near)
 
     def among(self, workers: Sequence[int]) -> "Lattice":
         """The same when nobody but these workers may be asked; whose word stands among them is not said yet (`judged`)."""
@@ -169,7 +172,7 @@ class Lattice:
         ]
         seen = self.first[masks], self.second[masks], self.score[masks], self.logits, self.costs[:, workers]
         standing = None if self.standing is None else self.standing.among(workers)
-        return Lattice(*seen, None if self.there is None else self.there[:, workers], standing)
+        return Lattice(*seen, None if self.there is None else self.there[:, workers], standing, self.near)
 
     def judged(self) -> "Lattice":
         """The same, knowing whose word stands."""
@@ -208,7 +211,7 @@ class Lattice:
     def seen(self, mask: int, rich: bool) -> Any:
         """The regressors of a subset, a row an item."""
         if mask == 0:
-            return views(self.logits)
+            return views(self.logits, self.near)
         return view(self.first[mask], self.second[mask], self.logits, rich=rich)
 
 

@@ -131,6 +131,13 @@ class Prompts:
         """So many columns of `matrix`, the last ones, tell of tasks."""
         return len(self.tasks) + (0 if self.spread is None else self.spread.size)
 
+    def near(self, x: Any) -> Any:
+        """Of each row of `matrix` how near it is to each known task (they sum to 1); `None`: no tasks are known."""
+        if self.centres is None:
+            return None
+        wide = self.centres.shape[1]
+        return x[:, wide : wide + len(self.tasks)] / 3.0
+
     def matrix(self, items: Sequence[Item]) -> Any:
         """The features of items, a row each."""
         if self.embedded is not None:
@@ -397,7 +404,8 @@ def learn(
         later = heeded.after(logits_dev, few_dev)
         lattice_dev = believing([posterior], none, few_dev, logits_dev, _lengths(few_dev, usual), later)
     say("lattice")
-    rich, crossed, *saying = _followed(lattice, prices, unit, told)
+    near = prompts.near(x), prompts.near(x_dev)
+    lattice, lattice_dev, rich, crossed, *saying = _followed(lattice, lattice_dev, near, prices, unit, told)
     say("values")
     return Learned(
         few.workers,
@@ -426,16 +434,34 @@ def learn(
 
 
 def _followed(
-    lattice: Lattice, prices: Sequence[float], unit: float, told: dict[str, Any]
-) -> tuple[bool, Walk, Stated | None, Any]:
-    """Which regressors the values are to have; what following the choices then brings, cross-fitted; and how sure is said."""
+    lattice: Lattice,
+    dev: Lattice | None,
+    near: tuple[Any, Any],
+    prices: Sequence[float],
+    unit: float,
+    told: dict[str, Any],
+) -> tuple[Lattice, Lattice | None, bool, Walk, Stated | None, Any]:
+    """Which regressors the values are to have; what following the choices then brings, cross-fitted; and how sure is said.
+
+    `near`: how near each prompt of train and of dev is to each known task. The lattices that are returned have it where that
+    helps the first choice.
+    """
     some, per = ([u / unit if unit else 0.0 for u in us] for us in (prices[2::3], prices))
-    worths = {rich: float(cross_walk(lattice, some, rich=rich).worth(some).mean()) for rich in (False, True)}
-    told["value"] = {("rich" if rich else "plain"): round(100 * w, 3) for rich, w in worths.items()}
-    rich = worths[True] > worths[False]
+
+    def worth(lattice: Lattice, rich: bool) -> float:
+        return float(cross_walk(lattice, some, rich=rich).worth(some).mean())
+
+    worths = {"plain": worth(lattice, False), "rich": worth(lattice, True)}
+    rich = worths["rich"] > worths["plain"]
+    if near[0] is not None:
+        heeding = replace(lattice, near=near[0])
+        worths["tasks"] = worth(heeding, rich)
+        if worths["tasks"] > max(worths["plain"], worths["rich"]):
+            lattice, dev = heeding, dev and replace(dev, near=near[1])
+    told["value"] = {name: round(100 * each, 3) for name, each in worths.items()}
     crossed = cross_walk(lattice, per, rich=rich)
     found, said = stating(crossed, prices, told)
-    return rich, crossed, found, said.sure
+    return lattice, dev, rich, crossed, found, said.sure
 
 
 def _choices(lattice: Lattice, prices: Sequence[float], unit: float, rich: bool) -> Any:
@@ -511,6 +537,7 @@ def artefact(
         "posterior": learned.posterior.data,
         "usual": packed(learned.usual),
         "rich": learned.rich,
+        "nearness": learned.train.near is not None,
         "last_line": last_line,
         "paid": [round(float(each), 6) for each in solved.paid / learned.unit]
         if learned.unit

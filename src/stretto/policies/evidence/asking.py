@@ -47,7 +47,7 @@ class Asking:
     `listener` makes what was heard of a worker, its answer and how many tokens that was; `tell` are those who are asked how sure
     they are; `replies` and `believed` are what all of `heard` comes to, `None` before anybody has answered;
     `gaps` (a mask) are those of `open` at the start that were not always there when it was learned; `vain` are those who could
-    not change the answer.
+    not change the answer; `near` says how near the prompt is to each known task.
     """
 
     price: int
@@ -63,6 +63,7 @@ class Asking:
     compared: list[Option] = field(default_factory=list)
     same: Compared = field(default_factory=Compared)
     vain: frozenset[int] = frozenset()
+    near: Any = None
 
     @property
     def mask(self) -> int:

@@ -219,11 +219,15 @@ def view(first: Any, second: Any, logits: Any, *, rich: bool) -> Any:
     return found
 
 
-def views(logits: Any) -> Any:
-    """The same before any reply: all that is known are the chances of the workers."""
+def views(logits: Any, near: Any = None) -> Any:
+    """The same before any reply: all that is known are the chances of the workers, and how near the prompt is to each known task.
+
+    What pays as a first ask differs between tasks with the same chances: where several answers may be right, nobody can agree.
+    """
     import numpy as np
 
-    return np.concatenate([np.ones((len(logits), 1)), logits, 1.0 / (1.0 + np.exp(-logits))], axis=1)
+    parts = [np.ones((len(logits), 1)), logits, 1.0 / (1.0 + np.exp(-logits))]
+    return np.concatenate(parts if near is None else [*parts, near], axis=1)
 
 
 def bounded(stop: Any, ask: Any, sure: Any, paid: Any) -> Any:

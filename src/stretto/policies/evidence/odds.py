@@ -73,18 +73,24 @@ class Odds:
 
     def after(self, x: Any) -> Any:
         """The log-odds of each worker for a prompt with features `x`."""
+        return self.seen(x)[0]
+
+    def seen(self, x: Any) -> tuple[Any, Any]:
+        """The log-odds of each worker for a prompt with features `x`, and how near it is to each known task (they sum to 1;
+        `None`: no task is known).
+        """
         import numpy as np
 
         seen = x @ self.weights + self.offsets
         if self.tasks is None:
-            return seen
+            return seen, None
         workers = self.tasks.shape[1]
         near = seen[workers:]  # below, the methods `max` and `sum` would cost twice as much
         near = np.exp(near - np.maximum.reduce(near))
         near /= np.add.reduce(near)
         found = seen[:workers] + 3.0 * near @ self.tasks
         if self.usual is None:
-            return found
+            return found, near
         mean, spread, slopes = self.usual
         away = np.minimum(np.maximum((x[-mean.shape[1] :] - mean) / spread, -_FAR), _FAR)
-        return found + (near[:, None] * away).ravel() @ slopes
+        return found + (near[:, None] * away).ravel() @ slopes, near
