@@ -229,6 +229,12 @@ def _usable(table: "Table", named: Sequence[str]) -> tuple[list[str], list[str]]
         raise ConfigError(
             f"{table.name}: {len(part.items)} items were answered by all of {', '.join(whole)}; 50 are needed at least"
         )
+    if not any((one := table.said(i.id, w)) is not None and one.cost for w in whole for i in part.items):
+        click.echo(
+            "nothing cost anything (cost_usd is 0 everywhere), so the whole dial comes to the same: give the workers a `price` "
+            "in stretto.toml and evaluate again, or this learns what is right, not what is worth its money",
+            err=True,
+        )
     if gaps:
         told = f"asked {100 * PARTLY:.0f} % of the items at least, and learned of where they were"
         click.echo(f"{told}: {', '.join(gaps)}", err=True)

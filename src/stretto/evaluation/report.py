@@ -66,6 +66,8 @@ def save(
             row = {"item_id": item.id, "task": item.task, "split": item.split, "prompt": item.prompt}
             if prompt != item.prompt:
                 row["conversation"] = prompt
+            if item.tools:
+                row["tools"] = json.dumps(item.tools, ensure_ascii=False)
             out.write(
                 json.dumps(row | {"reference": item.reference, "grader": item.grader}, ensure_ascii=False)
                 + "\n"

@@ -82,6 +82,16 @@ def test_a_table_becomes_an_artefact_and_a_summary(trained: tuple[Path, Result])
     assert (base / "evidence.json").exists()
 
 
+def test_where_nothing_costs_anything_that_is_said(tmp_path: Path) -> None:
+    """Two local models without a price: it learns without a warning, and says that the dial comes to the same everywhere."""
+    result = run(folder(tmp_path / "outcomes", cost="0"), "--out", tmp_path / "evidence.json", "--size", 2)
+    assert result.exit_code == 0, result.output
+    assert "nothing cost anything" in result.stderr
+    rows = [line.split()[2:4] for line in result.stdout.splitlines() if line.startswith("price 0.")]
+    assert len(rows) == 20
+    assert all(row == rows[0] for row in rows)
+
+
 def test_a_configuration_serves_it_under_its_name_and_as_stretto(trained: tuple[Path, Result]) -> None:
     """`careful` is the policy; `stretto` is the rules and then it, and says which it chose and why."""
     base, _ = trained

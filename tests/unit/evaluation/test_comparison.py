@@ -134,6 +134,18 @@ def test_the_report_is_one_page_that_fetches_nothing(tmp_path: Path) -> None:
         assert pyarrow.parquet.read_table(tmp_path / "results.parquet").num_rows == 600
 
 
+def test_the_table_left_behind_keeps_the_functions_of_an_item(tmp_path: Path) -> None:
+    """What an answer might call is read again as it was given."""
+    call = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    some = [replace(items()[0], tools=(call,)), *items()[1:]]
+    policies = copied("dear", "mine")
+    save(tmp_path, compare(some, recorded_columns(TABLE), policies), some, policies, title="", provenance={})
+    rows = [json.loads(line) for line in (tmp_path / "items.jsonl").read_text().splitlines()]
+    assert {row["item_id"]: json.loads(row["tools"]) for row in rows if "tools" in row} == {
+        some[0].id: [call]
+    }
+
+
 def test_an_audit_draws_decisions_by_lot(tmp_path: Path) -> None:
     """Equal seeds draw the same ones; they can be narrowed to one contender and to what was graded wrong."""
     policies = copied("cheap", "mine")

@@ -29,14 +29,16 @@ def shortlist(
     ranked = np.argsort(-level, kind="stable")
     likely = [int(k) for r, k in enumerate(ranked) if r < size or level[k] >= level[best] - within]
     odds_of = np.where(there, 1 / (1 + np.exp(-odds)), -1.0)
-    greedy = [_covering(odds_of[:, likely] - u / unit * mean[likely], size) for u in (0.02, 0.08)]
+    # where the best one is free there is nothing to measure prices in: then only quality counts
+    per = {u: u / unit if unit else 0.0 for u in (0.0, 0.02, 0.06, 0.08, 0.15)}
+    greedy = [_covering(odds_of[:, likely] - per[u] * mean[likely], size) for u in (0.02, 0.08)]
     greedy = [[likely[k] for k in picks] for picks in greedy]
     for u in (0.0, 0.02, 0.06, 0.15):
         chosen = [best]
         while len(chosen) < size:
             worth = {
                 k: _simulated(
-                    numbers, scores, costs, odds, sorted([*chosen, k], key=lambda j: mean[j]), u / unit
+                    numbers, scores, costs, odds, sorted([*chosen, k], key=lambda j: mean[j]), per[u]
                 )
                 for k in likely
                 if k not in chosen
