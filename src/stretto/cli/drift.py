@@ -109,8 +109,9 @@ def _tell(masks: "Masks", found: "Watched", accused: list[str], as_json: bool) -
         for name, state in sorted(found.monitor.workers.items())
     ]
     alarms = [{"time": t, "worker": a.worker, "reason": a.reason} for t, a in found.alarms]
+    tied = found.monitor.tied()
     if as_json:
-        dump({"workers": rows, "alarms": alarms, "left_out": out, "newly": accused})
+        dump({"workers": rows, "alarms": alarms, "tied": tied, "left_out": out, "newly": accused})
         return
     if not rows:
         click.echo(
@@ -123,6 +124,12 @@ def _tell(masks: "Masks", found: "Watched", accused: list[str], as_json: bool) -
             right=("compared", "agreed", "expected", "evidence"),
         )
         click.echo("evidence in nats; 6.9 is 1,000 to 1, an alarm")
+    if tied:
+        click.secho(
+            f"{' and '.join(tied)} differ far more often than they used to. Which of them is worse now their replies alone do "
+            "not tell: a third worker's would, or feedback on answers of each.",
+            fg="red",
+        )
     for t, alarm in found.alarms:
         click.secho(f"{when(t)}  {alarm.worker}: {alarm.reason}", fg="red")
     for worker in accused:

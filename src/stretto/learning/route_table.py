@@ -21,10 +21,16 @@ _MOST: Final = 8000
 
 
 def of_table(table: Table, workers: Sequence[str] = ()) -> Artifact:
-    """Learned from the items of split `train`. Raises `ConfigError` if there are none, or a worker is not known."""
+    """Learned from the items of split `train` that anybody answered. Raises `ConfigError` if there are none, or a worker is not
+    known.
+    """
     part = table.only(lambda item: item.split == "train", workers or None)
     if not part.items:
         raise ConfigError(f"{table.name}: no item is of split train")
+    whole = part
+    part = whole.only(lambda item: any(whole.samples(item.id, w) for w in whole.workers))
+    if not part.items:
+        raise ConfigError(f"{table.name}: no item of split train has an outcome of {', '.join(part.workers)}")
     prompts: dict[str, Counter[str]] = {}
     sizes: Counter[str] = Counter()
     records: dict[str, dict[str, list[float]]] = {}

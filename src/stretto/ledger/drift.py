@@ -98,6 +98,13 @@ class Monitor:
             each.evidence = 0.0
         return alarm
 
+    def tied(self) -> list[str]:
+        """The workers whose evidence is enough for an alarm, but too even to name one of them: [] where there is no such case."""
+        most = max((s.evidence for s in self.workers.values()), default=0.0)
+        if most < math.log(self.odds):
+            return []
+        return sorted(n for n, s in self.workers.items() if s.evidence > most - self.lead)
+
     def forget(self, worker: str) -> None:
         """Begin anew with a worker: it was mended, or is on probation."""
         self.workers[worker] = State()

@@ -187,6 +187,21 @@ def test_workers_without_costs_are_left_out_and_named(tmp_path: Path) -> None:
     assert (refused.exit_code, "outcomes of middle have no cost_usd" in refused.output) == (2, True)
 
 
+def test_a_route_table_needs_outcomes_of_its_train_items(tmp_path: Path) -> None:
+    """Where nobody answered an item of split train that is told; a kind that nobody answered is no row of the table."""
+    where = tmp_path / "outcomes"
+    where.mkdir()
+    (where / "items.csv").write_text("item_id,prompt,task,split\n1,a,x,train\n2,b,y,train\n3,c,z,dev\n")
+    (where / "outcomes.csv").write_text("item_id,model,score\n3,small,1\n")
+    none = run(where, "--out", tmp_path / "table.json", what="route")
+    assert none.exit_code == 2
+    assert "no item of split train has an outcome of small" in none.output
+    (where / "outcomes.csv").write_text("item_id,model,score\n1,small,1\n3,small,1\n")
+    some = run(where, "--out", tmp_path / "table.json", what="route")
+    assert some.exit_code == 0, some.output
+    assert set(artifacts.read(tmp_path / "table.json", TABLE_SCHEMA).data["tasks"]) == {"x"}
+
+
 def test_a_route_table_from_recorded_outcomes_routes_by_kind(tmp_path: Path) -> None:
     """Who is best at each kind is printed; the table sends each kind of prompt to its best worker."""
     result = run(folder(tmp_path / "outcomes"), "--out", tmp_path / "table.json", what="route")

@@ -77,6 +77,15 @@ def test_an_alarm_begins_everything_anew() -> None:
     assert monitor.workers["a"].seen == 0
 
 
+def test_two_who_only_ever_stand_against_each_other_are_told_together() -> None:
+    """Where nobody else speaks no alarm can name the faulty one; that something is wrong is said none the less."""
+    monitor = Monitor()
+    assert monitor.tied() == []
+    assert all(monitor.see(Compared("a", k % 3 > 0, 0.9, "b")) is None for k in range(60))
+    monitor.see(Compared("c", True, 0.9, "d"))
+    assert monitor.tied() == ["a", "b"]
+
+
 def chose(*options: tuple[str, dict[str, float], str]) -> Chose:
     """A recorded choice."""
     return Chose(run="r", time=0.0, at="1", picked="stop: a", options=options)
