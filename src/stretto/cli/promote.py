@@ -316,7 +316,10 @@ def _tell(
     click.secho(f"{word}: {verdict.reason}", fg="green" if verdict.passed else "red")
     click.echo(f"against {base}, on: {told}")
     if verdict.passed and not dry_run:
-        click.echo(f"{promotions.folder}: served within seconds; stretto promote --undo goes back")
+        from stretto.learning.promotion import FILES
+
+        back = f"stretto promote --undo {FILES[found.schema]}"
+        click.echo(f"{promotions.folder}: served within seconds; `{back}` goes back")
 
 
 def _finite(value: Any) -> Any:

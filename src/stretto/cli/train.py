@@ -201,6 +201,11 @@ def _usable(table: "Table", named: Sequence[str]) -> tuple[list[str], list[str]]
     """
     from stretto.evaluation.tables import PARTLY
 
+    named = [name for given in named for name in given.split(",")]
+    if unknown := [name for name in named if name not in table.workers]:
+        raise ConfigError(
+            f"{table.name}: has no outcomes of {', '.join(unknown)}; there are {', '.join(table.workers)}"
+        )
     whole, gaps = ([w for w in named or found if w in found] for found in (table.covering(), table.partly()))
     if named and (not whole or len(whole) + len(gaps) < len(named)):
         whole, gaps = list(named), []
@@ -229,7 +234,13 @@ def _usable(table: "Table", named: Sequence[str]) -> tuple[list[str], list[str]]
         raise ConfigError(
             f"{table.name}: {len(part.items)} items were answered by all of {', '.join(whole)}; 50 are needed at least"
         )
-    if not any((one := table.said(i.id, w)) is not None and one.cost for w in whole for i in part.items):
+    known = [one for w in whole for i in part.items if (one := table.said(i.id, w)) is not None]
+    if not any(one.answer for one in known):
+        raise ConfigError(
+            f"{table.name}: no outcome has an `answer`, and without answers nobody can agree; add that column, or learn from "
+            "the scores alone: stretto train route"
+        )
+    if not any(one.cost for one in known):
         click.echo(
             "nothing cost anything (cost_usd is 0 everywhere), so the whole dial comes to the same: give the workers a `price` "
             "in stretto.toml and evaluate again, or this learns what is right, not what is worth its money",
@@ -378,7 +389,7 @@ def route(table: Path | None, data: Path | None, out: Path, workers: Sequence[st
     if folder is None or (table and data):
         raise ConfigError("name one folder of recorded outcomes, as TABLE or with --data")
     writable(out)
-    made = of_table(read(folder), workers)
+    made = of_table(read(folder), [name for given in workers for name in given.split(",")])
     artifacts.write(made, out)
     for task, entry in made.data["tasks"].items():
         best = max(entry["workers"], key=lambda w: entry["workers"][w][0] / entry["workers"][w][1])

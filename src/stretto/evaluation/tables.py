@@ -15,6 +15,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +29,8 @@ PARTLY: Final = 0.4
 """A worker with gaps counts if it knows this share of the items."""
 
 _KINDS: Final = (".parquet", ".csv", ".jsonl")
+_HALF: Final = re.compile(r"\\u[dD][89a-fA-F]")
+"""Half of a character outside the first plane, as JSON writes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +130,7 @@ def read(folder: Path, *, texts: bool = False) -> Table:
     """Read a folder of recorded outcomes; `texts` also reads the whole answers. Raises `ConfigError`: file, row and fault."""
     if not folder.is_dir():
         raise ConfigError(f"{folder}: there is no such folder")
-    items = _items(folder, read_rows(_needed(folder, "items")))
+    items = _items(folder, _needed(folder, "items"))
     ids = {item.id for item in items}
     said: dict[str, dict[str, tuple[Said, ...]]] = {}
     file = _needed(folder, "outcomes")
@@ -148,12 +151,12 @@ def read(folder: Path, *, texts: bool = False) -> Table:
     return Table(folder.name, items, said)
 
 
-def _items(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[Item]:
+def _items(folder: Path, file: Path) -> list[Item]:
     items: list[Item] = []
     seen: set[str] = set()
     known = {"item_id", "prompt", "dataset", "task", "reference", "split", "tools"}
-    for number, row in enumerate(rows, 1):
-        where = f"items row {number}"
+    for number, row in enumerate(read_rows(file), 1):
+        where = f"{file.name} row {number}"
         id, prompt = _text(row, "item_id", where), _text(row, "prompt", where)
         if id in seen:
             raise ConfigError(f"{where}: item_id {id!r} is there twice")
@@ -175,7 +178,7 @@ def _items(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[Item]:
             )
         )
     if not items:
-        raise ConfigError(f"{folder}: items has no rows")
+        raise ConfigError(f"{file}: has no rows")
     return items
 
 
@@ -304,7 +307,7 @@ def read_rows(file: Path) -> list[dict[str, Any]]:
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise ConfigError(f"{file}: is not UTF-8 text") from None
+        raise ConfigError(f"{file}: is not UTF-8 text; save it as that, not packed") from None
     if file.suffix == ".csv":
         return _csv(file, text)
     if file.suffix != ".jsonl":
@@ -338,11 +341,26 @@ def _jsonl(file: Path, text: str) -> list[dict[str, Any]]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise ConfigError(f"{file.name} line {number}: is not JSON ({error})") from None
+            raise ConfigError(
+                f"{file.name} line {number}: is not JSON ({error}); every line must be one whole JSON object"
+            ) from None
         if not isinstance(row, dict):
-            raise ConfigError(f"{file.name} line {number}: is not a JSON object")
+            raise ConfigError(f"{file.name} line {number}: is not a JSON object; every line must be one")
+        if _HALF.search(line) and _halved(row):
+            raise ConfigError(
+                f"{file.name} line {number}: holds half of a character (`\\ud...` alone); replace or remove it"
+            )
         found.append(row)
     return found
+
+
+def _halved(row: Mapping[str, Any]) -> bool:
+    """Whether a text of a row cannot be written as UTF-8."""
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _parquet(file: Path) -> list[dict[str, Any]]:

@@ -92,6 +92,20 @@ def test_where_nothing_costs_anything_that_is_said(tmp_path: Path) -> None:
     assert all(row == rows[0] for row in rows)
 
 
+def test_what_cannot_be_learned_from_is_told(tmp_path: Path) -> None:
+    """No answers at all; a worker that the table does not have, in one option or several, with those that it has."""
+    table = folder(tmp_path / "outcomes")
+    unknown = run(table, "--out", tmp_path / "e.json", "--worker", "cheap,small")
+    assert "outcomes: has no outcomes of small; there are cheap, middle, dear" in unknown.output
+    file = table / "outcomes.csv"
+    head, *rows = [line.split(",") for line in file.read_text().splitlines()]
+    file.write_text("\n".join(",".join([*row[:3], *row[4:]]) for row in [head, *rows]) + "\n")
+    silent = run(table, "--out", tmp_path / "e.json", "--worker", "cheap,dear")
+    assert (silent.exit_code, unknown.exit_code) == (2, 2)
+    assert "outcomes: no outcome has an `answer`" in silent.output
+    assert "stretto train route" in silent.output
+
+
 def test_a_configuration_serves_it_under_its_name_and_as_stretto(trained: tuple[Path, Result]) -> None:
     """`careful` is the policy; `stretto` is the rules and then it, and says which it chose and why."""
     base, _ = trained
