@@ -1,6 +1,7 @@
 """From runs to values: an engine over scripted workers, feedback, and what is read back from the record."""
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from click.testing import CliRunner
 
 np = pytest.importorskip("numpy")
 
+from stretto import artifacts  # noqa: E402
 from stretto.artifacts import Artifact  # noqa: E402
 from stretto.cli.main import stretto  # noqa: E402
 from stretto.engine.run import Engine  # noqa: E402
@@ -165,14 +167,42 @@ def test_the_command_writes_what_a_data_folder_knows(tmp_path: Path) -> None:
     assert "best single strong" in trained.output
 
 
-def learned_table() -> Artifact:
-    """A route table that knows one kind of question, and prefers `strong`."""
-    workers = {"strong": [90, 100], "weak": [30, 100]}
+def learned_table(best: str = "strong") -> Artifact:
+    """A route table that knows one kind of question, and prefers `best`."""
+    workers = {worker: [90 if worker == best else 30, 100] for worker in ("strong", "weak")}
     tasks = {"ask": {"prior": 1.0, "workers": workers}}
     words = {word: {"ask": -1.0} for word in ("question", "0", ".")}
     return Artifact(
         TABLE_SCHEMA, {"from": "a test"}, {"tasks": tasks, "words": words, "unseen": {"ask": -6.0}}
     )
+
+
+def test_a_candidate_is_promoted_on_what_the_record_tells(tmp_path: Path) -> None:
+    """`promote --ledger` on the runs that a route table decided, which explored: the other table is better, and its score is told
+    by three estimators with intervals.
+    """
+    now, then = learned_table("weak"), learned_table()
+    same = Promise("strong", "a test", 400, 0.3, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), 0.01, "a test")
+    promotions = Promotions(tmp_path, clock=lambda: 0.0)
+    promotions.promote(now, same)
+    artifacts.write(then, tmp_path / "then.json")
+    store = JournalStore(tmp_path, content="full")
+    try:
+        asyncio.run(served(store, Route(table=Table(now), explore=0.5), 320))
+    finally:
+        store.close()
+    found = CliRunner().invoke(
+        stretto, ["promote", str(tmp_path / "then.json"), "--ledger", "--data", str(tmp_path)]
+    )
+    assert found.exit_code == 0, found.output
+    assert "promoted: better" in found.output
+    for method in ("IPS", "SNIPS", "DR"):
+        value, low, high = re.search(rf"{method} ([\d.]+) \[([\d.]+), ([\d.]+)\]", found.output).groups()
+        assert float(low) <= float(value) <= float(high)
+        assert float(low) <= 1.0 <= float(high) + 1e-9
+    current = promotions.current("route-table.json")
+    assert current is not None
+    assert current.hash == then.hash
 
 
 @pytest.mark.parametrize(("promised", "kept"), [(0.9, True), (0.99, True), (1.0, False)])

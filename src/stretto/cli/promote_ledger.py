@@ -8,6 +8,7 @@ from stretto.types import PICO
 
 if TYPE_CHECKING:
     from stretto.artifacts import Artifact
+    from stretto.learning.offpolicy import Value
     from stretto.learning.promotion import Promotions, Verdict
     from stretto.steps import Policy
 
@@ -19,7 +20,7 @@ def by_ledger(
 ) -> "tuple[Verdict, str, str]":
     """The gate over off-policy values of the scored runs that the artefact now served has decided."""
     from stretto.cli.outcomes import of_ledger
-    from stretto.learning.offpolicy import against
+    from stretto.learning.offpolicy import against, values
     from stretto.learning.promotion import FILES, Verdict, judge_values
 
     file = FILES.get(found.schema)
@@ -35,12 +36,25 @@ def by_ledger(
         why = f"{len(scored)} of {len(runs)} runs have a score and kept texts: {least} are needed"
         return Verdict(False, why, len(scored)), now.hash, told
     told = f"{told}, {len(scored)} of them scored"
-    values = against(_policy(found), _policy(now), scored)
-    if isinstance(values, str):
-        return Verdict(False, f"no value is claimed: {values}", len(scored)), now.hash, told
-    score, difference, cost, warning = values
+    compared = against(_policy(found), _policy(now), scored)
+    if isinstance(compared, str):
+        return Verdict(False, f"no value is claimed: {compared}", len(scored)), now.hash, told
+    score, difference, cost, warning = compared
     verdict = judge_values(score, difference, cost, len(scored), margin=margin)
-    return verdict, now.hash, f"{told}{'; ' + warning if warning else ''}"
+    worth = values(_policy(found), scored)
+    return verdict, now.hash, f"{told}{'; ' + warning if warning else ''}{_told(worth)}"
+
+
+def _told(worth: "tuple[Value, ...] | str") -> str:
+    """The candidate's own value by each of the three estimators, and how many equally weighted runs speak for it."""
+    if isinstance(worth, str):
+        return ""
+    each = ", ".join(
+        f"{v.method} {v.value:.3f} [{v.low:.3f}, {v.high:.3f}]"
+        for v in worth
+        if v.value is not None and v.low is not None and v.high is not None
+    )
+    return f"; its score by them: {each} (as good as {worth[0].ess:.0f} runs of its own)" if each else ""
 
 
 def by_shadow(data: Path, found: "Artifact", margin: float, least: int) -> "tuple[Verdict, str, str]":

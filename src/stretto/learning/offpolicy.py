@@ -13,8 +13,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from stretto.learning.evidence.success import Estimator, cross_fitted, folds
+from stretto.learning.evidence.success import Estimator, Logistic, cross_fitted, folds
 from stretto.learning.own_outcomes import Logged, Spoken, as_reply
+from stretto.policies.evidence.features import counts
 from stretto.steps import Ask, Note, Policy
 from stretto.types import Answer
 
@@ -33,6 +34,7 @@ __all__ = [
     "ratio",
     "snips",
     "value",
+    "values",
 ]
 
 LEAST: Final = 30.0
@@ -223,6 +225,51 @@ def direct(x: Any, workers: Any, rewards: Any, count: int, make: Callable[[], Es
     scores = np.full((len(x), count), np.nan)
     scores[np.arange(len(x)), workers] = rewards
     return cross_fitted(make, x, scores, folds(len(x)))
+
+
+def values(policy: Policy, runs: Sequence[Logged]) -> tuple[Value, ...] | str:
+    """What a policy, without its exploration, would have brought on scored runs: its IPS, SNIPS and doubly robust values.
+
+    The model in the last one tells by the form of a prompt (its length, digits, lines, ...) what comes of each first ask, as
+    learned from the other runs. Or, in words, why nothing is told.
+    """
+    plain = greedy(policy)
+    followed = [follow(plain, run) for run in runs]
+    firsts = [_first(plain, run) for run in runs]
+    logged = [next((reply.worker for reply in run.replies if reply.own), "") for run in runs]
+    if unknown := [each.why for each in followed if each.weight is None]:
+        return f"of {len(unknown)} runs nothing is known ({max(set(unknown), key=unknown.count)})"
+    workers = sorted({*firsts, *logged})
+    weights = np.array([each.weight for each in followed])
+    scores = np.array([each.score for each in followed])
+    x = np.array([counts("" if run.request is None else run.request.prompt) for run in runs])
+    x = (x - x.mean(0)) / np.where(x.std(0) > 1e-9, x.std(0), 1.0)
+    asked = np.array([workers.index(worker) for worker in logged])
+    rewards = np.array([run.score or 0.0 for run in runs])
+    guess = direct(x, asked, rewards, len(workers), Logistic)
+    rows, target = np.arange(len(runs)), np.array([workers.index(worker) for worker in firsts])
+    found = (
+        ips(weights, scores),
+        snips(weights, scores),
+        doubly_robust(weights, scores, guess[rows, asked], guess[rows, target]),
+    )
+    return tuple(map(value, found))
+
+
+def _first(policy: Policy, run: Logged) -> str:
+    """Whom a policy asks first, "" where that cannot be told."""
+    if run.request is None:
+        return ""
+    plan = policy.plan(run.request)
+    try:
+        step: Any = next(plan)
+        while isinstance(step, Note):
+            step = plan.send(None)
+    except StopIteration as stop:
+        step = stop.value
+    finally:
+        plan.close()
+    return step.worker if isinstance(step, Ask) else ""
 
 
 def against(

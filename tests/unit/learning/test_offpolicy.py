@@ -194,3 +194,23 @@ def test_what_is_valued_does_not_explore() -> None:
         for s in range(20)
     ]
     assert weights == [2.0] * 20
+
+
+def test_a_policy_is_valued_by_three_estimators() -> None:
+    """On runs that drew `a` or `b` evenly, where `a` is right four times in five: all three come to that, with their intervals
+    and the effective size; a policy that needs what had no chance has no value.
+    """
+    rng = np.random.default_rng(5)
+    drawn = [("a", float(rng.random() < 0.8)) if rng.random() < 0.5 else ("b", 0.0) for _ in range(600)]
+    runs = [run((worker, 0.5, EVEN, score)) for worker, score in drawn]
+    found = offpolicy.values(Route(), runs)
+    assert not isinstance(found, str)
+    assert [v.method for v in found] == ["IPS", "SNIPS", "DR"]
+    for each in found:
+        assert each.value is not None
+        assert each.low is not None
+        assert each.high is not None
+        assert each.low < 0.8 < each.high
+        assert each.ess == pytest.approx(sum(worker == "a" for worker, _ in drawn))
+    never = [run(("b", 1.0, {"a": 0.0, "b": 1.0}, 1.0))] * 40
+    assert "had no chance" in offpolicy.values(Route(), never)
