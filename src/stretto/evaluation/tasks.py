@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
-from stretto.errors import ConfigError
+from stretto.errors import ConfigError, UnknownModel
 from stretto.evaluation import tables
 from stretto.evaluation.graders import GRADERS, Grade, Grader, grader
 from stretto.evaluation.recorded import question
@@ -143,7 +143,7 @@ def _own(row: Mapping[str, Any], where: str, number: int, default: str, judge: J
         reference = _reference(row, name, where)
         if name in _TESTED:
             _probe(check, reference)
-    except ConfigError as error:
+    except (ConfigError, UnknownModel) as error:
         raise ConfigError(f"{where}: {str(error).removeprefix(f'{where}: ')}") from None
     split = row.get("split") or ""
     if split not in ("", "train", "dev"):
@@ -190,8 +190,8 @@ def _tools(given: Any, where: str) -> tuple[Mapping[str, Any], ...]:
 def _messages(row: Mapping[str, Any], where: str) -> tuple[Message, ...]:
     prompt, given = row.get("prompt"), row.get("messages")
     if (prompt is None) == (given is None):
-        told = "neither prompt nor messages" if prompt is None else "both prompt and messages; keep one"
-        raise ConfigError(f"{where}: has {told}")
+        there = f"neither prompt nor messages, but {', '.join(map(str, row)) or 'nothing'}"
+        raise ConfigError(f"{where}: has {there if prompt is None else 'both prompt and messages; keep one'}")
     if given is None:
         if not isinstance(prompt, str) or not prompt.strip():
             raise ConfigError(f"{where}: prompt must be a text that is not empty, not {_kind(prompt)}")

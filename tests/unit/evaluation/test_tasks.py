@@ -4,10 +4,11 @@ import asyncio
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from stretto.errors import ConfigError
+from stretto.errors import ConfigError, UnknownModel
 from stretto.evaluation.tasks import own_items, reasoning_gym_items, recorded_items
 from stretto.types import Answer, Failure, Message, ToolCall
 from tests.recorded_tables import made
@@ -94,7 +95,7 @@ def test_lists_and_objects_in_a_csv_file_are_json_text(tmp_path: Path) -> None:
         ('{"prompt": "x", "reference": "1", "tools": [{"name": "add"}]}', "tools[0] is no function"),
         ('{"prompt": "x"', "line 2: is not JSON"),
         ("[1]", "line 2: is not a JSON object"),
-        ({"reference": "4"}, "line 2: has neither prompt nor messages"),
+        ({"reference": "4"}, "line 2: has neither prompt nor messages, but reference"),
         (GOOD | {"messages": []}, "line 2: has both prompt and messages"),
         (GOOD | {"prompt": " "}, "line 2: prompt must be a text that is not empty"),
         (GOOD | {"prompt": 7}, "line 2: prompt must be a text that is not empty, not a number"),
@@ -174,3 +175,14 @@ def test_reasoning_gym_is_live_where_it_is_installed() -> None:
     assert one.prompt != two.prompt
     with pytest.raises(ConfigError, match="no family 'nonsense'"):
         reasoning_gym_items(["nonsense"], 2, 1)
+
+
+def test_a_judge_that_the_pool_lacks_is_told_with_its_line(tmp_path: Path) -> None:
+    """Which line of which file names it."""
+
+    def judge(worker: str, question: str) -> Any:
+        raise UnknownModel(f"There is no model {worker!r}.")
+
+    asks = GOOD | {"grader": {"type": "judge", "worker": "gpt"}}
+    with pytest.raises(ConfigError, match="mine.jsonl line 2: There is no model 'gpt'"):
+        own_items(lines(tmp_path, GOOD, asks), judge=judge)
