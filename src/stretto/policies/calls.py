@@ -18,6 +18,7 @@ _DEFAULT: Final = re.compile(
     r"(?:(-?\d[\d,]*(?:\.\d+)?)|([^'\"`.,;)]+))",
     re.IGNORECASE,
 )
+_NUMBER: Final = re.compile(r"-?\d{1,15}(?:\.\d{1,15})?", re.ASCII)
 _PLACE: Final = re.compile(r"\d+")
 
 
@@ -64,9 +65,9 @@ def value(calls: Iterable[tuple[str, Mapping[str, Any]]], tools: Sequence[Mappin
             known[plain] = None if about is None else _Offered.of(about)
         if (offer := known[plain]) is not None:
             given = offer.taken(given)
-        named = sorted(f"{k}={literal(v)}" for k, v in given.items() if not _PLACE.fullmatch(k))
+        named = sorted(f"{k}={_told(v)}" for k, v in given.items() if not _PLACE.fullmatch(k))
         found.append(
-            f"{plain}({','.join([*(literal(v) for k, v in given.items() if _PLACE.fullmatch(k)), *named])})"
+            f"{plain}({','.join([*(_told(v) for k, v in given.items() if _PLACE.fullmatch(k)), *named])})"
         )
     return " ".join(sorted(found))
 
@@ -104,15 +105,29 @@ class _Offered:
         return {k: v for k, v in named.items() if k not in self.defaults or not _idle(v, self.defaults[k])}
 
 
+def _told(value: Any) -> str:
+    """The value of an argument as text: a number in quotes is that number, and ** in a formula is ^."""
+    return literal(_unquoted(value))
+
+
+def _unquoted(value: Any) -> Any:
+    if isinstance(value, str):
+        text = value.strip()
+        return float(text) if _NUMBER.fullmatch(text) else value.replace("**", "^")
+    if isinstance(value, dict):
+        return {k: _unquoted(v) for k, v in value.items()}
+    return [_unquoted(v) for v in value] if isinstance(value, list | tuple) else value
+
+
 def _idle(value: Any, defaults: frozenset[str]) -> bool:
-    return value is None or value in ("", [], {}) or literal(value) in defaults
+    return value is None or value in ("", [], {}) or _told(value) in defaults
 
 
 def _defaults(about: Any) -> frozenset[str]:
     if not isinstance(about, Mapping):
         return frozenset()
-    found = {literal(about["default"])} if "default" in about else set()
+    found = {_told(about["default"])} if "default" in about else set()
     if told := _DEFAULT.search(str(about.get("description", ""))):
         number, text = told.groups()
-        found.add(literal(float(number.replace(",", ""))) if number else literal(text))
+        found.add(literal(float(number.replace(",", ""))) if number else _told(text))
     return frozenset(found)

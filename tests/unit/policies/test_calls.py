@@ -60,6 +60,13 @@ def test_what_asks_for_something_else_stays_apart(text: str) -> None:
     assert value_of(text, TOOLS) != value_of(PLAIN, TOOLS)
 
 
+def test_numbers_in_quotes_are_numbers() -> None:
+    """And a power is one, whichever language it is written in."""
+    assert value_of("f(x='2.5', y=['1.0'], z='3*x**2')") == value_of("f(x=2.5, y=[1], z='3*x^2')")
+    assert value_of("f(x='2.5')") != value_of("f(x='25')")
+    assert value_of("f(x='1.2.3')") != value_of("f(x=1.2)")
+
+
 def test_without_the_functions_calls_are_compared_as_written() -> None:
     """Nobody knows a default then."""
     assert value_of("[hotel.book(city='Rome', nights=2, breakfast=False)]") != value_of(PLAIN)
