@@ -184,5 +184,5 @@ def test_a_judge_that_the_pool_lacks_is_told_with_its_line(tmp_path: Path) -> No
         raise UnknownModel(f"There is no model {worker!r}.")
 
     asks = GOOD | {"grader": {"type": "judge", "worker": "gpt"}}
-    with pytest.raises(ConfigError, match="mine.jsonl line 2: There is no model 'gpt'"):
+    with pytest.raises(ConfigError, match=r"mine\.jsonl line 2: There is no model 'gpt'"):
         own_items(lines(tmp_path, GOOD, asks), judge=judge)
