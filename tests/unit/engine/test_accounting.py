@@ -14,6 +14,7 @@ from stretto.steps import Ask, Outcome, Quote
 from stretto.types import Answer, Failure, Key, Limits, Message, Price, Usage
 from tests.unit.engine.doubles import FunctionPool, ListStore, says
 from tests.unit.engine.test_run import Planned, Purse, ask, engine, trouble
+from tests.virtual_time import in_virtual_time
 
 TWO = {"a": ("1", "2")}
 KEY = Key("k", total=1000)
@@ -193,7 +194,7 @@ def test_a_pause_before_a_retry_ends_with_the_time_of_the_run():
         FunctionPool(lambda *a: asyncio.sleep(0, trouble())), ListStore(), clock=lambda: 1.0, jitter=Far()
     )
 
-    run = asyncio.run(asyncio.wait_for(world.run(Solo("a"), ask(limits=Limits(seconds=0.01))), timeout=30))
+    run = in_virtual_time(world.run(Solo("a"), ask(limits=Limits(seconds=10))))
 
     assert (run.answer.error.kind, run.calls) == ("overloaded", 1)
 

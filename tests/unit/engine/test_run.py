@@ -27,6 +27,7 @@ from stretto.types import (
     Usage,
 )
 from tests.unit.engine.doubles import FunctionPool, ListStore, immediately, says
+from tests.virtual_time import in_virtual_time
 
 
 def ask(text="hi", **fields):
@@ -696,10 +697,10 @@ def test_nothing_is_retried_after_the_deadline_or_without_a_place():
     """A failure that came with the end of the time, or that took the last endpoint out, is final."""
 
     async def late(ask, endpoint, number):
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(20)
         return trouble()
 
-    slow = asyncio.run(engine(late).run(Solo("a"), ask(limits=Limits(seconds=0.01))))
+    slow = in_virtual_time(engine(late).run(Solo("a"), ask(limits=Limits(seconds=10))))
     world = engine(lambda a, e, n: world._pool.down.add("a/1") or trouble())
     gone = asyncio.run(world.run(Solo("a"), ask()))
     used_up = asyncio.run(engine(lambda *a: "x").run(Solo("a"), ask(limits=Limits(seconds=0))))

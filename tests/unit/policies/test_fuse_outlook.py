@@ -15,6 +15,7 @@ from stretto.pool.scripted import Scripted
 from stretto.steps import Ask, Policy, Quote
 from stretto.testing import MemoryStore, ScriptedPool
 from stretto.types import Card, Failure, Limits, Message, Price, Request, ToolCall, Usage
+from tests.virtual_time import in_virtual_time
 
 WORKERS = ("a", "b", "c", "w")
 CAP = 40
@@ -116,9 +117,9 @@ def test_an_outlook_is_never_passed(policy: Policy, replies: list[int]) -> None:
 
 
 def run(policy: Policy, workers: ScriptedPool, **fields: Any) -> Any:
-    """One run of a question."""
+    """One run of a question, in virtual time."""
     request = Request(messages=(Message("user", "q"),), **fields)
-    return asyncio.run(Engine(workers, MemoryStore()).run(policy, request))
+    return in_virtual_time(Engine(workers, MemoryStore()).run(policy, request))
 
 
 async def never(ask: Ask) -> None:
@@ -127,7 +128,7 @@ async def never(ask: Ask) -> None:
         await asyncio.get_running_loop().create_future()
 
 
-@pytest.mark.parametrize("how", [{"quorum": 2}, {"deadline": 0.02}])
+@pytest.mark.parametrize("how", [{"quorum": 2}, {"deadline": 20.0}])
 def test_a_panel_goes_on_without_who_is_late(how: dict[str, Any]) -> None:
     """By quorum or by deadline the writer gets what is there; who was not waited for is cancelled and named."""
     workers = ScriptedPool({"a": ["1"], "b": ["2"], "c": ["3"], "w": ["written"]}, gate=never)
@@ -152,7 +153,7 @@ def test_a_council_does_not_wait_for_a_late_reviewer() -> None:
 
     script = dict.fromkeys(("a", "b", "c"), says)
 
-    found = run(Fuse(("a", "b", "c"), how="rank", deadline=0.05), ScriptedPool(script, gate=late))
+    found = run(Fuse(("a", "b", "c"), how="rank", deadline=20.0), ScriptedPool(script, gate=late))
 
     assert "in the rankings of 2 of 3 peers" in found.answer.why
 

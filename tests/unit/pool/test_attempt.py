@@ -359,12 +359,14 @@ def test_an_answer_that_was_not_waited_for_is_not_free(how: str) -> None:
             lane = pool._lanes["w"][0]
             lane.pace.seconds, lane.pace.output = 0.001, 40.0
             tally, endpoint = Tally(), pool.candidates(ASK).endpoints[0]
-            deadline = asyncio.get_running_loop().time() + 0.05
+            deadline = asyncio.get_running_loop().time() + 0.25
             coroutine = pool.attempt(ASK, endpoint, deadline=deadline, tally=tally, emit=None)
             if how == "deadline":
                 assert (await coroutine).usage == tally.usage
                 return tally.usage
             task = asyncio.create_task(coroutine)
+            while len(server.requests) < 2:
+                await asyncio.sleep(0)
             await asyncio.wait((task,), timeout=0.02)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
