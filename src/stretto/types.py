@@ -18,6 +18,7 @@ __all__ = [
     "NO_USAGE",
     "PICO",
     "Answer",
+    "Believed",
     "Card",
     "Continues",
     "Delta",
@@ -298,13 +299,26 @@ class Left:
 
 
 @record
+class Believed:
+    """How likely a worker is right, before anything is known of this pool: log-odds at a task as hard as usual, their standard
+    error, and what that rests `on` (a model, its family). `measured`: this very model was, elsewhere.
+    """
+
+    odds: float
+    error: float
+    on: str
+    measured: bool = True
+
+
+@record
 class Card:
     """What policies may know of a worker. `abilities`: text, tools, json, vision, logprobs, embedding, state, tokens, reasoning,
     grammar.
 
     `tokens`: it takes the token ids of its own tokeniser in the place of text. `reasoning`: it wants back what it
     thought earlier. `grammar`: it cannot write what a response format forbids, so structured output may stream.
-    `context` is tokens in and out together, `max_output` the most it writes (`None`: unknown).
+    `context` is tokens in and out together, `max_output` the most it writes (`None`: unknown). `repute`: what is believed of
+    a model of that name (`None`: nothing).
     """
 
     id: str
@@ -315,6 +329,7 @@ class Card:
     max_output: int | None = None
     description: str = ""
     priced: bool = True
+    repute: Believed | None = None
 
 
 @record

@@ -2,7 +2,7 @@
 
 from stretto.catalog.orchestrators import unwrapped
 from stretto.catalog.scope import Scope
-from stretto.catalog.usual import RUNGS, beside, usual, wordings
+from stretto.catalog.usual import RUNGS, beside, reputed, wordings
 from stretto.config import PolicySettings, RuleSettings
 from stretto.errors import ConfigError
 from stretto.policies.auto import Auto, Planned, Way
@@ -84,7 +84,7 @@ def stretto(scope: Scope) -> Policy:
         known = Table(scope.learned.table)
         ways.append(Way("route", Route(table=known), f"by the {known.name}"))
     else:
-        ids = tuple(card.id for card in usual(scope.cards, RUNGS))
+        ids = tuple(card.id for card in reputed(scope.cards, RUNGS))
         verifier = beside(scope.cards, "checker") or (ids[-1] if len(ids) > 1 else "")
         prior = Unlearned(ids, verifier, wordings=wordings(scope.cards, None, verifier))
         ways.append(Way("unlearned", prior, "by a prior, and checks"))

@@ -16,6 +16,7 @@ __all__ = [
     "blend",
     "ladder",
     "panel",
+    "reputed",
     "sure",
     "talkers",
     "usual",
@@ -78,6 +79,13 @@ def usual(cards: Sequence[Card], enough: int) -> list[Card]:
     if len(usual) > enough and paid:
         usual = [card for card in usual if blend(card)[1] <= _EXTREME * paid[len(paid) // 2]]
     return usual
+
+
+def reputed(cards: Sequence[Card], enough: int) -> list[Card]:
+    """The usual workers, and those of any price that were measured elsewhere, from cheap to dear: their worth is known."""
+    there = {card.id for card in usual(cards, enough)}
+    there |= {c.id for c in talkers(cards) if c.priced and c.repute is not None and c.repute.measured}
+    return sorted((card for card in cards if card.id in there), key=blend)
 
 
 def talkers(cards: Sequence[Card]) -> list[Card]:

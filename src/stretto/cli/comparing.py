@@ -83,7 +83,10 @@ def evaluated(wanted: Wanted, as_json: bool) -> None:
         )
         return
     _show(comparison)
-    click.echo(f"\n{comparison.verdict}\n\n{wanted.out}: {', '.join(names)}")
+    click.echo(f"\n{comparison.verdict}")
+    for note in comparison.notes:
+        click.echo(f"- {note}")
+    click.echo(f"\n{wanted.out}: {', '.join(names)}")
 
 
 async def _recorded(wanted: Wanted, log: "Log") -> "tuple[Comparison, list[str]]":
@@ -96,6 +99,7 @@ async def _recorded(wanted: Wanted, log: "Log") -> "tuple[Comparison, list[str]]
     from stretto.evaluation.runner import play
     from stretto.evaluation.tasks import recorded_items
     from stretto.ledger.memory import MemoryStore
+    from stretto.pool.repute import repute
 
     assert wanted.path is not None
     whole = tables.read(wanted.path, texts=True)
@@ -130,7 +134,7 @@ async def _recorded(wanted: Wanted, log: "Log") -> "tuple[Comparison, list[str]]
         items = [i for i in items if i.split == "train" or i.id in kept]
     ids = {i.id for i in items}
     known = known.only(lambda item: item.id in ids)
-    pool, store = RecordedPool(everybody), MemoryStore()
+    pool, store = RecordedPool(everybody, repute=repute), MemoryStore()
     engine = Engine(pool, store)
     catalog = Catalog(pool.cards(), Settings())
     names = wanted.policies or tuple(_named(wanted)) or ("cascade", "fuse")
@@ -147,6 +151,7 @@ async def _recorded(wanted: Wanted, log: "Log") -> "tuple[Comparison, list[str]]
             concurrency=wanted.concurrency,
             tick=tick,
         )
+    notes += _familiar(wanted, dev)
     comparison = compare(items, recorded_columns(known), found, seed=wanted.asking.seed, notes=notes)
     return comparison, _save(wanted, comparison, items, found, f"{known.name}, recorded")
 
@@ -194,7 +199,8 @@ async def _live(wanted: Wanted, log: "Log") -> "tuple[Comparison, list[str]]":
             again = [Contender(f"{best}#{k}", same, "worker", k) for k in range(2, wanted.samples + 1)]
             alone |= await ask(again, items)
             found = await ask(contenders, dev)
-        comparison = compare(items, columns_of(items, alone), found, seed=wanted.asking.seed)
+        notes = _familiar(wanted, dev, settings.data)
+        comparison = compare(items, columns_of(items, alone), found, seed=wanted.asking.seed, notes=notes)
     return comparison, _save(wanted, comparison, items, alone | found, title)
 
 
@@ -288,6 +294,29 @@ def _asked(wanted: Wanted) -> tuple[str, ...]:
 
     policies = _named(wanted).values()
     return tuple(w for p in policies if isinstance(p, Sequential) for w in p.evidence.workers)
+
+
+def _familiar(wanted: Wanted, items: "Sequence[Item]", data: Path | None = None) -> list[str]:
+    """Notes on what was learned from some of these very items: the artefact that was named, or those that a gateway serves."""
+    from stretto.learning.promotion import item_mark
+
+    named = wanted.artefact
+    if named is None:
+        files = sorted((data / "artifacts").glob("*.json")) if data is not None else []
+    else:
+        files = sorted(named.glob("*.json")) if named.is_dir() else [named]
+    asked = [item_mark(item.prompt) for item in items]
+    notes = []
+    for file in files:
+        try:
+            marks = set(json.loads(file.read_bytes())["provenance"].get("learned_from", "").split())
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue  # whoever serves it says what is wrong with it
+        if known := sum(mark in marks for mark in asked):
+            notes.append(
+                f"{file.name} was learned from {known} of these {len(asked)} items: what goes by it looks better here than it is."
+            )
+    return notes
 
 
 def _few(names: "Sequence[str]") -> str:

@@ -1,24 +1,26 @@
 """A pool whose workers replay what was recorded: the same engine, door, ledger and policies as live, without any model."""
 
 import hashlib
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from stretto.evaluation.tables import Item, Said, Table
+from stretto.policies.calls import tools_of
 from stretto.steps import Ask, Count, Emit, Endpoint, Outcome, Quote, Ready, Tally
-from stretto.types import PICO, Card, Delta, Failure, Message, Price, Request, Usage
+from stretto.types import PICO, Believed, Card, Delta, Failure, Message, Price, Request, Usage
 
 __all__ = ["RecordedPool", "question"]
 
 _ITEM: Final = "recorded"
+_USUAL: Final = 1_000
+"""Tokens that a call is taken to have where none were recorded, so that who costs more is known to cost more."""
 
 
 def question(item: Item, *, seed: int | None = None, dial: float = 0.5) -> Request:
     """The request that an item makes. Its message carries the item's id, so that equal prompts are told apart."""
     return Request(
         messages=(Message("user", item.prompt, extra={_ITEM: item.id}),),
-        tools=tuple(json.loads(item.tools)) if item.tools.startswith("[") else (),
+        tools=tools_of(item.tools),
         seed=seed,
         dial=dial,
     )
@@ -30,12 +32,19 @@ class RecordedPool:
     An ask is answered if its last user message is a recorded prompt; anything else fails with `not_recorded`. The cost is the
     recorded one, to the pico-dollar. An ask with a sampling seed draws one of the recorded samples by it, with replacement; one
     without gets the first. Where a text was recorded beside the answer, that is what can be read of its reasoning. A worker
-    whose calls were never priced has `priced=False`. The score does not leave this module by any way that a policy could see:
-    `score` reads it from the answer's run afterwards.
+    whose calls were never priced has `priced=False`. `repute` says what is believed of a worker's name at its price.
+    The score does not leave this module by any way that a policy could see: `score` reads it from the answer's run afterwards.
     """
 
-    def __init__(self, table: Table, *, labels: Mapping[str, Mapping[str, str]] | None = None) -> None:
+    def __init__(
+        self,
+        table: Table,
+        *,
+        labels: Mapping[str, Mapping[str, str]] | None = None,
+        repute: Callable[[str, Price], Believed | None] = lambda model, price: None,
+    ) -> None:
         self._table = table
+        self._repute = repute
         self._by_prompt: dict[str, str] = {}
         for item in table.items:
             self._by_prompt.setdefault(_digest(item.prompt), item.id)
@@ -50,7 +59,8 @@ class RecordedPool:
     def _card(self, worker: str, labels: Mapping[str, str]) -> Card:
         known = [s for i in self._table.items if (s := self._table.said(i.id, worker))]
         price, priced = _price(known)
-        return Card(worker, price, labels, frozenset({"text", "tools", "json"}), priced=priced)
+        abilities = frozenset({"text", "tools", "json"})
+        return Card(worker, price, labels, abilities, priced=priced, repute=self._repute(worker, price))
 
     def cards(self) -> tuple[Card, ...]:
         """As `Pool.cards`. The price is what explains the recorded costs best; what is charged is the recorded cost."""
@@ -133,7 +143,9 @@ def _price(known: list[Said]) -> tuple[Price, bool]:
         return Price(), False
     full = [(a, b, c) for a, b, c in rows if a is not None and b is not None and c is not None]
     if not full:
-        return Price(), True
+        paid = [s.cost for s in known if s.cost is not None]
+        each = round(PICO * sum(paid) / len(paid) / _USUAL)
+        return Price(each, each), True
     aa, ab, bb = (sum(x * y for x, y in pairs) for pairs in _products(full))
     ac, bc = sum(a * c for a, _, c in full), sum(b * c for _, b, c in full)
     det = aa * bb - ab * ab

@@ -104,6 +104,7 @@ def fingerprint(
             sorted(c.abilities),
             c.context,
             c.max_output,
+            *([] if c.repute is None else [asdict(c.repute)]),
         ]
         for c in sorted(cards, key=lambda c: c.id)
     ]

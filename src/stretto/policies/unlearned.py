@@ -1,17 +1,18 @@
 """Unlearned: what `stretto` does with a pool that nobody has measured: one guess, and more money only where a check asks for it.
 
-Nothing is known but prices, and those say little (`priors`). So money decides where to begin, the dial where on the pool's price
-ladder, and what can be seen of the answer decides whether that was enough.
+Of models that were measured elsewhere, or whose family was, repute says who is worth asking at the price that the dial means,
+and whose second opinion is (`priors`). Else prices are all there is, and they say little: the dial picks where on their ladder to
+begin. What can be seen of the answer decides whether that was enough.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 
 from stretto.policies.checks import flaw
 from stretto.policies.judging import STANDARD, Wordings, longest, verdict
 from stretto.policies.outlooks import maybe, of_ask, then
-from stretto.policies.priors import priors
+from stretto.policies.priors import Second, believed, passed_over, priors, second, worths
 from stretto.policies.route import blend
 from stretto.policies.signals import confidence, same
 from stretto.policies.situation import Situation, situation
@@ -27,7 +28,9 @@ _SHORT: Final = 80
 
 @dataclass(frozen=True, slots=True)
 class Unlearned:
-    """`workers` from cheap to dear: the dial picks the first to ask (0 the cheapest, 1 the dearest, .5 the one midway).
+    """`workers` from cheap to dear. Where some are of repute, the one that is worth most at the dial's price begins, and who is
+    dearer than another and believed to be right less often is passed over. Where none is, and for calls (it was won without),
+    the dial picks the first to ask (0 the cheapest, 1 the dearest, .5 the one midway).
 
     | the request | what checks the answer | a failed check |
     |---|---|---|
@@ -35,11 +38,12 @@ class Unlearned:
     | something short | that, and how sure the worker was; else a second opinion of the cheapest other | a dearer one decides |
     | a text | up to dial .5 nothing: it streams; above, what can be seen, and `verifier` | the next dearer worker answers |
 
-    At most three workers on the ladder answer. At dial 0 nothing is checked and the cheapest worker streams. An answer that was
-    checked and not bettered (a limit, a failure) goes out and says so.
+    At most three workers on the ladder answer. At dial 0 nothing is checked and the first worker streams. An answer that was
+    checked and not bettered (a limit, a failure) goes out and says so. Of workers of repute the second opinion is of the one that
+    is worth most, if any is worth its price, and where the two differ a third one decides.
     """
 
-    CODE: ClassVar[str] = "1"
+    CODE: ClassVar[str] = "2"
     workers: tuple[str, ...]
     verifier: str = ""
     threshold: float = 0.5
@@ -53,13 +57,13 @@ class Unlearned:
             names = ", ".join(self.workers) or "the pool"
             return Answer(error=Failure("denied", f"none of {names} may be used for this request"))
         seen = situation(request)
-        place = _place(request.dial, len(cards))
-        yield Note(self._first(request, cards, place, seen))
-        first = cards[place]
-        reason = f"{_where(place, len(cards))} at dial {request.dial:g}: nothing is learned of this pool yet"
+        start = _start(request, cards, seen)
+        yield Note(self._first(request, start, seen))
+        first = start.rungs[0]
+        reason = f"{start.why} at dial {request.dial:g}: nothing is learned of this pool yet"
         if self._unchecked(request, seen) or (len(cards) == 1 and not self._checker(request, first, seen)):
             return Ask(first.id, speaks=True, reason=reason)
-        return (yield from self._checked(request, cards, place, seen, reason))
+        return (yield from self._checked(request, start, seen, reason))
 
     def _cards(self, request: Request) -> list[Card]:
         return [card for name in self.workers if (card := request.card(name)) is not None]
@@ -71,26 +75,26 @@ class Unlearned:
         """Who verifies a text of `of`; "" where nobody else can."""
         return self.verifier if seen.form == "text" and self.verifier != of.id else ""
 
-    def _first(self, request: Request, cards: Sequence[Card], place: int, seen: Situation) -> Choice:
-        guess = priors(cards)
-        why = f"dial {request.dial:g} begins elsewhere on the ladder of prices"
-        options = tuple(
-            Option(card.id, {"prior": round(guess[card.id], 3)}, "" if k == place else why)
-            for k, card in enumerate(cards)
-        )
-        reason = (
-            f"{_where(place, len(cards))}; the prior is from prices alone, which say little; "
-            f"the answer is taken to be {_FORMS[seen.form]} since {seen.why}"
-        )
-        return Choice(cards[place].id, options, reason=reason, by="prior")
+    def _first(self, request: Request, start: "_Start", seen: Situation) -> Choice:
+        cards, picked = start.cards, start.rungs[0].id
+        options = []
+        for card in cards:
+            told = {"prior": round(start.guess[card.id], 3)}
+            why = f"dial {request.dial:g} begins elsewhere on the ladder of prices"
+            if start.worth:
+                told["worth"] = round(start.worth[card.id], 3)
+                why = start.over.get(card.id, "worth less")
+            options.append(Option(card.id, told, "" if card.id == picked else why))
+        known = [f"{card.id} by {card.repute.on}" for card in cards if card.repute is not None]
+        rest = ", ".join(known[:_NAMED]) + (f" and {len(known) - _NAMED} more" if len(known) > _NAMED else "")
+        rests = f"the prior is from what others measured: {rest}" if known else _ONLY_PRICES
+        reason = f"{start.why}; {rests}; the answer is taken to be {_FORMS[seen.form]} since {seen.why}"
+        return Choice(picked, tuple(options), reason=reason, by="prior")
 
-    def _checked(
-        self, request: Request, cards: Sequence[Card], place: int, seen: Situation, reason: str
-    ) -> Plan:
+    def _checked(self, request: Request, start: "_Start", seen: Situation, reason: str) -> Plan:
         """Ask, check, and go on to the next dearer worker while a check fails."""
         said: list[Answer] = []
-        rungs = cards[place : place + _MOST]
-        for card, dearer in zip(rungs, [*rungs[1:], None], strict=True):
+        for card, dearer in zip(start.rungs, [*start.rungs[1:], None], strict=True):
             reply = yield from self._ask(card, seen, reason)
             if reply.error is not None:
                 if reply.error.kind == "limit" or dearer is None:
@@ -100,7 +104,9 @@ class Unlearned:
                 reason = f"{card.id} gave no answer"
                 continue
             answer = Answer.of(reply)
-            found = yield from self._check(request, cards, card, seen, answer, said)
+            if not said and start.worth and self._compares(request, seen, answer):
+                return (yield from self._majority(request, start, seen, answer))
+            found = yield from self._check(request, start.cards, card, seen, answer, said)
             said.append(answer)
             if dearer is not None or found.ok:
                 yield Note(_verdict(card, dearer, found))
@@ -110,6 +116,38 @@ class Unlearned:
                 return replace(_best(request, said), why=f"{found.why}; nobody dearer is left to ask")
             reason = f"{card.id} did not pass: {found.why}"
         raise AssertionError("the last rung returns")
+
+    def _compares(self, request: Request, seen: Situation, answer: Answer) -> bool:
+        """Whether only another opinion can tell more: it is short, looks right, and does not tell how sure the worker was."""
+        short = seen.comparable and len(answer.text.strip()) <= _SHORT
+        return short and not flaw(request, answer) and confidence(answer.logprobs) is None
+
+    def _majority(self, request: Request, start: "_Start", seen: Situation, answer: Answer) -> Plan:
+        """A second opinion if one is worth its price, a third where they differ; then two that agree, else the likeliest."""
+        wanted = second(start.cards, start.guess, answer.worker, request.dial)
+        yield Note(_opinion(answer.worker, wanted))
+        if wanted is None:
+            return replace(answer, why="no second opinion is worth its price")
+        said = [answer]
+        asking = (
+            (wanted.worker, f"a second opinion on the answer of {answer.worker}"),
+            (wanted.decides, "the first two differ"),
+        )
+        for worker, why in asking:
+            card = next(card for card in start.cards if card.id == worker)
+            reply = yield from self._ask(card, seen, why)
+            if reply.error is not None:
+                if reply.error.kind == "limit":
+                    break
+                continue
+            new = Answer.of(reply)
+            agreeing = next((old for old in said if same(old, new)), None)
+            said.append(new)
+            if agreeing is not None:
+                return replace(agreeing, why=f"{agreeing.worker} and {worker} say the same")
+        likeliest = max(said, key=lambda one: start.guess[one.worker])
+        why = "no two say the same; it is the likeliest" if len(said) > 1 else "no second opinion came"
+        return replace(likeliest, why=why)
 
     def _ask(self, card: Card, seen: Situation, reason: str) -> Generator[Step, Any, Reply]:
         tells = seen.comparable and "logprobs" in card.abilities
@@ -178,25 +216,39 @@ class Unlearned:
         if not cards:
             return Outlook()
         seen = situation(request)
-        place = _place(request.dial, len(cards))
-        total = of_ask(quotes(Ask(cards[place].id, speaks=True)))
-        checker = self._checker(request, cards[place], seen) if request.dial > 0.5 else ""
+        start = _start(request, cards, seen)
+        first = start.rungs[0]
+        total = of_ask(quotes(Ask(first.id, speaks=True)))
+        checker = self._checker(request, first, seen) if request.dial > 0.5 else ""
         if self._unchecked(request, seen) or (len(cards) == 1 and not checker):
             return total
-        chance = 1.0
-        for at, card in enumerate(cards[place : place + 3], place):
-            if at > place:
-                chance *= 0.5
+        chance, fails, wanted = 1.0, 0.5, None
+        compared = seen.comparable and "logprobs" not in first.abilities
+        if compared and start.worth:
+            fails, wanted = 0.1, second(start.cards, start.guess, first.id, request.dial)
+        if wanted is not None:
+            total = then(total, of_ask(quotes(Ask(wanted.worker, speaks=True))))
+            total = then(total, maybe(of_ask(quotes(Ask(wanted.decides, speaks=True))), 0.5))
+        for card in start.rungs:
+            if card is not first:
+                chance *= fails
                 total = then(total, maybe(of_ask(quotes(Ask(card.id, speaks=True))), chance))
             if checker:
                 asks = (self._verifying(checker, request, a) for a in (Answer(), longest(self.wordings)))
                 short, long = map(quotes, asks)
                 total = then(total, maybe(of_ask(short, long), chance))
-            elif seen.comparable and "logprobs" not in card.abilities and at > 0:
+            elif (
+                seen.comparable
+                and "logprobs" not in card.abilities
+                and not start.worth
+                and card is not cards[0]
+            ):
                 total = then(total, maybe(of_ask(quotes(Ask(cards[0].id, speaks=True))), chance))
         return total
 
 
+_NAMED: Final = 3
+_ONLY_PRICES: Final = "the prior is from prices alone, which say little"
 _FORMS: Final = {"calls": "a call or a text", "object": "JSON", "value": "short", "text": "a text"}
 
 
@@ -215,6 +267,38 @@ def _where(place: int, count: int) -> str:
         if place == count - 1
         else "a worker midway"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """Who of `cards` is asked, one after the other, while checks fail (`rungs`), and `why` the first. `guess`: how likely each is
+    right; `worth`, `over`: what each is worth, and why some are passed over (empty where only prices are known).
+    """
+
+    cards: Sequence[Card]
+    rungs: Sequence[Card]
+    guess: Mapping[str, float]
+    worth: Mapping[str, float]
+    over: Mapping[str, str]
+    why: str
+
+
+def _start(request: Request, cards: list[Card], seen: Situation) -> _Start:
+    if seen.form == "calls":  # repute was won without tools
+        cards = [replace(card, repute=None) for card in cards]
+    guess = priors(cards)
+    if not believed(cards):
+        place = _place(request.dial, len(cards))
+        return _Start(cards, cards[place : place + _MOST], guess, {}, {}, _where(place, len(cards)))
+    over = passed_over(cards, guess)
+    worth = worths(cards, guess, request.dial)
+    first = max(cards, key=lambda card: (card.id not in over, worth[card.id]))
+    dearer = [card for card in cards[cards.index(first) + 1 :] if card.id not in over]
+    rest = sorted((card for card in cards if card not in (first, *dearer)), key=lambda card: -worth[card.id])
+    rungs = (first, *dearer, *rest)[
+        :_MOST
+    ]  # the others are there for the case that nobody dearer is, or answers
+    return _Start(cards, rungs, guess, worth, over, "worth most by what is believed of it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,3 +328,15 @@ def _verdict(card: Card, dearer: Card | None, found: _Check) -> Choice:
         options.append(Option(f"ask {dearer.id}", rejected="the answer stands" if found.ok else ""))
     picked = accept if found.ok or dearer is None else f"ask {dearer.id}"
     return Choice(picked, tuple(options), reason=found.why, by="checks")
+
+
+def _opinion(first: str, wanted: Second | None) -> Choice:
+    accept = f"accept {first}"
+    if wanted is None:
+        return Choice(accept, (Option(accept),), reason="no second opinion is worth its price", by="prior")
+    ask = f"ask {wanted.worker}"
+    told = {"worth": round(wanted.worth, 4)}
+    reason = f"a second opinion; {wanted.decides} decides where the two differ"
+    return Choice(
+        ask, (Option(ask, told), Option(accept, {"worth": 0.0}, "worth less")), reason=reason, by="prior"
+    )

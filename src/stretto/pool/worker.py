@@ -16,6 +16,7 @@ from stretto.pool.http import Transport, header_block, parse_url
 from stretto.pool.limits import Gate
 from stretto.pool.pace import Pace
 from stretto.pool.profiles import ASSUMED_ABILITIES, profile
+from stretto.pool.repute import repute
 from stretto.steps import Ask, Count, Emit, Endpoint, Outcome, Quote, Ready, Tally
 from stretto.types import Card, Price
 from stretto.wire import FORMATS, format_named
@@ -99,6 +100,7 @@ def describe(
         max_output=max_output or (known.max_output if known is not None else None),
         description=description,
         priced=found is not None or local,
+        repute=repute(model, found),
     )
     return Worker(id, model, tuple(places), card, wire, known.lacks if known is not None else frozenset())
 
