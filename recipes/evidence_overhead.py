@@ -105,7 +105,8 @@ def main() -> None:
     timed("of it: first choice", lambda k: known.worths(1, 0, everybody, None, *seen[k]), count)
     timed("stop or ask", lambda k: known.worths(1, 5, everybody, after[k], logits[k]), count)
     timed("stop or ask, one worker left out", lambda k: known.worths(1, 5, fewer, after[k], logits[k]), count)
-    timed("second round or not", lambda k: known.additions(10, after[k], logits[k]), count)
+    opening = known.first(10, everybody, *seen[0])
+    timed("second round or not", lambda k: known.additions(10, opening, after[k], logits[k]), count)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from stretto.policies.evidence.embedded import Embedded
 from stretto.policies.evidence.equivalence import NOBODY, Compared, Comparer, softly
 from stretto.policies.evidence.features import TextFeatures
 from stretto.policies.evidence.odds import Odds, task_nearness
-from stretto.policies.evidence.pools import Values, members
+from stretto.policies.evidence.pools import Openings, Values, members
 from stretto.policies.evidence.reading import MARKS, Asked, Reading, bare, marks, written
 from stretto.policies.evidence.standing import Moves, Scene, barred
 from stretto.policies.evidence.verification import Rates, Verifier, bought
@@ -89,8 +89,7 @@ class Evidence:
         self._unread = Posterior.of(data["unread"]) if data.get("unread") else self.posterior
         self._stated = Stated.of(data["stated"]) if data.get("stated") else None
         self.moves = Moves.of(data["moves"]) if data.get("moves") else None
-        self._rounds = [p["rounds"] for p in data["prices"]]
-        self._added = [unpacked(p["rounds"]["weights"]) for p in data["prices"]]
+        self._rounds = [Openings.of(p["rounds"]) for p in data["prices"]]
         self._agreement = unpacked(data["agreement"]) if data.get("agreement") else None
         self.certified: Mapping[str, Any] | None = data.get("certified")
         self._free = bool(data.get("free"))
@@ -147,14 +146,15 @@ class Evidence:
         """How often an answer is right that was stopped at so `sure` (the posterior)."""
         return sure if self._stated is None else self._stated.chance(sure, self.prices[price])
 
-    def first(self, price: int) -> int:
-        """The subset that is asked first, side by side, in two rounds."""
-        return int(self._rounds[price]["first"])
+    def first(self, price: int, able: int, logits: Any, near: Any = None) -> int:
+        """Of the subsets that two rounds may begin with, side by side, the worthiest one among `able`; 0: there is none."""
+        return self._rounds[price].first(able, views(logits, near)[0])
 
-    def additions(self, price: int, believed: Beliefs, logits: Any) -> dict[int, float]:
+    def additions(self, price: int, first: int, believed: Beliefs, logits: Any) -> dict[int, float]:
         """After the first of two rounds: what each subset that may be added is worth, nobody (0) among them."""
-        x = view(believed.first, believed.second, logits, rich=self.rich)
-        return dict(zip(self._rounds[price]["added"], (x @ self._added[price].T)[0].tolist(), strict=True))
+        return self._rounds[price].additions(
+            first, view(believed.first, believed.second, logits, rich=self.rich)[0]
+        )
 
     def compared(self, worker: int, before: Beliefs, heard: Mapping[int, Heard], logits: Any) -> list[Option]:
         """A reply held against those before it, for the drift monitor; and two that differed, held against this third one."""
@@ -429,10 +429,10 @@ class Sequential:
     def _two_rounds(self, request: Request, now: Asking) -> Generator[Step, Any, bool]:
         """Whether they were gone through: the first batch answered whole, and the second was asked or not needed."""
         known = self.evidence
-        first = known.first(now.price)
-        batch = members(first)
-        if not set(batch) <= set(now.open):
+        first = known.first(now.price, sum(1 << k for k in now.open), now.logits, now.near)
+        if not first:
             return False
+        batch = members(first)
         names = " + ".join(known.workers[k] for k in batch)
         yield Note(Choice(names, (Option(names),), reason="the first round", by=known.name))
         yield from self._together(request, batch, "the first round", now)
@@ -442,7 +442,7 @@ class Sequential:
         if scene is not None and scene.settled()[0]:
             now.vain = frozenset(now.open)
             return True
-        worths = known.additions(now.price, now.believed, now.logits)
+        worths = known.additions(now.price, first, now.believed, now.logits)
         possible = {m: w for m, w in worths.items() if set(members(m)) <= set(now.open)}
         added = max(possible, key=lambda m: possible[m])
         if not added:

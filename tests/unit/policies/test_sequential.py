@@ -224,7 +224,7 @@ def test_two_rounds_wait_at_most_twice() -> None:
 def test_two_rounds_fall_back_to_one_by_one() -> None:
     """Where one of the first batch fails, the others' replies count, and what is missing is asked in sequence."""
     known = POLICY.evidence
-    lost = known.workers[members(known.first(0))[0]]
+    lost = known.workers[members(known.first(0, 7, *known.seen("add")))[0]]
 
     def answer(step: Step) -> Any:
         worker = getattr(step, "worker", "")

@@ -56,7 +56,7 @@ def played(
             return fields["refused"] if "refused" in fields else judged(ask)
         return said(answers[ask.worker], ask.worker)
 
-    request = asked("add the numbers total 8 green", *answers, *extra, dial=fields.get("dial", 1.0))
+    request = asked("add the numbers total 8 green", *answers, *extra, dial=fields.get("dial", 0.7))
     return by_hand(one.plan(request), answer)
 
 

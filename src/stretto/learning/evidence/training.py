@@ -507,8 +507,11 @@ def values(learned: Learned, us: Sequence[float] = PRICES) -> Solved:
 
 
 def _rounds_data(rounds: Rounds) -> dict[str, Any]:
-    weights = packed(rounds.weights.astype(np.float32))
-    return {"first": rounds.first, "added": list(rounds.added), "weights": weights}
+    batches = [
+        {"first": b.first, "added": list(b.added), "weights": packed(b.weights.astype(np.float32))}
+        for b in rounds.batches
+    ]
+    return {"batches": batches, "weights": packed(rounds.weights.astype(np.float32))}
 
 
 def artefact(

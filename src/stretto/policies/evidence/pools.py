@@ -6,11 +6,12 @@ masks. Numpy only, imported late.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from stretto.artifacts import unpacked
 
-__all__ = ["NEVER", "Values", "members", "parts"]
+__all__ = ["NEVER", "Openings", "Values", "members", "parts"]
 
 NEVER: Final = -1e6
 """The worth of what cannot be done."""
@@ -95,3 +96,37 @@ class Values:
             weights[asked] = block.reshape(-1, rows, width)
             begun += rows * width
         self._read[pool], self._columns[pool] = weights, columns
+
+
+@dataclass(frozen=True, slots=True)
+class Openings:
+    """At one price, the batches that two rounds may begin with: of each its mask, the masks that may be added then, and their
+    weights (added, regressors); and `weights` (regressors, batches), of what beginning with each is worth.
+    """
+
+    firsts: Sequence[int]
+    added: Sequence[Sequence[int]]
+    after: Sequence[Any]
+    weights: Any
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> "Openings":
+        """From an artefact's data. One of an older kind has a single batch, the same for every prompt."""
+        batches = data.get("batches", [data])
+        return cls(
+            [int(batch["first"]) for batch in batches],
+            [batch["added"] for batch in batches],
+            [unpacked(batch["weights"]) for batch in batches],
+            unpacked(data["weights"]) if "batches" in data else None,
+        )
+
+    def first(self, able: int, seen: Any) -> int:
+        """The worthiest batch that is within `able`, from the regressors before any reply; 0: there is none."""
+        worths = [0.0] * len(self.firsts) if self.weights is None else (seen @ self.weights).tolist()
+        possible = [(w, -k) for k, w in enumerate(worths) if self.firsts[k] & ~able == 0]
+        return self.firsts[-max(possible)[1]] if possible else 0
+
+    def additions(self, first: int, seen: Any) -> dict[int, float]:
+        """What each subset that may be added is worth, nobody (0) among them, from the regressors after a first batch."""
+        place = self.firsts.index(first)
+        return dict(zip(self.added[place], (self.after[place] @ seen).tolist(), strict=True))
