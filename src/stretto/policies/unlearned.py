@@ -29,7 +29,7 @@ _SHORT: Final = 80
 @dataclass(frozen=True, slots=True)
 class Unlearned:
     """`workers` from cheap to dear. Where some are of repute, the one that is worth most at the dial's price begins, and who is
-    dearer than another and believed to be right less often is passed over. Where none is, and for calls (it was won without),
+    dearer than another and believed to be right less often is passed over. Where none is, and for calls and images,
     the dial picks the first to ask (0 the cheapest, 1 the dearest, .5 the one midway).
 
     | the request | what checks the answer | a failed check |
@@ -284,7 +284,7 @@ class _Start:
 
 
 def _start(request: Request, cards: list[Card], seen: Situation) -> _Start:
-    if seen.form == "calls":  # repute was won without tools
+    if seen.unlike_texts():  # repute was won without tools and images
         cards = [replace(card, repute=None) for card in cards]
     guess = priors(cards)
     if not believed(cards):

@@ -12,7 +12,7 @@ from stretto.policies.priors import PRICES, passed_over, price_of, priors, secon
 from stretto.policies.unlearned import Unlearned
 from stretto.steps import Ask, Choice, Note, Quote, Step
 from stretto.testing import by_hand, said
-from stretto.types import PICO, Answer, Believed, Card, Failure, Message, Price, Reply, Request
+from stretto.types import PICO, Answer, Believed, Card, Failure, Message, Part, Price, Reply, Request
 
 TEXT = frozenset({"text", "tools", "json"})
 
@@ -135,10 +135,15 @@ def test_a_limit_ends_the_asking_with_the_answer_that_is_there() -> None:
 
 
 def test_repute_was_won_without_tools_and_does_not_count_for_calls() -> None:
-    """The sets that it comes from have no calls: there prices decide, as where nothing is known."""
+    """The sets that it comes from have no calls and no images: there prices decide, as where nothing is known."""
     tools = ({"type": "function", "function": {"name": "f"}},)
     _, notes, _ = played(asked("Look it up.", 0.0, tools=tools), {"tiny": "x", "flash": "x"})
     assert notes[0].picked == "tiny"
+    assert "prices alone" in notes[0].reason
+    shown = Message(
+        "user", (Part("text", "How many?"), Part("image_url", data={"url": "data:image/png;base64,AA"}))
+    )
+    _, notes, _ = played(Request(messages=(shown,), pool=POOL, dial=0.0), {"tiny": "x"})
     assert "prices alone" in notes[0].reason
 
 
