@@ -283,8 +283,8 @@ class _Table:
         self.spent += result.cost + result.graded
         if bounded and "limit" in (result.error, result.why.rpartition(" could not judge: ")[2]):
             raise Ceiling(
-                f"the evaluation may spend no more ({self.spent / PICO:.6f} USD are spent); "
-                "run the same command with a higher --limit-usd to go on"
+                f"the evaluation may spend no more: {self.spent / PICO:.6f} of {(asking.usd or 0) / PICO:g} USD are spent, and "
+                "the next answers might take more than the rest; run the same command with a higher --limit-usd to go on"
             )
         self.log.end(key, result)
 
