@@ -61,17 +61,18 @@ def evaluated(wanted: Wanted, as_json: bool) -> None:
     try:
         run = _recorded if wanted.source == "recorded" else _live
         if wanted.retry_errors and (failed := log.forget_errors()):
-            click.echo(f"{failed} answers that failed are asked anew")
+            click.echo(f"{failed} answers that failed are asked anew", err=as_json)
         comparison, names = asyncio.run(run(wanted, log))
         if aside := log.settle():
-            click.echo(
-                f"{aside} answers of earlier evaluations in {wanted.out} are put aside (results.stale)"
-            )
+            told = f"{aside} answers of earlier evaluations in {wanted.out} are put aside (results.stale)"
+            click.echo(told, err=as_json)
     except KeyboardInterrupt:
         click.echo(f"\nStopped. {wanted.out} keeps what was answered: the same command goes on.", err=True)
         raise SystemExit(130) from None
     finally:
         log.close()
+    if "results.parquet" not in names:
+        click.echo("no results.parquet: that needs pyarrow (pip install 'stretto[evidence]')", err=True)
     if as_json:
         dump(
             {
