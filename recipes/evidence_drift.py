@@ -77,7 +77,9 @@ class Dev:
         few, found = self.few, self.found
         said = few.classes, self.logits, few.scores, few.costs
         fold = np.zeros(len(few.items), dtype=int)
-        return Lattice.of([found.posterior], fold, *said, self.lengths, self.after, few.there, found.moves)
+        heard = self.lengths, self.after, few.there, found.moves
+        near = None if found.dev is None else found.dev.near
+        return replace(Lattice.of([found.posterior], fold, *said, *heard), near=near)
 
     def broken(self, worker: int, rng, text: str) -> "Dev":
         """The items as they are when a worker is wrong on all of them."""
@@ -268,6 +270,7 @@ def main() -> None:
     parser.add_argument("--healthy", type=int, default=100_000, help="requests without any fault")
     parser.add_argument("--requests", type=int, default=3000, help="of a stream with a fault, at most")
     parser.add_argument("--most", type=int, help="so many items of train, by chance")
+    parser.add_argument("--text", choices=("healthy", "wrong"), default="healthy", help="how a fault reads")
     parser.add_argument(
         "--by-chance", action="store_true", help="what to expect learned from sets by chance only"
     )
