@@ -142,7 +142,7 @@ def picture(bodies: Mapping[str, dict]) -> str:
                     f'<text x="{x(floor) + 8:.0f}" y="{y + 4:.0f}" fill="{colour}" font-size="10">{value:+.1f}</text>'
                 )
     for place, name in enumerate(found):
-        at, colour = left + place * 108, COLOURS.get(name, "#555")
+        at, colour = left + place * 113, COLOURS.get(name, "#555")
         marks.append(
             f'<circle cx="{at}" cy="{low + 38}" r="4" fill="{colour}"/>'
             f'<text x="{at + 9}" y="{low + 42}" fill="{colour}">{name}</text>'
