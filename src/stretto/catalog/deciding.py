@@ -79,7 +79,8 @@ def stretto(scope: Scope) -> Policy:
     if found is None and scope.learned.evidence is not None:
         name, found = "sequential", Sequential(Evidence(scope.learned.evidence))
     if isinstance(found, Sequential) and scope.workers & set(found.evidence.workers):
-        ways.append(Way(name, found, f"by {found.evidence.name}", True, found.evidence.workers))
+        learned = found.evidence
+        ways.append(Way(name, found, f"by {learned.name}", True, learned.workers, learned.forms))
     if scope.learned.table is not None:
         known = Table(scope.learned.table)
         ways.append(Way("route", Route(table=known), f"by the {known.name}"))

@@ -265,8 +265,10 @@ def _learn(
     verifying: "Callable[[Matrix], Verified] | None" = None,
 ) -> None:
     from stretto import __version__, artifacts
+    from stretto.evaluation.recorded import question
     from stretto.learning.evidence.training import artefact, learn, matrix, summary
     from stretto.learning.evidence.trees import available
+    from stretto.policies.situation import forms
 
     data = matrix(table, workers, gaps=gaps, last_line=last_line)
     if not any(i.split == "train" for i in data.items):
@@ -286,7 +288,9 @@ def _learn(
             "workers": list(data.workers),
         }
         made = artefact(learned, provenance, last_line=last_line, say=tick)
+        asked = forms(question(item) for item in data.items if item.split == "train")
         made = replace(made, provenance={**made.provenance, **_shown(learned, data, made)})
+        made = replace(made, data={**made.data, "forms": asked})
         if held is not None:
             made = held.taught(made)
         elif _free(table, list(data.workers), last_line):

@@ -24,8 +24,8 @@ _PLAN_CALLS: Final = 3
 class Way:
     """One way to answer, under a name. `about` says what it rests on; `learned`: on evidence about the workers' answers.
 
-    Learned evidence serves where its workers may be used and the request is of a kind that it has seen: `workers` are those it
-    knows, `tools` tells whether it saw requests with tools.
+    Learned evidence serves where its workers may be used and the request is of a form that it has seen: `workers` are those it
+    knows, `forms` those of the requests that it was learned from (none told: any but calls of functions).
     """
 
     name: str
@@ -33,13 +33,13 @@ class Way:
     about: str
     learned: bool = False
     workers: tuple[str, ...] = ()
-    tools: bool = False
+    forms: tuple[str, ...] = ()
 
     def unfit(self, request: Request, seen: Situation) -> str:
         """Why this way cannot be taken for a request, or ""."""
         if not self.learned:
             return ""
-        if why := seen.unlike_texts(tools=self.tools):
+        if why := seen.unlike(self.forms) if self.forms else seen.unlike_texts():
             return why
         if self.workers and not any(request.card(name) is not None for name in self.workers):
             return f"none of {', '.join(self.workers)} may be used for this request"
@@ -93,7 +93,7 @@ class Planned(Way):
 class Auto:
     """The first rule that holds decides; else the first of `ways` that fits the request. The last one always fits."""
 
-    CODE: ClassVar[str] = "3"
+    CODE: ClassVar[str] = "4"
     rules: tuple[Rule, ...]
     ways: tuple[Way, ...]
 

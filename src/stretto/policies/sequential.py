@@ -93,6 +93,7 @@ class Evidence:
         self._agreement = unpacked(data["agreement"]) if data.get("agreement") else None
         self.certified: Mapping[str, Any] | None = data.get("certified")
         self._free = bool(data.get("free"))
+        self.forms: tuple[str, ...] = tuple(data.get("forms", ()))
         self.comparer = Comparer.chosen(data.get("comparing"), same, comparer)
         self.verifier = Verifier.of(data.get("verifying"), verifier)
         self._given = ", ".join(given for given in (same, comparer, verifier) if given)

@@ -5,15 +5,29 @@ only likely. A wrong guess costs money, or a check that says nothing.
 """
 
 import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from stretto.types import Request
 
-__all__ = ["Form", "Situation", "situation"]
+__all__ = ["Form", "Situation", "forms", "situation"]
 
 Form = Literal["calls", "object", "value", "text"]
 """`calls`: tools are offered; `object`: JSON by the response format; `value`: short and comparable; `text`: the rest."""
+
+_TOLD: Final[Mapping[str, str]] = {
+    "calls": "calls of functions",
+    "object": "JSON",
+    "value": "something short",
+    "text": "texts",
+}
+
+_IMAGES: Final = "it was learned from text, and the request shows images"
+
+_SEEN: Final = 0.02
+"""A share of requests that is more than a few whose wording misleads."""
 
 _FEW: Final = 48
 """A cap of so few tokens leaves room for a short value only."""
@@ -54,11 +68,25 @@ class Situation:
         """Whether two answers that say the same can be expected to look the same, so that agreement means something."""
         return self.form == "value"
 
-    def unlike_texts(self, *, tools: bool = False) -> str:
-        """Why what was learned from texts (`tools`: and from requests with tools) says nothing of this, or ""."""
-        if self.form == "calls" and not tools:
+    def unlike(self, forms: Collection[str]) -> str:
+        """Why what was learned from requests of these forms says nothing of this, or "". JSON is as good as a value."""
+        near = {"value", "object", "text"} if self.form in ("value", "object") else {self.form}
+        if near.isdisjoint(forms):
+            return f"it was learned from requests for {' and '.join(sorted(_TOLD[f] for f in forms))}, and {self.why}"
+        return _IMAGES if self.images else ""
+
+    def unlike_texts(self) -> str:
+        """Why what was learned from requests without tools and images says nothing of this, or ""."""
+        if self.form == "calls":
             return "it was learned from requests without tools"
-        return "it was learned from text, and the request shows images" if self.images else ""
+        return _IMAGES if self.images else ""
+
+
+def forms(requests: Iterable[Request]) -> Mapping[Form, float]:
+    """Which forms some requests, of which there is at least one, are after, and how often: the shares that count."""
+    found = Counter(situation(request).form for request in requests)
+    count = found.total()
+    return {form: round(n / count, 4) for form, n in sorted(found.items()) if n >= _SEEN * count}
 
 
 def situation(request: Request) -> Situation:

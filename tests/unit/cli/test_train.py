@@ -17,7 +17,7 @@ from stretto.config import parse
 from stretto.errors import ConfigError
 from stretto.policies.auto import Auto
 from stretto.policies.route import TABLE_SCHEMA, Route, Table
-from stretto.policies.sequential import Sequential
+from stretto.policies.sequential import EVIDENCE_SCHEMA, Sequential
 from stretto.steps import Ask, Note
 from stretto.testing import by_hand, question, said
 from stretto.types import Card, Price
@@ -79,7 +79,8 @@ def test_a_table_becomes_an_artefact_and_a_summary(trained: tuple[Path, Result])
     assert (
         "no price is certified (nothing was certified): from dial 0.5 on dear answers alone" in result.stdout
     )
-    assert (base / "evidence.json").exists()
+    made = artifacts.read(base / "evidence.json", EVIDENCE_SCHEMA)
+    assert sum(made.data["forms"].values()) == pytest.approx(1.0, abs=0.02)
 
 
 def test_where_nothing_costs_anything_that_is_said(tmp_path: Path) -> None:

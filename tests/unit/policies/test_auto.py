@@ -9,7 +9,7 @@ from stretto.artifacts import Artifact
 from stretto.policies.auto import Auto, Planned, Way
 from stretto.policies.priors import priors
 from stretto.policies.route import Rule, Table, When
-from stretto.policies.situation import situation
+from stretto.policies.situation import forms, situation
 from stretto.policies.solo import Solo
 from stretto.policies.unlearned import Unlearned
 from stretto.steps import Ask, Choice, Note, Quote, Step
@@ -241,6 +241,51 @@ def test_the_first_thing_that_fits_decides_and_the_record_says_why_not_the_other
     assert choices[0].picked == picked
     assert why in choices[0].reason
     assert {o.name for o in choices[0].options} >= {"evidence", "prior"}
+
+
+TOOLS = ({"type": "function", "function": {"name": "f"}},)
+
+
+@pytest.mark.parametrize(
+    ("forms", "request_", "why"),
+    [
+        (("value",), asked("How many are 6 x 7?"), ""),
+        (("value",), asked("How many are 6 x 7?", response_format={"type": "json_object"}), ""),
+        (
+            ("value",),
+            asked("Draft a letter."),
+            "learned from requests for something short, and it asks for a text",
+        ),
+        (("value", "text"), asked("Draft a letter."), ""),
+        (
+            ("value", "text"),
+            asked("Draft a letter.", tools=TOOLS),
+            "something short and texts, and it offers tools",
+        ),
+        (("calls",), asked("Draft a letter.", tools=TOOLS), ""),
+        (("calls",), asked("How many are 6 x 7?"), "learned from requests for calls of functions"),
+    ],
+)
+def test_evidence_serves_requests_of_the_forms_that_it_was_learned_from(
+    forms: tuple[str, ...], request_: Request, why: str
+) -> None:
+    """What sums taught says nothing of poems, and what calls of functions taught serves requests with tools."""
+    way = Way("evidence", Solo("small"), "by evidence", True, ("small",), forms)
+    auto = Auto((), (way, Way("prior", LADDER, "by a prior")))
+    _, choices, _ = played(auto, request_, dict.fromkeys(("small", "middle", "big"), "3"))
+
+    assert choices[0].picked == ("prior" if why else "evidence")
+    assert why in choices[0].reason
+
+
+def test_a_form_counts_that_more_than_a_few_requests_have() -> None:
+    """One misread prompt in a hundred does not make evidence one about texts."""
+    sums = [asked("How many are 6 x 7?")] * 99
+    assert set(forms([*sums, asked("Draft a letter.")])) == {"value"}
+    assert forms([*sums, asked("Draft a letter."), *[asked("a sum", tools=TOOLS)] * 100]) == {
+        "calls": 0.5,
+        "value": 0.495,
+    }
 
 
 def test_images_are_nothing_that_text_evidence_knows() -> None:
