@@ -16,6 +16,7 @@ from stretto.errors import ConfigError
 
 if TYPE_CHECKING:
     from stretto.app import World
+    from stretto.catalog import Learned
     from stretto.evaluation.comparison import Comparison
     from stretto.evaluation.graders import Grader
     from stretto.evaluation.runner import Asking, Contender, Log, Result
@@ -137,7 +138,7 @@ async def _recorded(wanted: Wanted, log: "Log") -> "tuple[Comparison, list[str]]
     known = known.only(lambda item: item.id in ids)
     pool, store = RecordedPool(everybody, repute=repute), MemoryStore()
     engine = Engine(pool, store)
-    catalog = Catalog(pool.cards(), Settings())
+    catalog = Catalog(pool.cards(), Settings(), _beforehand(wanted, everybody.workers))
     names = wanted.policies or tuple(_named(wanted)) or ("cascade", "fuse")
     contenders = _contenders(names, catalog.resolve, wanted, everybody.workers)
     with progress(len(dev) * len(contenders), "evaluating") as tick:
@@ -284,9 +285,17 @@ def _contenders(
 
 
 def _named(wanted: Wanted) -> "dict[str, Policy]":
-    """The policy of the artefact that was named, if it is one file."""
-    file = wanted.artefact
-    return {} if file is None or file.is_dir() else _learned(file)
+    """The policy of the artefact that was named, if it is one file, under the name of its type."""
+    from stretto.policies.route import Route, Table
+    from stretto.policies.sequential import Evidence, Sequential
+
+    if wanted.artefact is None or wanted.artefact.is_dir():
+        return {}
+    found = _learned(wanted.artefact)
+    if found.table is not None:
+        return {"route": Route(table=Table(found.table))}
+    assert found.evidence is not None
+    return {"sequential": Sequential(Evidence(found.evidence))}
 
 
 def _asked(wanted: Wanted) -> tuple[str, ...]:
@@ -324,15 +333,29 @@ def _few(names: "Sequence[str]") -> str:
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
-def _learned(file: Path) -> "dict[str, Policy]":
-    """The policy that an artefact is for, under the name of its type."""
+def _learned(file: Path) -> "Learned":
+    """What one file holds: a route table, else evidence."""
     from stretto import artifacts
-    from stretto.policies.route import TABLE_SCHEMA, Route, Table
-    from stretto.policies.sequential import EVIDENCE_SCHEMA, Evidence, Sequential
+    from stretto.catalog import Learned
+    from stretto.policies.route import TABLE_SCHEMA
+    from stretto.policies.sequential import EVIDENCE_SCHEMA
 
     if file.is_file() and TABLE_SCHEMA in file.read_text(encoding="utf-8", errors="replace"):
-        return {"route": Route(table=Table(artifacts.read(file, TABLE_SCHEMA)))}
-    return {"sequential": Sequential(Evidence(artifacts.read(file, EVIDENCE_SCHEMA)))}
+        return Learned(table=artifacts.read(file, TABLE_SCHEMA))
+    return Learned(evidence=artifacts.read(file, EVIDENCE_SCHEMA))
+
+
+def _beforehand(wanted: Wanted, workers: "Sequence[str]") -> "Learned":
+    """What `stretto` goes by where nobody serves anything: the artefact that was named, or those of a folder.
+
+    Those that bring a model along are left out: nobody recorded it.
+    """
+    from stretto.catalog import Learned, learned
+
+    if wanted.artefact is None or not wanted.artefact.is_dir():
+        return Learned() if wanted.artefact is None else _learned(wanted.artefact)
+    found = learned(wanted.artefact, workers, wanted.artefact)
+    return Learned(found.table, found.thresholds, found.evidence)
 
 
 def _save(

@@ -1,6 +1,7 @@
 """`stretto train evidence`: from a folder to an artefact that a configuration serves, or a message that says what to do."""
 
 import csv
+import json
 import sys
 from pathlib import Path
 
@@ -105,6 +106,43 @@ def test_what_cannot_be_learned_from_is_told(tmp_path: Path) -> None:
     assert (silent.exit_code, unknown.exit_code) == (2, 2)
     assert "outcomes: no outcome has an `answer`" in silent.output
     assert "stretto train route" in silent.output
+
+
+@pytest.mark.parametrize("named", ["evidence.json", "."])
+def test_on_recorded_outcomes_stretto_goes_by_it_too(
+    trained: tuple[Path, Result], tmp_path: Path, named: str
+) -> None:
+    """Nobody serves anything there, so what is named is what `stretto` knows: a file, or a folder of artefacts."""
+    base, _ = trained
+    names = "stretto,sequential" if named == "evidence.json" else "stretto"
+    words = [
+        "--recorded",
+        base / "outcomes",
+        "--policy",
+        names,
+        "--artefact",
+        base / named,
+        "--out",
+        tmp_path / "out",
+    ]
+    done = CliRunner().invoke(stretto, ["eval", *map(str, words)])
+    assert done.exit_code == 0, done.output
+    with (tmp_path / "out" / "summary.json").open() as file:
+        rows = [row for row in json.load(file)["rows"] if row["kind"] == "policy"]
+    assert all((row["asked"], row["usd"]) == (rows[0]["asked"], rows[0]["usd"]) for row in rows)
+    bare = [
+        "eval",
+        "--recorded",
+        str(base / "outcomes"),
+        "--policy",
+        "stretto",
+        "--out",
+        str(tmp_path / "bare"),
+    ]
+    assert CliRunner().invoke(stretto, bare).exit_code == 0
+    with (tmp_path / "bare" / "summary.json").open() as file:
+        (unlearned,) = (row for row in json.load(file)["rows"] if row["kind"] == "policy")
+    assert unlearned["asked"] != rows[0]["asked"]
 
 
 def test_a_configuration_serves_it_under_its_name_and_as_stretto(trained: tuple[Path, Result]) -> None:
