@@ -56,12 +56,11 @@ _ASKS_TEXT: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """`form` of the answer, and `why` it is thought so. `images`: whether the request shows any; `size`: its characters."""
+    """`form` of the answer, and `why` it is thought so. `images`: whether the request shows any."""
 
     form: Form
     why: str
     images: bool = False
-    size: int = 0
 
     @property
     def comparable(self) -> bool:
@@ -97,9 +96,8 @@ def situation(request: Request) -> Situation:
         if isinstance(message.content, tuple)
         for part in message.content
     )
-    size = sum(len(message.text) for message in request.messages)
     form, why = _form(request)
-    return Situation(form, why, images, size)
+    return Situation(form, why, images)
 
 
 def _form(request: Request) -> tuple[Form, str]:
