@@ -226,9 +226,8 @@ class _Processes:
             return
         _log.warning("gateway process %d ended with %d; another one is started", process, code)
         if time.monotonic() - began < _PAUSE:
-            time.sleep(
-                0.5
-            )  # the parent serves nobody: it may wait, so that a child that cannot start is not forked in a circle
+            # the parent serves nobody: it may wait, so that a child that cannot start is not forked in a circle
+            time.sleep(0.5)
         if not self._stopping:
             self._start()
 

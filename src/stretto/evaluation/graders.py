@@ -55,10 +55,8 @@ _MARKED: Final = re.compile(
 _WRITTEN: Final = (
     (re.compile("\u2212"), "-"),  # the minus sign of mathematics
     (re.compile(r"\\[dt]?frac\s*\{(-?\d+)\}\s*\{(\d+)\}"), r"\1/\2"),
-    (
-        re.compile(r"(?<=\d)(?:\{,\}|\\,|[\u00a0\u2009\u202f])(?=\d{3})"),
-        ",",
-    ),  # thousands, as LaTeX and print set them apart
+    # thousands, as LaTeX and print set them apart
+    (re.compile(r"(?<=\d)(?:\{,\}|\\,|[\u00a0\u2009\u202f])(?=\d{3})"), ","),
 )
 _FENCE: Final = re.compile(r"```[\w+-]*\n(.*?)```", re.DOTALL)
 _LETTER: Final = (

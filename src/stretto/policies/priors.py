@@ -137,9 +137,8 @@ def _gain(
     for (_, weight), a, b, c in zip(_NODES, *(given[worker] for worker in three), strict=True):
         two = a * b + c * (a + b - 2 * a * b)
         alone = (a * (1 - b) * (1 - c), (1 - a) * b * (1 - c), (1 - a) * (1 - b) * c)[speaks]
-        gain += (
-            weight / _WEIGHT * (two + (1 - _ALIKE) * alone - a)
-        )  # the two who are wrong may agree, and settle it
+        # the two who are wrong may agree, and settle it
+        gain += weight / _WEIGHT * (two + (1 - _ALIKE) * alone - a)
         differ += weight / _WEIGHT * (1 - a * b - _ALIKE * (1 - a) * (1 - b))
     return gain, differ
 
