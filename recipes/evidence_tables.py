@@ -3,11 +3,12 @@
     python recipes/evidence_tables.py mmlu_pro --data FOLDER --out RESULTS
     python recipes/evidence_tables.py summary --out RESULTS        # the geometric mean over what is there; pictures anew
 
-Writes RESULTS/SET.json, RESULTS/SET.svg and RESULTS/summary.json. Every choice (best single, shortlist, form of the posterior, a
-row's price) is made on train. Differences are to the best single worker of train on the same items, in points, with 95 % paired
-bootstrap intervals; costs are relative to it. Rows named "chosen" have the price that train chose: "equal quality" the cheapest
-whose cross-fitted score is not below best single's, "equal cost" the best score that costs no more. `zeroeval_o1` has o1-mini,
-whose cost was not recorded: ASSUMED is ten times that of claude-3-5-sonnet-20241022; `share` is how often it is asked.
+Writes RESULTS/SET.json, RESULTS/SET.npz (item by item, for `evidence_five.py`), RESULTS/SET.svg and RESULTS/summary.json. Every
+choice (best single, shortlist, form of the posterior, a row's price) is made on train. Differences are to the best single worker
+of train on the same items, in points, with 95 % paired bootstrap intervals; costs are relative to it. Rows named "chosen" have
+the price that train chose: "equal quality" the cheapest whose cross-fitted score is not below it, "equal cost" the best
+score that costs no more. `zeroeval_o1` has o1-mini, whose cost was not recorded: ASSUMED is ten times that of
+claude-3-5-sonnet-20241022; `share` is how often it is asked.
 """
 
 import argparse
@@ -194,8 +195,8 @@ def chosen(train: Split, kind: str) -> dict[str, str]:
     return out
 
 
-def study(data: Matrix, found: Learned) -> dict:
-    """All rows of one set."""
+def study(data: Matrix, found: Learned) -> tuple[dict, dict[str, np.ndarray]]:
+    """All rows of one set; and score and cost, asked one by one, of every price and item, and the best single worker's."""
     is_train = np.array([i.split == "train" for i in data.items])
     train, dev = data.at(is_train), data.at(~is_train)
     splits = [
@@ -203,15 +204,18 @@ def study(data: Matrix, found: Learned) -> dict:
         Split("dev", train, dev, found.dev, found.router[1], found),
     ]
     certificates = {}
+    items = {"prices": np.array(PRICES)}
     for split in splits:
         one, two = walks(found, split.lattice, split.name == "train")
+        items |= {f"{split.name} score": one.score, f"{split.name} cost": one.cost}
+        items |= {f"{split.name} base": split.base[0], f"{split.name} base cost": split.base[1]}
         split.walked("sequential", one, shares(found, split.lattice, O1))
         split.walked("two rounds", two, [None] * len(PRICES))
         each = [(u, w.score, w.cost) for u, w in zip(PRICES, one, strict=True)]
         test = certify(each, *split.base, tasks=[i.task for i in split.part.items])
         certificates[split.name] = {"u": test.u, "told": test.reason, "n": len(split.base[0])}
     picks = {kind: chosen(splits[0], kind) for kind in ("sequential", "two rounds")}
-    return {
+    body = {
         "shortlist": found.workers,
         "exclusive": found.posterior.exclusive,
         "rich": found.rich,
@@ -224,6 +228,7 @@ def study(data: Matrix, found: Learned) -> dict:
             for s in splits
         },
     }
+    return body, items
 
 
 def shown(body: dict) -> None:
@@ -356,9 +361,11 @@ def main() -> None:
     data = loaded(given.data, given.set)
     say(f"{len(data.items)} items, {len(data.workers)} workers")
     found = learn(data, size=given.size, say=say)
-    body = {"set": given.set, "size": given.size} | study(data, found)
+    rows, items = study(data, found)
+    body = {"set": given.set, "size": given.size} | rows
     body |= {"cpu_seconds": round(time.process_time() - begun, 1)}
     given.out.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(given.out / f"{given.set}.npz", **items)
     (given.out / f"{given.set}.json").write_text(json.dumps(body, indent=1) + "\n")
     (given.out / f"{given.set}.svg").write_text(picture(body, given.set))
     shown(body)
