@@ -13,12 +13,14 @@ from stretto.cli.options import usd_option, writable
 from stretto.cli.progress import progress
 from stretto.cli.train_compare import LONGEST, compared, embedded
 from stretto.cli.train_conductor import conductor
+from stretto.cli.train_special import special
 from stretto.cli.train_trinity import trinity
 from stretto.cli.train_verify import verified
 from stretto.errors import ConfigError
 
 if TYPE_CHECKING:
     from stretto.artifacts import Artifact
+    from stretto.cli.train_special import Special
     from stretto.cli.train_verify import Verified
     from stretto.evaluation.tables import Table
     from stretto.learning.evidence.comparing import Comparison
@@ -47,6 +49,8 @@ Examples:
   stretto train evidence --ledger --out evidence.json
   stretto train evidence essays/ --compare gpt --limit-usd 2 --out evidence.json
   stretto train evidence programs/ --verify gpt --limit-usd 2 --out evidence.json
+  stretto train evidence outcomes/ --worker small,big --by-question --out router.json
+  stretto train evidence outcomes/ --chain small,middle,big --out chain.json
 \b
 Then, in stretto.toml, and under the name `stretto` from the next start on:
   [policy.careful]
@@ -81,6 +85,16 @@ Then, in stretto.toml, and under the name `stretto` from the next start on:
 )
 @click.option(
     "--last-line", is_flag=True, help="Replies give their working first: the answer is their last line."
+)
+@click.option(
+    "--by-question",
+    is_flag=True,
+    help="Ask one worker for a prompt, by its text alone: between two a threshold, as in RouteLLM. Needs no answers.",
+)
+@click.option(
+    "--chain",
+    metavar="A,B,...",
+    help="Ask these in this order, on while the score is below a threshold: a cascade, as in FrugalGPT.",
 )
 @click.option(
     "--compare",
@@ -126,6 +140,8 @@ def evidence(
     size: int,
     prompt: bool,
     last_line: bool,
+    by_question: bool,
+    chain: str | None,
     compare: str | None,
     verify: str | None,
     checks: int,
@@ -151,10 +167,14 @@ def evidence(
     folder = table or data
     if [folder is not None, ledger is not None].count(True) != 1 or (table and data):
         raise ConfigError("name one folder of recorded outcomes, as TABLE or with --data, or give --ledger")
+    if [compare, verify, chain, by_question or None].count(None) < 3:
+        raise ConfigError("of --compare, --verify, --by-question and --chain give one")
+    if chain is not None and workers:
+        raise ConfigError("--chain names its workers: leave --worker out")
     found = read(folder, texts=True) if folder is not None else _of_ledger(ledger or "", last_line)
-    whole, gaps = _usable(found, workers)
-    if compare and verify:
-        raise ConfigError("--compare and --verify are for the same replies: give one")
+    links = [] if chain is None else [name.strip() for name in chain.split(",")]
+    whole, gaps = _usable(found, links or workers, compared=not by_question)
+    limited = special(whole, size, by_question=by_question, chain=links)
     comparing, verifying = None, None
     if verify:
         verifying = partial(
@@ -167,8 +187,10 @@ def evidence(
         )
     if compare or verify:
         gaps, size = [], min(size, LONGEST)
+    if limited is not None:
+        whole, gaps = links or whole, []
     reading = None if not embed else partial(embedded, who=embed, limit=limit_usd, config=config)
-    _learn(found, whole, gaps, out, size, prompt, last_line, comparing, reading, verifying)
+    _learn(found, whole, gaps, out, size, prompt, last_line, comparing, reading, verifying, limited)
 
 
 def _of_ledger(folder: str, last_line: bool) -> "Table":
@@ -193,8 +215,8 @@ def _installed(name: str) -> bool:
     return True
 
 
-def _usable(table: "Table", named: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The workers to learn from, those with gaps apart: the named ones, else all whose costs are known.
+def _usable(table: "Table", named: Sequence[str], *, compared: bool = True) -> tuple[list[str], list[str]]:
+    """The workers to learn from, those with gaps apart: the named ones, else all whose costs are known. `compared`: answers are.
 
     Those without gaps say which items count. Where none of the named is one, or one knows too few items, those that all of them
     know.
@@ -235,7 +257,7 @@ def _usable(table: "Table", named: Sequence[str]) -> tuple[list[str], list[str]]
             f"{table.name}: {len(part.items)} items were answered by all of {', '.join(whole)}; 50 are needed at least"
         )
     known = [one for w in whole for i in part.items if (one := table.said(i.id, w)) is not None]
-    if not any(one.answer for one in known):
+    if compared and not any(one.answer for one in known):
         raise ConfigError(
             f"{table.name}: no outcome has an `answer`, and without answers nobody can agree; add that column, or learn from "
             "the scores alone: stretto train route"
@@ -263,6 +285,7 @@ def _learn(
     comparing: "Callable[[Matrix], Comparison] | None" = None,
     reading: "Callable[[Matrix], Prompts] | None" = None,
     verifying: "Callable[[Matrix], Verified] | None" = None,
+    limited: "Special | None" = None,
 ) -> None:
     from stretto import __version__, artifacts
     from stretto.evaluation.recorded import question
@@ -278,15 +301,18 @@ def _learn(
     judged = verifying(data) if verifying is not None else None
     seen = reading(data) if reading is not None else None
     size = min(size, len(data.workers))
+    if limited is not None:
+        data, believing = limited.assumed(data), limited.lattice_of
+    names = () if limited is None else limited.names
     with progress(_STAGES, "learning") as tick:
-        learned = learn(data, size=size, text=prompt, lattice_of=believing, seen=seen, say=tick)
+        learned = learn(data, size=size, text=prompt, names=names, lattice_of=believing, seen=seen, say=tick)
         provenance = {
             "learned_by": "stretto train evidence",
             "stretto": __version__,
             "table": table.name,
             "items": len(learned.fold),
             "workers": list(data.workers),
-        }
+        } | ({} if limited is None else {"asks": limited.told})
         made = artefact(learned, provenance, last_line=last_line, say=tick)
         asked = forms(question(item) for item in data.items if item.split == "train")
         made = replace(made, provenance={**made.provenance, **_shown(learned, data, made)})
@@ -307,10 +333,13 @@ def _learn(
     click.echo(
         f"shortlist: {', '.join(learned.workers)}; {len(learned.fold)} items of split train, cross-fitted"
     )
-    click.echo(f"{'':24} {'score':>6} {'USD per 1000':>13} {'calls':>6} {'dial':>6}")
+    stands = [] if limited is None else limited.stands(learned)
+    head = "  answers stand from" if any(stands) else ""
+    click.echo(f"{'':24} {'score':>6} {'USD per 1000':>13} {'calls':>6} {'dial':>6}{head}")
     for place, (name, score, cost, calls) in enumerate(rows):
         dial = f"{1 - (place - 1) / max(1, len(rows) - 2):6.2f}" if place else ""
-        click.echo(f"{name:24} {100 * score:6.2f} {1000 * cost:13.4f} {calls:6.2f} {dial}")
+        stand = f"  {stands[place - 1]}" if place and any(stands) else ""
+        click.echo(f"{name:24} {100 * score:6.2f} {1000 * cost:13.4f} {calls:6.2f} {dial}{stand}")
     click.echo(_certified(made))
     click.echo(str(out))
 

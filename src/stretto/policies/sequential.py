@@ -298,7 +298,7 @@ class Sequential:
     worker alone. A lower dial, or a `price`, asks for less and gets it.
     """
 
-    CODE: ClassVar[str] = "7"
+    CODE: ClassVar[str] = "8"
     evidence: Evidence
     price: float | None = None
     explore: float = 0.0

@@ -4,7 +4,7 @@ The subset of workers asked so far is a bit mask. With K <= 10 workers there are
 stage 3). Many prices are solved side by side: what is seen of a subset is the same for all.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -101,7 +101,8 @@ class Lattice:
 
     `there` (items, workers): who can be asked; `None`: everybody. Whoever is not there adds nothing to a subset and
     costs nothing. `standing`: after which subsets asking is in vain; `None`: nobody has looked. `near` (items, tasks): how near
-    each prompt is to each known task, which the first choice heeds; `None`: it does not.
+    each prompt is to each known task, which the first choice heeds; `None`: it does not. `solver`: solves it in the place of
+    `solve`, by other rules of whom to ask (`learning.evidence.special`).
     """
 
     first: Any
@@ -112,6 +113,7 @@ class Lattice:
     there: Any = None
     standing: Standing | None = None
     near: Any = None
+    solver: "Callable[[Lattice, Sequence[float], bool], Solved] | None" = None
 
     @classmethod
     def of(
@@ -163,7 +165,7 @@ class Lattice:
         seen = self.first[:, at], self.second[:, at], self.score[:, at], self.logits[at], self.costs[at]
         standing = None if self.standing is None else self.standing.only(at)
         there, near = (None if part is None else part[at] for part in (self.there, self.near))
-        return Lattice(*seen, there, standing, near)
+        return Lattice(*seen, there, standing, near, self.solver)
 
     def among(self, workers: Sequence[int]) -> "Lattice":
         """The same when nobody but these workers may be asked; whose word stands among them is not said yet (`judged`)."""
@@ -172,7 +174,8 @@ class Lattice:
         ]
         seen = self.first[masks], self.second[masks], self.score[masks], self.logits, self.costs[:, workers]
         standing = None if self.standing is None else self.standing.among(workers)
-        return Lattice(*seen, None if self.there is None else self.there[:, workers], standing, self.near)
+        there = None if self.there is None else self.there[:, workers]
+        return Lattice(*seen, there, standing, self.near, self.solver)
 
     def judged(self) -> "Lattice":
         """The same, knowing whose word stands."""
@@ -318,6 +321,8 @@ def solve(lattice: Lattice, prices: Sequence[float], *, rich: bool = False) -> S
     What an answer brings counts half by its score and half by its chance, which varies less and was not learned on the item.
     Stopping is never chosen before anybody was asked.
     """
+    if lattice.solver is not None:
+        return lattice.solver(lattice, prices, rich)
     lattice = replace(lattice, score=0.5 * lattice.first + 0.5 * lattice.score)
     workers = lattice.workers
     solved = Solved({}, rich, tuple(prices), lattice.paid)

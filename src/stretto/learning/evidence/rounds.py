@@ -107,8 +107,11 @@ def _tried(lattice: Lattice, first: int, prices: Sequence[float], rich: bool) ->
 def solve_rounds(lattice: Lattice, prices: Sequence[float], *, rich: bool = False) -> list[Rounds]:
     """The few first batches between which it pays to choose at each price, and how.
 
-    Answers count half by their chance, as in `lattice.solve`. A batch is considered where all of it can be asked.
+    Answers count half by their chance, as in `lattice.solve`. A batch is considered where all of it can be asked; there is none
+    where the lattice says by itself whom to ask (`Lattice.solver`).
     """
+    if lattice.solver is not None:
+        return [Rounds((), np.zeros((lattice.seen(0, rich).shape[1], 0)))] * len(prices)
     lattice = replace(lattice, score=0.5 * lattice.first + 0.5 * lattice.score)
     firsts = [m for m in range(1, 1 << lattice.workers) if m.bit_count() <= MOST_FIRST]
     tried = [one for first in firsts if (one := _tried(lattice, first, prices, rich)) is not None]
