@@ -20,6 +20,7 @@ from stretto.evaluation.runner import Result
 from stretto.evaluation.tables import Table
 from stretto.evaluation.tasks import Item
 from stretto.policies.answers import classes, said
+from stretto.policies.calls import tools_of
 from stretto.types import PICO, Message
 
 __all__ = ["Bin", "Columns", "Comparison", "Row", "columns_of", "compare", "recorded_columns"]
@@ -128,7 +129,10 @@ def columns_of(
 
     names = tuple(name for name in results if "#" not in name)
     values = {
-        name: [said(Message("assistant", r.answer), last_line=last_line) for r in found]
+        name: [
+            said(Message("assistant", r.answer), last_line=last_line, tools=item.tools)
+            for item, r in zip(items, found, strict=True)
+        ]
         for name, found in results.items()
     }
 
@@ -203,9 +207,11 @@ def recorded_columns(table: Table) -> Columns:
     """The columns of a recorded table whose workers all know all items (`table.only(complete=True)`)."""
     import numpy as np
 
-    def value(text: str | None, number: int) -> str:
-        found = said(Message("assistant", text or ""), last_line=True)
-        return f"only {number}" if found is None else found
+    offered = [tools_of(item.tools) for item in table.items]
+
+    def numbered(row: Sequence[str | None], at: int) -> list[int]:
+        found = [said(Message("assistant", text or ""), last_line=True, tools=offered[at]) for text in row]
+        return classes([f"only {k}" if value is None else value for k, value in enumerate(found)])
 
     rows = [[table.said(i.id, w) for w in table.workers] for i in table.items]
     known = [[s for s in row if s is not None] for row in rows]
@@ -219,8 +225,8 @@ def recorded_columns(table: Table) -> Columns:
             costs[unknown[:, k], k] = costs[~unknown[:, k], k].mean()
     numbers = np.array(
         [
-            classes([value(s.answer if s.answer is not None else s.text, k) for k, s in enumerate(row)])
-            for row in known
+            numbered([s.answer if s.answer is not None else s.text for s in row], at)
+            for at, row in enumerate(known)
         ]
     )
     samples, same = {}, {}
@@ -230,9 +236,7 @@ def recorded_columns(table: Table) -> Columns:
             found = [[table.said(i.id, worker, k) for k in range(least)] for i in table.items]
             whole = [[s for s in row if s is not None] for row in found]
             samples[worker] = np.array([[s.score for s in row] for row in whole])
-            same[worker] = np.array(
-                [classes([value(s.answer, k) for k, s in enumerate(row)]) for row in whole]
-            )
+            same[worker] = np.array([numbered([s.answer for s in row], at) for at, row in enumerate(whole)])
     doubts = tuple(
         f"{name} is recorded with score 0 on all of {len(scores)} items. It may be that bad; or it was graded wrongly: "
         f"look at its `score` and `answer` in {table.name}."

@@ -59,12 +59,17 @@ _WRITTEN: Final = (
     (re.compile(r"(?<=\d)(?:\{,\}|\\,|[\u00a0\u2009\u202f])(?=\d{3})"), ","),
 )
 _FENCE: Final = re.compile(r"```[\w+-]*\n(.*?)```", re.DOTALL)
-_LETTER: Final = (
-    re.compile(r"\\boxed\{\s*(?:\\text\{)?\(?([A-Z])\)?"),
-    re.compile(r"(?i:answer|choice|option)(?i:\s+is)?\s*:?\s*\**\(?([A-Z])\)?(?![A-Za-z])"),
-    re.compile(r"^\W*([A-Z])\W*$", re.MULTILINE),
-    re.compile(r"^\W*([A-Z])[.):]", re.MULTILINE),
-    re.compile(r"\A\W*([a-z])\W*\Z"),
+_BOXED: Final = re.compile(r"\\boxed\{\s*(?:\\text\{)?\(?([A-Z])\)?")
+_SETTLED: Final = re.compile(
+    r"(?:(?i:\banswer|(?:choice|option)(?=\s*:|\s+is))(?i:\s+(?:is|would\s+be|must\s+be))?\s*:?"
+    r"|\b(?i:pick|choose|select|go\s+with|going\s+with|opt\s+for|settle\s+on|say))"
+    r"\s*(?i:option|choice|answer)?\s*:?\s*[*(]*([A-Z])(?![A-Za-z'\u2019])(?!\W{0,3}(?:or|and)\W{1,3}[A-Z]\b)"
+    r"|(?i:choice|option)\s*[*(]*([A-Z])[*)]*\s+(?i:is|must\s+be)\s+(?i:the\s+)?(?i:correct|right|best|answer)\b"
+)
+_LINE: Final = re.compile(r"^\W*([A-Z])(?:\W*$|[.):])", re.MULTILINE)
+_SMALL: Final = re.compile(r"\A\W*([a-z])\W*\Z")
+_MENTIONED: Final = (
+    re.compile(r"(?i:choice|option)\s*:?\s*[*(]*([A-Z])(?![A-Za-z'\u2019])"),
     re.compile(r"\(([A-Z])\)"),
 )
 
@@ -144,9 +149,10 @@ def _first_or_last(text: str, which: int) -> float | None:
 
 
 def choice() -> Grader:
-    """The letter that an answer settles on: boxed, after "answer is", alone on a line, before a dot or bracket, in brackets.
+    """The letter that an answer settles on: boxed; after "answer is", "I pick" and the like; at the head of a line; in brackets.
 
-    A small letter counts where it is the whole answer.
+    Options that are gone through one after the other (lines A, B, C, ...) are not it, nor is one of several that are only
+    mentioned, unless the last sentence mentions one alone. A small letter counts where it is the whole answer.
     """
 
     async def grade(answer: Answer, reference: str) -> Grade:
@@ -155,12 +161,35 @@ def choice() -> Grader:
         wanted = reference.strip().strip("().").upper()
         if not re.fullmatch("[A-Z]", wanted):
             raise ConfigError(f"the reference {_short(reference)} is not the letter of an option")
-        for pattern in _LETTER:
-            if found := pattern.findall(answer.text):
-                return _yes(found[-1].upper() == wanted, found[-1], wanted)
-        return Grade(0.0, f"no letter in {_short(answer.text)}")
+        found = _settled(answer.text)
+        if len(found) == 1:
+            return _yes(found.upper() == wanted, found, wanted)
+        told = f"no letter settled on, of {', '.join(found)}," if found else "no letter"
+        return Grade(0.0, f"{told} in {_short(answer.text)}")
 
     return grade
+
+
+def _settled(text: str) -> str:
+    """The letter that a text settles on; several, or none, if it settles on none."""
+    for pattern in (_BOXED, _SETTLED):
+        if said := ["".join(filter(None, found.groups())) for found in pattern.finditer(text)]:
+            return said[-1]
+    if small := _SMALL.search(text):
+        return "".join(small.groups())
+    heads: list[str] = _LINE.findall(text)
+    gone = next((k for k, letter in enumerate(heads) if ord(letter) != ord("A") + k), len(heads))
+    if left := heads[gone if gone > 1 else 0 :]:
+        return left[-1]
+    several = "".join(dict.fromkeys(heads))
+    last = re.split(r"(?<=[.!?])\s+|\n", text.strip())[-1]
+    for pattern in _MENTIONED:
+        for part in (text, last):
+            told = "".join(dict.fromkeys(pattern.findall(part)))
+            if len(told) == 1:
+                return told
+            several = several or told
+    return several
 
 
 def matches() -> Grader:

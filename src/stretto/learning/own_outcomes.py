@@ -129,7 +129,8 @@ def logged(events: Sequence[Event], cards: Any, *, last_line: bool = True) -> Lo
     by_step = {step: s.score for step, s in scores.items() if step}
     if told is not None and at:
         by_step.setdefault(at, told.score)
-    replies = _scored(_replies(events), by_step, last_line)
+    tools = request.tools if request is not None else ()
+    replies = _scored(_replies(events), by_step, last_line, tools)
     return Logged(
         opened.run,
         opened.time,
@@ -195,13 +196,15 @@ def _chances(chose: Chose) -> Mapping[str, float]:
     return found or {chose.picked: chose.probability}
 
 
-def _scored(replies: list[Spoken], scores: Mapping[str, float], last_line: bool) -> tuple[Spoken, ...]:
+def _scored(
+    replies: list[Spoken], scores: Mapping[str, float], last_line: bool, tools: Sequence[Mapping[str, Any]]
+) -> tuple[Spoken, ...]:
     """Each reply with its own score, else with that of a scored reply that says the same."""
     by_value: dict[str, float] = {}
     values: dict[str, str] = {}
     for reply in replies:
         if reply.own and reply.content is not None and not reply.error:
-            value = said(reply.content, last_line=last_line)
+            value = said(reply.content, last_line=last_line, tools=tools)
             if value:
                 values[reply.at] = value
                 if reply.at in scores:

@@ -68,7 +68,8 @@ def _agree(a: Logged, b: Logged, last_line: bool) -> bool | None:
         reply = run.reply(run.at)
         if reply is None or reply.content is None:
             return None
-        values.append(said(reply.content, last_line=last_line))
+        tools = () if a.request is None else a.request.tools
+        values.append(said(reply.content, last_line=last_line, tools=tools))
     if None in values:
         same = a.reply(a.at).content == b.reply(b.at).content  # type: ignore[union-attr]
         return True if same else None

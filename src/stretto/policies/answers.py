@@ -1,7 +1,8 @@
 """When two replies say the same: the value that an answer comes to, in one normal form.
 
 Letters, numbers, Python and JSON literals, function calls, and texts each have theirs; "" is an answer that is none (empty, or a
-refusal), which is evidence too. Where answers cannot be compared (free text, programs), every answer is a class of its own.
+refusal, see `refuses`), which is evidence too: two who know nothing do not agree on anything. Where answers cannot be compared
+(free text, programs), every answer is a class of its own.
 """
 
 import ast
@@ -16,7 +17,7 @@ from stretto.policies.calls import value as calls_value
 from stretto.policies.signals import final_value
 from stretto.types import Message, ToolCall
 
-__all__ = ["classes", "comparable", "said", "value_of", "value_of_message"]
+__all__ = ["classes", "comparable", "refuses", "said", "value_of", "value_of_message"]
 
 _MONEY: Final = re.compile(r"^[$€£]?\s*([-+]?\s?[\d,]*\.?\d+(?:[eE][-+]?\d+)?)\.?\s*[%$€£]?$")
 _MEASURE: Final = re.compile(
@@ -28,15 +29,43 @@ _LATEX_FRACTION: Final = re.compile(r"\\[dt]?frac\s*\{(-?\d+)\}\s*\{(\d+)\}")
 _FRACTION: Final = re.compile(r"^([-+]?\d+)\s*/\s*(\d+)$")
 _LETTER: Final = re.compile(r"^\(?([A-Za-z])\)?[.:)]?$")
 _PROGRAM: Final = re.compile(r"```|^\s*(?:def|class|import|from|#include|function)\b", re.MULTILINE)
+_REFUSAL: Final = re.compile(
+    r"""\W*
+    (?:(?:(?:I\ am|I'm)\ (?:so\ |very\ |really\ |truly\ )?)?(?:sorry|afraid)|(?:my\ )?apologies|I\ apologi[sz]e|unfortunately)?
+    (?:,|\.|!|:|;|\ that)?\ ?(?:but\ |however,?\ )?
+    (?:as\ an\ AI(?:\ language)?(?:\ model|\ assistant)?,?\ )?
+    (?: I\ (?:really\ |honestly\ |simply\ |just\ )?(?:do\ not|don't)\ know\b
+      | (?:I\ am|I'm)\ not\ (?:sure|certain)\b
+      | I\ have\ no\ (?:idea|clue|answer)\b
+      | no\ idea\b
+      | (?: I\ (?:cannot|can't|can\ not|could\ not|couldn't|will\ not|won't|(?:must\ )?decline\ to)
+          | (?:I\ am|I'm|I\ was)\ (?:unable|not\ able)\ to )
+        \ (?:\w+ly\ )?
+        (?: answer | help | assist | comply | determine | deduce | decode | decipher | decrypt | solve | provide | fulfill? | give
+          | generate | respond | complete\ (?:this|that|your|the)\ (?:request|task) | discuss | do\ (?:that|this|it)
+          | (?:say|tell)(?:\ for\ (?:sure|certain))?(?=\W*\Z) )\b
+    )
+    (?P<rest>(?:\ [^.!?;:=\d\n]*)?)
+    \W*
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+_YET: Final = re.compile(
+    r"\b(?:but|however|though|although|yet|still|unless|except|until|if|guess|think|believe|suspect|suppose|probably|perhaps|maybe"
+    r"|likely|would|should|might|other than|more than|less than|answer is)\b",
+    re.IGNORECASE,
+)
+"""What may bring an answer after all."""
 _WRAPPING: Final = re.compile(r"^```\w*\n|\n?```\s*$|</?tool_call>")
 _WRITTEN: Final[Mapping[str, Any]] = {"true": True, "false": False, "null": None}
 _LONG: Final = 400
+_SHORT: Final = 200
 
 
 def value_of(text: str | None, tools: Sequence[Mapping[str, Any]] = ()) -> str:
     """The value of an answer as text; equal values are the same answer. A number is one without its unit: "9 days" is 9.
 
-    `tools`: what the request offers, against which calls are held (`policies.calls`).
+    "" is no answer: nothing, or a refusal. `tools`: what the request offers, against which calls are held (`policies.calls`).
     """
     text = (text or "").strip()
     if not text:
@@ -56,7 +85,22 @@ def value_of(text: str | None, tools: Sequence[Mapping[str, Any]] = ()) -> str:
         parsed = _parsed(_WRAPPING.sub("", text).strip(), tools)
         if parsed is not None:
             return parsed
-    return _bare(text)
+    return "" if refuses(text) else _bare(text)
+
+
+def refuses(text: str) -> bool:
+    """Whether a text is a refusal and nothing else: one short English sentence that says "I do not know" or "I cannot".
+
+    Recognised, also after "Sorry," and the like: "I don't know", "I'm not sure", "I have no idea", "No idea", and "I cannot" (or
+    "am unable to", "won't", ...) with a word such as answer, help, assist, comply, determine, solve, decode, provide, give.
+    Whatever might be an answer is one: what is said of the question ("unknown", "none", "no", "N/A", "impossible", "cannot be
+    determined" are answers, and to puzzles right ones), a text in quotes, one with a number, and one that goes on ("I am not
+    sure, but I think it is Rome").
+    """
+    if len(text) > _SHORT or text[0] in "\"'`“‘[({":
+        return False
+    found = _REFUSAL.fullmatch(re.sub(r"\s+", " ", text.replace("\u2019", "'")))
+    return found is not None and _YET.search(found["rest"]) is None
 
 
 def _bare(text: str) -> str:

@@ -110,3 +110,56 @@ def test_programs_and_long_prose_are_not_compared() -> None:
     assert not comparable("```python\nx = 1\n```")
     assert not comparable("def f():\n    return 1")
     assert not comparable("word " * 200)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I do not know.",
+        "I don't know",
+        "I cannot answer this question.",
+        "I\u2019m sorry, but I can\u2019t determine the secret sentence.",
+        "Sorry, I'm not sure.",
+        "No idea",
+        "**I'm unable to help with that.**",
+        "As an AI language model, I cannot provide that.",
+        "I don't know how to decode this.",
+    ],
+)
+def test_a_refusal_is_no_answer(text: str) -> None:
+    """Who says that it does not know, or cannot, has given no answer: two of them do not agree."""
+    assert value_of(text) == ""
+    assert said(Message("assistant", f"The clues are too few.\n{text}"), last_line=True) == ""
+    assert classes([value_of(text), value_of("I do not know.")]) == [-1, -1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "unknown",
+        "None",
+        "no",
+        "N/A",
+        "undetermined",
+        "Cannot be determined",
+        "Impossible",
+        "Not enough information",
+        "I",
+        "Sorry",
+        "I can't wait to see you again",
+        "I cannot tell a lie",
+        "I am not sure, but I think it is Rome.",
+        "I don't know, 42",
+        "I cannot determine it exactly: Rome",
+        "I don't know. Rome.",
+        '"I do not know"',
+        "'I do not know'",
+        "We cannot determine the answer from this.",
+        "I cannot answer with anything other than Rome",
+        "I cannot answer that. " * 12,
+    ],
+)
+def test_what_may_be_an_answer_is_one(text: str) -> None:
+    """What is said of the question, quoted, or goes on after the refusal, is an answer, and equal ones agree."""
+    assert value_of(text) != ""
+    assert classes([value_of(text), value_of(text)]) == [0, 0]
