@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from stretto.evaluation.tables import Item, Table, read
-from stretto.evaluation.two_models import two_models
+from stretto.evaluation.two_models import uncertain
 from stretto.learning.evidence.features import fit_features
 
 STRONG, WEAK = "gpt-4-1106-preview", "mistralai/Mixtral-8x7B-Instruct-v0.1"
@@ -356,17 +356,13 @@ def tried(
 
 
 def measured(score: Any, real: Any) -> dict[str, Any]:
-    """APGR with its bootstrap interval, and CPT."""
-    found = two_models(score, real[:, 1], real[:, 0])
-    rng = np.random.default_rng(0)
-    draws = []
-    for _ in range(500):
-        at = rng.integers(0, len(real), len(real))
-        draws.append(two_models(score[at], real[at, 1], real[at, 0]))
-    row: dict[str, Any] = {"n": found.n, "apgr": round(found.apgr, 3), "cpt50": round(found.cpt[0.5] or 1, 3)}
-    for name, values in (("apgr", [d.apgr for d in draws]), ("cpt50", [d.cpt[0.5] or 1 for d in draws])):
-        row[f"{name} 95 %"] = [round(float(v), 3) for v in np.percentile(values, [2.5, 97.5])]
-    return row | {"cpt80": round(found.cpt[0.8] or 1, 3)}
+    """APGR and CPT with their bootstrap intervals, as `stretto eval` reports them of a policy at several dials."""
+    found = uncertain(score, real[:, 1], real[:, 0])
+    row: dict[str, Any] = {"n": len(real), "apgr": round(found.apgr.value, 3)}
+    row["cpt50"], row["cpt80"] = round(found.cpt50.value, 3), round(found.cpt80.value, 3)
+    for name, one in (("apgr", found.apgr), ("cpt50", found.cpt50)):
+        row[f"{name} 95 %"] = [round(one.low, 3), round(one.high, 3)]
+    return row
 
 
 def encoded(texts: list[str], model: Path | None, kept: Path | None) -> Any:
