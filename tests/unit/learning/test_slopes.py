@@ -8,8 +8,9 @@ np = pytest.importorskip("numpy")
 pytest.importorskip("scipy")
 
 from stretto.evaluation.tables import Item  # noqa: E402
+from stretto.learning.evidence.matrices import Matrix  # noqa: E402
 from stretto.learning.evidence.success import Logistic, cross_fitted, folds  # noqa: E402
-from stretto.learning.evidence.training import Prompts, nats  # noqa: E402
+from stretto.learning.evidence.training import Prompts, learn, nats  # noqa: E402
 
 RNG = np.random.default_rng(3)
 ITEMS = 600
@@ -61,3 +62,36 @@ def test_a_task_of_one_prompt_has_a_spread() -> None:
     prompts = Prompts.learned([*items, Item("one", "Quite another thing 7", task="other")], 4)
     assert np.isfinite(prompts.matrix(items)).all()
     assert (prompts.spread > 0.01).all()
+
+
+def pool(right: Any, items: list[Item]) -> Matrix:
+    """Three workers: two are right where `right` says so, give or take, the third three times in four whatever is asked."""
+    good = np.hstack(
+        [right, np.where(RNG.random((ITEMS, 1)) < 0.1, 1 - right, right), RNG.random((ITEMS, 1)) < 0.75]
+    )
+    wrong = np.arange(3)[None] + 1
+    costs = np.broadcast_to([1.0, 0.5, 0.2], good.shape).copy()
+    return Matrix(
+        ("a", "b", "c"),
+        tuple(items),
+        np.where(good, 0, wrong),
+        good.astype(float),
+        costs,
+        np.full(good.shape, 3.0),
+    )
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_slopes_are_kept_only_where_they_foretell_the_shortlist_better(told: bool) -> None:
+    """Where length says how hard a prompt is they stay; where it says nothing they are left out of all that is learned."""
+    items, right = made()
+    if not told:
+        right = (RNG.random((ITEMS, 1)) < 0.7).astype(float)
+    found = learn(pool(right, items), size=3, prices=(0.02, 0.05, 0.2), dimensions=4)
+    slopes = found.prompts.spread is not None
+    assert slopes == told
+    losses = found.told["nats of the shortlist"]
+    assert (losses["slopes"] <= losses["none"]) == told
+    features = found.prompts.matrix(items)
+    assert isinstance(found.success, Logistic)
+    assert found.success.weights.shape[0] == 1 + features.shape[1]

@@ -4,22 +4,21 @@ Everything is fitted on the items of split `train`, and what is reported of them
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from stretto.artifacts import Artifact, packed
-from stretto.evaluation.tables import Item
 from stretto.learning.evidence.assurance import assured, moved, stating
 from stretto.learning.evidence.drift import fit_agreement
 from stretto.learning.evidence.features import data_of as text_data
-from stretto.learning.evidence.features import fit_features
 from stretto.learning.evidence.lattice import Lattice, Solved, Walk, choices, solve, walk
 from stretto.learning.evidence.matrices import Matrix, is_exclusive, matrix
 from stretto.learning.evidence.pools import values_data
 from stretto.learning.evidence.posterior import fit_posterior, rows_of
+from stretto.learning.evidence.prompts import Prompts
 from stretto.learning.evidence.reading import read_replies, reread
 from stretto.learning.evidence.risk import certified_data
 from stretto.learning.evidence.rounds import Rounds, solve_rounds, walk_rounds
@@ -28,9 +27,6 @@ from stretto.learning.evidence.success import Logistic, Means, cross_fitted, fol
 from stretto.learning.evidence.trees import available
 from stretto.policies.evidence.assurance import Assurance, Stated
 from stretto.policies.evidence.beliefs import Posterior
-from stretto.policies.evidence.embedded import Embedded
-from stretto.policies.evidence.features import COUNTS, TextFeatures
-from stretto.policies.evidence.odds import task_nearness, task_slopes
 from stretto.policies.evidence.reading import Reading
 from stretto.policies.evidence.standing import Moves
 from stretto.policies.evidence.trees import Trees
@@ -73,85 +69,6 @@ SAMPLE = 2500
 
 LONGEST = 4.0
 """A reply counts as at most so many deviations longer or shorter than the worker's usual ones."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prompts:
-    """What is seen of a prompt: its text features, how near it is to each known task, and how hard for it. `None`: nothing is.
-
-    `spread`: how far the counts of the text features vary within each task (`evidence.odds.task_slopes`).
-
-    With `embedded` its features are the vector that an embedding worker gives, by item in `vectors`, in the place of its words.
-    """
-
-    text: TextFeatures | None
-    tasks: tuple[str, ...] = ()
-    centres: Any = None
-    spread: Any = None
-    embedded: Embedded | None = None
-    vectors: Mapping[str, Sequence[float]] = field(default_factory=dict)
-
-    @classmethod
-    def learned(
-        cls,
-        items: Sequence[Item],
-        dimensions: int = 128,
-        tasks: bool = True,
-        embedder: str = "",
-        vectors: Mapping[str, Sequence[float]] | None = None,
-    ) -> "Prompts":
-        """From the training items, by their words or by their `vectors` of the worker `embedder`. Task labels are used here,
-        never when serving.
-        """
-        if vectors is None:
-            few = max(16, len(items) // 12)
-            found = cls(fit_features([i.prompt for i in items], dimensions=min(dimensions, few)))
-        else:
-            raw = np.array([vectors[i.id] for i in items], dtype=np.float64)
-            raw /= np.maximum(np.sqrt((raw**2).sum(1, keepdims=True)), 1e-12)
-            deviation = raw.std(0)
-            scale = np.where(deviation > 1e-9, deviation, 1.0)
-            found = cls(None, embedded=Embedded(embedder, raw.mean(0), scale), vectors=vectors)
-        names = tuple(sorted({i.task for i in items}))
-        if not tasks or len(names) < 2:
-            return found
-        x = found.matrix(items)
-        label = np.array([names.index(i.task) for i in items])
-        centres = np.stack([x[label == k].mean(0) for k in range(len(names))])
-        spread = None
-        if found.text is not None:
-            away = (x - centres[label])[:, -len(COUNTS) :] ** 2
-            usual = 0.1 * away.mean(0)  # keeps a task of one or two prompts from having none
-            sums = [(away[label == k].sum(0) + usual) / ((label == k).sum() + 0.1) for k in range(len(names))]
-            spread = np.sqrt(np.stack(sums)) + 0.02
-        return replace(found, tasks=names, centres=centres, spread=spread)
-
-    @property
-    def loose(self) -> int:
-        """So many columns of `matrix`, the last ones, tell of tasks."""
-        return len(self.tasks) + (0 if self.spread is None else self.spread.size)
-
-    def near(self, x: Any) -> Any:
-        """Of each row of `matrix` how near it is to each known task (they sum to 1); `None`: no tasks are known."""
-        if self.centres is None:
-            return None
-        wide = self.centres.shape[1]
-        return x[:, wide : wide + len(self.tasks)] / 3.0
-
-    def matrix(self, items: Sequence[Item]) -> Any:
-        """The features of items, a row each."""
-        if self.embedded is not None:
-            x = np.stack([self.embedded.features(self.vectors[i.id]) for i in items])
-        elif self.text is not None:
-            x = self.text.matrix([i.prompt for i in items])
-        else:
-            return np.zeros((len(items), 1))
-        if self.centres is None:
-            return x
-        near = task_nearness(x, self.centres)
-        if self.spread is None:
-            return np.hstack([x, near])
-        return np.hstack([x, near, task_slopes(x, near, self.centres, self.spread)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +184,39 @@ def _success(
     return chance, Logistic(best, loose=loose).fit(x, train.scores)
 
 
+def _sloped(
+    prompts: Prompts,
+    x: Any,
+    chance: Any,
+    success: Any,
+    train: Matrix,
+    fold: Any,
+    chosen: Sequence[int],
+    told: dict[str, Any],
+) -> tuple[Prompts, Any, Any, Any]:
+    """The same without slopes of tasks, where the workers of the shortlist are foretold better without (cross-fitted)."""
+    if prompts.spread is None:
+        return prompts, x, chance, success
+    plain = replace(prompts, spread=None)
+    few = x[:, : -prompts.spread.size]
+    found = cross_fitted(lambda: Logistic(success.c, loose=plain.loose), few, train.scores, fold)
+    losses = [nats(each[:, chosen], train.scores[:, chosen]) for each in (chance, found)]
+    told["nats of the shortlist"] = dict(
+        zip(("slopes", "none"), [round(loss, 4) for loss in losses], strict=True)
+    )
+    if losses[0] <= losses[1]:
+        return prompts, x, chance, success
+    return plain, few, found, Logistic(success.c, loose=plain.loose).fit(few, train.scores)
+
+
+def _unseen(prompts: Prompts, success: Any, dev: Matrix) -> tuple[Any, Any]:
+    """The features of items that nothing was learned from, and the chances of all workers."""
+    if not dev.items:
+        return np.zeros((0, 1)), np.zeros((0, len(dev.workers)))
+    x = prompts.matrix(dev.items)
+    return x, success.predict(x)
+
+
 def _posteriors(
     few: Matrix,
     logits: Any,
@@ -377,15 +327,15 @@ def learn(
     best = train.best
     unit = float(train.costs[:, best].mean())
     prompts = seen or (Prompts.learned(train.items, dimensions) if text else Prompts(None))
-    x, x_dev = prompts.matrix(train.items), prompts.matrix(dev.items) if len(dev.items) else np.zeros((0, 1))
+    x = prompts.matrix(train.items)
     say("features")
     fold = folds(len(train.items))
     chance, success = _success(x, train, fold, text, prompts.loose, told)
-    chance_dev = success.predict(x_dev) if len(x_dev) else np.zeros((0, len(data.workers)))
     say("success")
-    chosen = [data.workers.index(n) for n in names]
-    chosen = chosen or _shortlisted(train, chance, fold, size, best, told)
+    chosen = [data.workers.index(n) for n in names] or _shortlisted(train, chance, fold, size, best, told)
     say("shortlist " + ", ".join(data.workers[k] for k in chosen))
+    prompts, x, chance, success = _sloped(prompts, x, chance, success, train, fold, chosen, told)
+    x_dev, chance_dev = _unseen(prompts, success, dev)
     few, few_dev = train.of(chosen), dev.of(chosen)
     usual = _usual(few)
     logits, logits_dev = log_odds(chance[:, chosen]), log_odds(chance_dev[:, chosen])
