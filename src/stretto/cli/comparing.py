@@ -52,6 +52,7 @@ class Wanted:
     sets: tuple[str, ...] = ()
     pool: str | None = None
     retry_errors: bool = False
+    split: str = ""
 
 
 def evaluated(wanted: Wanted, as_json: bool) -> None:
@@ -106,7 +107,8 @@ async def _recorded(wanted: Wanted, log: "Log") -> "tuple[Comparison, list[str]]
     assert wanted.path is not None
     whole = tables.read(wanted.path, texts=True)
     known = whole.only(workers=wanted.workers or whole.covering(), complete=True)
-    gaps = tuple(w for w in _asked(wanted) if w in whole.partly() and not wanted.workers)
+    asked = _asked(wanted, whole.workers)
+    gaps = tuple(w for w in asked if w in whole.partly() and not wanted.workers)
     left = [w for w in whole.workers if w not in (*known.workers, *gaps)]
     notes = [
         "Answers, scores and costs are the recorded ones; nothing was asked. A call that asks something else than an item (of a "
@@ -127,9 +129,15 @@ async def _recorded(wanted: Wanted, log: "Log") -> "tuple[Comparison, list[str]]
     ids = {i.id for i in known.items}
     everybody = whole.only(lambda item: item.id in ids, workers=(*known.workers, *gaps))
     items = recorded_items(everybody)
+    if wanted.split:
+        items = [i for i in items if i.split in ("train", wanted.split)]
     dev = [i for i in items if i.split != "train"]
+    if wanted.split and not dev:
+        raise ConfigError(f"{wanted.path}: no item is of split {wanted.split}")
+    held, single = _beforehand(wanted, everybody.workers), None
     if not dev or len(dev) == len(items):  # no split that could serve: cross-fitted
         items = dev = [replace(i, split="") for i in items]
+        single = _measure(wanted, held, known.workers, notes)
     if wanted.n is not None:
         dev = dev[: wanted.n]
         kept = {i.id for i in dev}
@@ -138,8 +146,8 @@ async def _recorded(wanted: Wanted, log: "Log") -> "tuple[Comparison, list[str]]
     known = known.only(lambda item: item.id in ids)
     pool, store = RecordedPool(everybody, repute=repute), MemoryStore()
     engine = Engine(pool, store)
-    catalog = Catalog(pool.cards(), Settings(), _beforehand(wanted, everybody.workers))
-    names = wanted.policies or tuple(_named(wanted)) or ("cascade", "fuse")
+    catalog = Catalog(pool.cards(), Settings(), held)
+    names = wanted.policies or tuple(_named(wanted, everybody.workers)) or ("cascade", "fuse")
     contenders = _contenders(names, catalog.resolve, wanted, everybody.workers)
     with progress(len(dev) * len(contenders), "evaluating") as tick:
         found = await play(
@@ -153,8 +161,13 @@ async def _recorded(wanted: Wanted, log: "Log") -> "tuple[Comparison, list[str]]
             concurrency=wanted.concurrency,
             tick=tick,
         )
-    notes += _familiar(wanted, dev)
-    comparison = compare(items, recorded_columns(known), found, seed=wanted.asking.seed, notes=notes)
+    notes += [*_familiar(wanted, dev), *_promised(held)]
+    columns, asking = recorded_columns(known), wanted.asking
+    comparison = compare(
+        items, columns, found, seed=asking.seed, notes=notes, single=single, dial=asking.dial
+    )
+    if held.evidence is not None:
+        comparison = replace(comparison, certified=held.evidence.data.get("certified"))
     return comparison, _save(wanted, comparison, items, found, f"{known.name}, recorded")
 
 
@@ -202,7 +215,8 @@ async def _live(wanted: Wanted, log: "Log") -> "tuple[Comparison, list[str]]":
             alone |= await ask(again, items)
             found = await ask(contenders, dev)
         notes = _familiar(wanted, dev, settings.data)
-        comparison = compare(items, columns_of(items, alone), found, seed=wanted.asking.seed, notes=notes)
+        asking, columns = wanted.asking, columns_of(items, alone)
+        comparison = compare(items, columns, found, seed=asking.seed, notes=notes, dial=asking.dial)
     return comparison, _save(wanted, comparison, items, alone | found, title)
 
 
@@ -262,48 +276,81 @@ def _contenders(
     names: "Sequence[str]", resolve: Any, wanted: Wanted, there: "Sequence[str]"
 ) -> "list[Contender]":
     """Policies by name; `NAME@DIAL` sets the dial of one. `there`: the workers of the pool."""
+    from stretto.evaluation.comparison import turned_of
     from stretto.evaluation.runner import Contender
 
-    learned = _named(wanted)
-    about = _asked(wanted)
-    if about and not set(about) & set(there):
+    learned = _named(wanted, there)
+    about = _asked(wanted, there)
+    if about and _folder(wanted) is None and not set(about) & set(there):
         raise ConfigError(
             f"{wanted.artefact}: was learned about {_few(about)}; none of them is in this pool ({_few(there)})"
         )
     found = []
     for name in dict.fromkeys(names):
-        base, at, dial = name.partition("@")
-        try:
-            turned = float(dial) if at else None
-        except ValueError:
-            turned = -1.0
-        if turned is not None and not 0 <= turned <= 1:
+        base, turned = (name, None) if name in there else turned_of(name)
+        if ("@" in base and base not in there) or not 0 <= (turned or 0.0) <= 1:
             raise ConfigError(f'--policy {name}: what follows "@" is the dial, a number from 0 to 1')
         policy: Policy = learned.get(base) or resolve(base)
         found.append(Contender(name, policy, dial=turned))
     return found
 
 
-def _named(wanted: Wanted) -> "dict[str, Policy]":
-    """The policy of the artefact that was named, if it is one file, under the name of its type."""
+def _named(wanted: Wanted, there: "Sequence[str]") -> "dict[str, Policy]":
+    """The policies of the artefacts that were named, under the names of their types."""
     from stretto.policies.route import Route, Table
     from stretto.policies.sequential import Evidence, Sequential
 
-    if wanted.artefact is None or wanted.artefact.is_dir():
+    if wanted.artefact is None:
         return {}
-    found = _learned(wanted.artefact)
-    if found.table is not None:
-        return {"route": Route(table=Table(found.table))}
-    assert found.evidence is not None
-    return {"sequential": Sequential(Evidence(found.evidence))}
+    held = _beforehand(wanted, there)
+    found: dict[str, Policy] = {}
+    if held.evidence is not None:
+        found["sequential"] = Sequential(Evidence(held.evidence))
+    if held.table is not None and not wanted.artefact.is_dir():  # a folder's serves as it does in a gateway
+        found["route"] = Route(table=Table(held.table))
+    return found
 
 
-def _asked(wanted: Wanted) -> tuple[str, ...]:
-    """The workers that the artefact which was named may ask."""
-    from stretto.policies.sequential import Sequential
+def _asked(wanted: Wanted, there: "Sequence[str]") -> tuple[str, ...]:
+    """The workers that the evidence which was named may ask."""
+    held = _beforehand(wanted, there)
+    return () if held.evidence is None else tuple(held.evidence.data["workers"])
 
-    policies = _named(wanted).values()
-    return tuple(w for p in policies if isinstance(p, Sequential) for w in p.evidence.workers)
+
+def _measure(
+    wanted: Wanted, held: "Learned", known: "Sequence[str]", notes: list[str]
+) -> tuple[str, str] | None:
+    """The best single worker of what the named artefact was learned from, and that in words, for items that come without
+    others on which one could be chosen.
+    """
+    if wanted.artefact is None:
+        return None
+    best = ""
+    if held.evidence is not None:
+        best = str(held.evidence.provenance.get("cross_fitted", {}).get("against", ""))
+    elif held.table is not None:
+        right: dict[str, list[float]] = {}
+        for task in held.table.data["tasks"].values():
+            for worker, (good, tried) in task["workers"].items():
+                total = right.setdefault(worker, [0.0, 0.0])
+                total[0], total[1] = total[0] + good, total[1] + tried
+        best = max((w for w in right if w in known), key=lambda w: right[w][0] / right[w][1], default="")
+    if best in known:
+        return best, f"what {wanted.artefact.name} was learned from"
+    if best:
+        told = f"{best}, the best single worker of what {wanted.artefact.name} was learned from, is not recorded here on"
+        notes.append(f"{told} nearly all items: the measure is the best of those that are.")
+    return None
+
+
+def _promised(held: "Learned") -> list[str]:
+    """What the evidence promises, as a note."""
+    found = None if held.evidence is None else held.evidence.data.get("certified")
+    return (
+        []
+        if found is None
+        else [f"Certified where it was learned, from dial 0.5 upwards: {found['reason']}."]
+    )
 
 
 def _familiar(wanted: Wanted, items: "Sequence[Item]", data: Path | None = None) -> list[str]:

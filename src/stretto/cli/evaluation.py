@@ -16,6 +16,7 @@ __all__ = ["evaluation"]
 _FITS: Final[Mapping[str, tuple[str, ...]]] = {
     "workers": ("recorded", "tasks", "families"),
     "artefact": ("recorded", "tasks", "families", "sparring"),
+    "split": ("recorded",),
     "grader": ("tasks",),
     "samples": ("tasks", "families", "sparring"),
     "sets": ("sparring",),
@@ -73,6 +74,11 @@ _LOCAL: Final = (
     help="A policy to compare, NAME or NAME@DIAL; several, or with commas.",
 )
 @click.option("--worker", "workers", multiple=True, help="Only these workers; default all.")
+@click.option(
+    "--split",
+    type=click.Choice(("dev", "test")),
+    help="Report the recorded items of this split only; default all but `train`.",
+)
 @click.option(
     "--artefact",
     type=click.Path(path_type=Path),
@@ -195,6 +201,7 @@ def _wanted(source: str, options: Mapping[str, Any]) -> Wanted:
         sets_named(options["sets"]),
         options["pool"],
         options["retry_errors"],
+        options["split"] or "",
     )
 
 

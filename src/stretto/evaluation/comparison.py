@@ -4,31 +4,37 @@ Where the items have a split, the controls choose on `train` and everything is r
 cross-fitted: for each fifth of the items (of each task) the controls choose on the other four, so no item is judged by a choice
 that it helped to make. Where the fifths choose different workers as the best single one, the best of these on all items is the
 measure: the part on which a worker shines is missing where it is chosen, so a mixture of two that are close is worse than either.
+
+Controls choose among the workers whose costs are known, if any are: money is half of the comparison.
 """
 
 import math
 import random
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from stretto.evaluation import controls
 from stretto.evaluation.controls import Compared, Control
 from stretto.evaluation.intervals import Interval, wilson
 from stretto.evaluation.runner import Result
+from stretto.evaluation.stated import BINS, Honesty, honesty
 from stretto.evaluation.tables import Table
 from stretto.evaluation.tasks import Item
+from stretto.evaluation.two_models import Between, between
 from stretto.policies.answers import classes, said
 from stretto.policies.calls import tools_of
 from stretto.types import PICO, Message
 
-__all__ = ["Bin", "Columns", "Comparison", "Row", "columns_of", "compare", "recorded_columns"]
+__all__ = ["Bin", "Columns", "Comparison", "Row", "columns_of", "compare", "recorded_columns", "turned_of"]
 
 _FOLDS: Final = 5
-_BINS: Final = 10
 _MANY: Final = 20
 """Right on none of so many items: who is right one time in seven comes to that 5 times in 100."""
+_MORE: Final = 1.05
+"""Up to so many times its money is about the same."""
+_FEWEST: Final = 2
 _VERDICT: Final = re.compile(r"(\S+) (?:said (yes|no)\b|said neither|could not judge)")
 
 
@@ -52,10 +58,29 @@ class Columns:
     doubts: tuple[str, ...] = ()
     """As for `Comparison`, of the workers."""
 
+    def of(self, places: Sequence[int]) -> "Columns":
+        """Some of the workers."""
+        names = tuple(self.names[k] for k in places)
+        samples, same = ({w: v[w] for w in names if w in v} for v in (self.samples, self.sample_classes))
+        w = list(places)
+        return replace(
+            self,
+            names=names,
+            scores=self.scores[:, w],
+            costs=self.costs[:, w],
+            classes=self.classes[:, w],
+            samples=samples,
+            sample_classes=same,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A contender or control in figures. `usd`: per 1,000 items; `compared` is against the best single worker."""
+    """A contender or control in figures. `usd`: per 1,000 items; `compared` is against the best single worker.
+
+    Of a policy: `policy` is its name without the dial, `dial` where it stood, `stated` how far the probabilities that it stated
+    are from what came true (`None` where it stated none).
+    """
 
     name: str
     kind: str
@@ -67,6 +92,11 @@ class Row:
     asked: Mapping[str, int] = field(default_factory=dict)
     equal_budget: tuple[str, Interval] | None = None
     """For about the same money: the best single worker as often as that buys, voting; and the paired difference to it."""
+    policy: str = ""
+    dial: float | None = None
+    stated: Honesty | None = None
+    budget: str = ""
+    """Why there is no `equal_budget`: what the money of a policy buys of the best single worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +121,10 @@ class Comparison:
     notes: tuple[str, ...]
     doubts: tuple[str, ...] = ()
     """Who was right on none of many items: that may be the grader's doing; and how to look at it."""
+    certified: Mapping[str, Any] | None = None
+    """What the artefact that was named promises from the middle of the dial upwards (`policies.sequential.Evidence`)."""
+    between: tuple[Between, ...] = ()
+    """Policies that were asked for at several dials and moved between two workers: the published metrics of such routers."""
 
     @property
     def verdict(self) -> str:
@@ -253,18 +287,24 @@ def compare(
     *,
     seed: int = 1,
     notes: Sequence[str] = (),
+    single: tuple[str, str] | None = None,
+    dial: float | None = None,
 ) -> Comparison:
     """The comparison of policies with workers and controls; `columns` has a row for every item, in their order.
 
     The results of a policy may be of some items only, as long as they cover the reported ones: of a split table, those of `dev`.
+    `single`: the best single worker, where it is known from elsewhere, and from what. `dial`: of the policies that name none.
     """
     import numpy as np
 
     folds, chosen_on = _folds(items, seed)
+    everybody, columns = columns, _priced(columns)
     order = np.argsort(np.concatenate([rows for _, rows in folds]), kind="stable")
     shown = np.concatenate([rows for _, rows in folds])[order]
     tasks = [item.task for item in items]
-    found, picked = _all_controls(columns, tasks, folds, order)
+    found, picked = _all_controls(columns, tasks, folds, order, single[0] if single else "")
+    if single is not None:
+        chosen_on = f"{single[1]} (what else is chosen, on {chosen_on})"
     if len(set(picked)) > 1:
         votes = ", ".join(f"{name} {n} x" for name, n in _counted(picked).items())
         chosen_on += f"; these differ ({votes}), so it is the best of them on all"
@@ -272,10 +312,11 @@ def compare(
     base = found["best single"]
     ids = [items[at].id for at in shown]
     kept = {name: _in_order(results, ids) for name, results in policies.items()}
-    entries = [("policy", _as_control(name, results)) for name, results in kept.items()]
+    unknown = set(everybody.names) - set(columns.names)
+    entries = [("policy", _as_control(name, results, unknown)) for name, results in kept.items()]
     entries += [("control", control) for control in found.values()]
-    for k, name in enumerate(columns.names):
-        entries.append(("worker", Control(name, columns.scores[shown, k], columns.costs[shown, k])))
+    for k, name in enumerate(everybody.names):
+        entries.append(("worker", Control(name, everybody.scores[shown, k], everybody.costs[shown, k])))
     labels = np.array([tasks[at] for at in shown])
     rows = []
     for (kind, control), against in zip(
@@ -283,6 +324,7 @@ def compare(
     ):
         results = kept[control.name] if kind == "policy" else []
         even = _equal_budget(control, against, found, seed) if kind == "policy" else None
+        policy, turned = turned_of(control.name) if kind == "policy" else ("", None)
         rows.append(
             Row(
                 control.name,
@@ -294,6 +336,10 @@ def compare(
                 {task: float(control.score[labels == task].mean()) for task in sorted(set(labels.tolist()))},
                 _counted(w for r in results for w in r.asked),
                 even,
+                policy,
+                dial if policy and turned is None else turned,
+                honesty(*_told_sure(results)),
+                _bought(against, picked[0]) if kind == "policy" and even is None else "",
             )
         )
     return Comparison(
@@ -303,9 +349,41 @@ def compare(
         tuple(rows),
         _counted(labels.tolist()),
         {name: bins for name, results in kept.items() if (bins := _calibration(results))},
-        (*notes, *_notes(columns, len(shown))),
+        (*notes, *_notes(everybody, len(shown)), *_beyond(everybody, columns, folds, picked[0])),
         (*columns.doubts, *_never(kept)),
+        between=between(kept, everybody.names, everybody.scores[shown], seed=seed),
     )
+
+
+def turned_of(name: str) -> tuple[str, float | None]:
+    """NAME@DIAL as name and dial; `None` where no number follows an "@", which may be part of a name."""
+    base, at, dial = name.rpartition("@")
+    try:
+        return (base, float(dial)) if at and base else (name, None)
+    except ValueError:
+        return name, None
+
+
+def _priced(columns: Columns) -> Columns:
+    """The workers whose costs are known; all where none is."""
+    known = [k for k, cost in enumerate(columns.costs.mean(0).tolist()) if not math.isnan(cost)]
+    return columns.of(known) if known else columns
+
+
+def _beyond(everybody: Columns, columns: Columns, folds: Sequence[tuple[Any, Any]], best: str) -> list[str]:
+    """A note on workers without a price that were better than the measure where it was chosen."""
+    import numpy as np
+
+    rows = np.unique(np.concatenate([train for train, _ in folds]))
+    mean = dict(zip(everybody.names, everybody.scores[rows].mean(0).tolist(), strict=True))
+    dear = [name for name in everybody.names if name not in columns.names and mean[name] > mean[best]]
+    if not dear:
+        return []
+    told = ", ".join(f"{name} ({100 * mean[name]:.1f})" for name in dear)
+    mark = f"{best} ({100 * mean[best]:.1f})"
+    return [
+        f"Better than {mark} on the items that choose, but of unknown cost, and so not the measure: {told}."
+    ]
 
 
 def _constant(
@@ -324,12 +402,22 @@ def _equal_budget(
 ) -> tuple[str, Interval] | None:
     """The same-model vote whose cost is nearest below that of a policy, where it was sampled that often."""
     within = [
-        c for n, c in found.items() if n.startswith("panel ") and c.cost.mean() <= 1.05 * control.cost.mean()
+        c for n, c in found.items() if n.startswith("panel ") and c.cost.mean() <= _MORE * control.cost.mean()
     ]
     if not within or math.isnan(against.cost):
         return None
     rival = max(within, key=lambda c: float(c.cost.mean()))
     return rival.name, controls.paired(control.score, rival.score, seed=seed)
+
+
+def _bought(against: Compared, best: str) -> str:
+    """What the money of a policy buys of the best single worker, where no vote of that can be had for comparison."""
+    if math.isnan(against.cost):
+        return ""
+    told = f"its money buys {against.cost:.2g} samples of {best}"
+    if against.cost < _FEWEST / _MORE:
+        return f"{told}: two are the least that can vote, so {best} itself is the comparison"
+    return f"{told}, of which no others are there; `--samples` takes more where models are asked"
 
 
 def _told(control: Control, against: Compared, base: Control, picked: Sequence[str]) -> str:
@@ -345,25 +433,28 @@ def _in_order(results: Sequence[Result], ids: Sequence[str]) -> list[Result]:
     return [by_item[id] for id in ids]
 
 
-def _as_control(name: str, results: Sequence[Result]) -> Control:
+def _as_control(name: str, results: Sequence[Result], unknown: set[str]) -> Control:
+    """The results of a policy. `unknown`: workers whose costs nobody knows; what asked one has none either."""
     import numpy as np
 
-    score, cost = np.array([r.score for r in results]), np.array([r.cost / PICO for r in results])
+    score = np.array([r.score for r in results])
+    cost = np.array([math.nan if unknown.intersection(r.asked) else r.cost / PICO for r in results])
     return Control(name, score, cost, float(np.mean([r.calls for r in results])))
 
 
 def _all_controls(
-    columns: Columns, tasks: Sequence[str], folds: Sequence[tuple[Any, Any]], order: Any
+    columns: Columns, tasks: Sequence[str], folds: Sequence[tuple[Any, Any]], order: Any, single: str
 ) -> tuple[dict[str, Control], list[str]]:
-    """Every control that can be had on all folds, its items put in order; and the best single worker of each fold."""
+    """Every control that can be had on all folds, its items put in order; and the best single worker of each fold (`single`)."""
     import numpy as np
 
     parts: dict[str, list[Control]] = {}
     picked: list[str] = []
     for train, rows in folds:
-        for name, control in _controls(columns, tasks, train, rows).items():
+        best = single or columns.names[int(columns.scores[train].mean(0).argmax())]
+        for name, control in _controls(columns, tasks, train, rows, best).items():
             parts.setdefault(name, []).append(control)
-        picked.append(columns.names[int(columns.scores[train].mean(0).argmax())])
+        picked.append(best)
     whole = {
         name: Control(
             found[0].name,
@@ -413,7 +504,9 @@ def _folds(items: Sequence[Item], seed: int) -> tuple[list[tuple[Any, Any]], str
     return folds, f"the other {count - 1} of {count} parts of the items, for each part"
 
 
-def _controls(columns: Columns, tasks: Sequence[str], train: Any, rows: Any) -> dict[str, Control]:
+def _controls(
+    columns: Columns, tasks: Sequence[str], train: Any, rows: Any, worker: str
+) -> dict[str, Control]:
     """The controls on some rows, with everything that is chosen chosen on others."""
     import numpy as np
 
@@ -423,10 +516,9 @@ def _controls(columns: Columns, tasks: Sequence[str], train: Any, rows: Any) -> 
         columns.costs[rows],
         columns.classes[rows],
     )
-    best = controls.best_single(past, scores, costs, columns.names)
-    worker = columns.names[int(past.mean(0).argmax())]
+    best = columns.names.index(worker)
     found = {
-        "best single": Control("best single, chosen before", best.score, best.cost),
+        "best single": Control("best single, chosen before", scores[:, best], costs[:, best]),
         "random": controls.random_worker(scores, costs),
     }
     if len(set(tasks)) > 1:
@@ -460,12 +552,18 @@ def _counted(names: Any) -> dict[str, int]:
     return dict(sorted(found.items(), key=lambda pair: -pair[1]))
 
 
+def _told_sure(results: Sequence[Result]) -> tuple[list[float], list[float]]:
+    """The probabilities that were stated, and the scores that came of it."""
+    told = [(r.sure, r.score) for r in results if r.sure is not None]
+    return [p for p, _ in told], [s for _, s in told]
+
+
 def _calibration(results: Sequence[Result]) -> tuple[Bin, ...]:
     """Ten bins by stated probability; nothing where a policy states none."""
-    told = [(r.sure, r.score) for r in results if r.sure is not None]
+    told = list(zip(*_told_sure(results), strict=True))
     bins = []
-    for k in range(_BINS):
-        inside = [(p, s) for p, s in told if min(_BINS - 1, int(p * _BINS)) == k]
+    for k in range(BINS):
+        inside = [(p, s) for p, s in told if min(BINS - 1, int(p * BINS)) == k]
         if inside:
             n = len(inside)
             bins.append(Bin(n, sum(p for p, _ in inside) / n, wilson(sum(s for _, s in inside), n)))

@@ -14,7 +14,6 @@ from stretto.evaluation.intervals import Interval
 __all__ = [
     "Compared",
     "Control",
-    "best_single",
     "compare",
     "known_task",
     "mcnemar",
@@ -38,12 +37,6 @@ class Control:
     cost: Any
     calls: float = 1.0
     bound: bool = False
-
-
-def best_single(train: Any, scores: Any, costs: Any, names: Sequence[str]) -> Control:
-    """The worker with the best mean on `train` (scores of other items); the first of equals."""
-    k = int(train.mean(0).argmax())
-    return Control(f"best single: {names[k]}", scores[:, k], costs[:, k])
 
 
 def random_worker(scores: Any, costs: Any) -> Control:

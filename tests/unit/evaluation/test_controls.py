@@ -10,15 +10,6 @@ from stretto.evaluation.intervals import paired_difference  # noqa: E402
 SCORES = np.array([[1.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [1.0, 1.0, 0.0]])
 COSTS = np.tile([3.0, 1.0, 0.5], (4, 1))
 CLASSES = np.array([[0, 1, 0], [0, 1, 1], [0, 1, -1], [-1, -1, -1]])
-NAMES = ("a", "b", "c")
-
-
-def test_the_best_single_is_chosen_on_other_items() -> None:
-    """Chosen by the mean on train, whatever it does here."""
-    train = np.array([[0.0, 1.0, 0.0]])
-    found = controls.best_single(train, SCORES, COSTS, NAMES)
-    assert found.name == "best single: b"
-    assert found.score.tolist() == [0, 0, 1, 1]
 
 
 def test_random_is_an_expectation() -> None:
