@@ -424,6 +424,8 @@ def _save(
 
 
 def _show(comparison: "Comparison") -> None:
+    from stretto.evaluation.report import BETWEEN_TOLD, between_lines
+
     rows = []
     for r in sorted(comparison.rows, key=lambda r: ("policy", "control", "bound", "worker").index(r.kind)):
         d = r.compared.difference
@@ -437,5 +439,7 @@ def _show(comparison: "Comparison") -> None:
     click.echo(
         f"\n{comparison.n} items; best single worker {comparison.best}, chosen on {comparison.chosen_on}."
     )
+    if told := between_lines(comparison):
+        click.echo("\n" + "\n".join([*told, BETWEEN_TOLD]))
     for doubt in comparison.doubts:
         click.echo(f"\nLook into this: {doubt}")

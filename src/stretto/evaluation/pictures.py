@@ -3,10 +3,12 @@
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Final
 
 from stretto.evaluation.comparison import Bin, Row
+from stretto.evaluation.two_models import Between
 
-__all__ = ["calibration", "frontier", "use"]
+__all__ = ["between", "calibration", "frontier", "use"]
 
 _W, _H = 980, 420
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 24, 16, 44
@@ -136,24 +138,52 @@ def _ticks_x(low: float, high: float) -> str:
     return "".join(marks)
 
 
-def calibration(bins: Sequence[Bin], name: str) -> str:
-    """Stated against realised, with intervals: on the line what was said was so."""
-    size = 300
+_SIZE: Final = 300
+"""Of the square pictures, whose axes go from 0 to 1."""
 
-    def at(p: float) -> float:
-        return 44 + p * (size - 56)
 
-    def up(p: float) -> float:
-        return size - 40 - p * (size - 56)
+def _at(p: float) -> float:
+    return 44 + p * (_SIZE - 56)
 
-    marks = []
+
+def _up(p: float) -> float:
+    return _SIZE - 40 - p * (_SIZE - 56)
+
+
+def _square(across: str) -> list[str]:
+    """Grid, ticks, diagonal, and what goes from left to right."""
+    at, up, marks = _at, _up, []
     for p in (0.0, 0.25, 0.5, 0.75, 1.0):
         marks.append(
             f'<path class="grid" fill="none" stroke="#8883" d="M{at(0)},{up(p):.1f} H{at(1)} M{at(p):.1f},{up(0)} V{up(1)}"/>'
         )
         marks.append(f'<text class="axis" x="38" y="{up(p) + 4:.1f}" text-anchor="end">{p:g}</text>')
-        marks.append(f'<text class="axis" x="{at(p):.1f}" y="{size - 22}" text-anchor="middle">{p:g}</text>')
+        marks.append(f'<text class="axis" x="{at(p):.1f}" y="{_SIZE - 22}" text-anchor="middle">{p:g}</text>')
     marks.append(f'<path class="ideal" fill="none" stroke="#888" d="M{at(0)},{up(0)} L{at(1)},{up(1)}"/>')
+    marks.append(f'<text class="axis" x="{at(1)}" y="{_SIZE - 6}" text-anchor="end">{across}</text>')
+    return marks
+
+
+def between(one: Between) -> str:
+    """How much of the gap each dial wins back for its share of strong calls; by lot one would stand on the diagonal."""
+    points = [(0.0, 0.0), *((p.share, p.recovered) for p in one.points), (1.0, 1.0)]
+    line = " ".join(f"{_at(x):.1f},{_up(min(1.05, max(-0.05, y))):.1f}" for x, y in points)
+    marks = [*_square("share of calls to the stronger one")]
+    marks.append(f'<polyline class="front" fill="none" stroke="#47d" points="{line}"/>')
+    for p in one.points:
+        told = (
+            f"{escape(p.name)}: {100 * p.recovered:.1f} % of the gap for {100 * p.share:.1f} % of the calls"
+        )
+        x, y = _at(p.share), _up(min(1.05, max(-0.05, p.recovered)))
+        marks.append(
+            f'<g class="policy"><title>{told}</title><path d="M{x:.1f},{y - 5:.1f} l5,5 l-5,5 l-5,-5 Z"/></g>'
+        )
+    return _svg(f"{one.name} between {one.weak} and {one.strong}", "".join(marks), _SIZE, _SIZE)
+
+
+def calibration(bins: Sequence[Bin], name: str) -> str:
+    """Stated against realised, with intervals: on the line what was said was so."""
+    at, up, marks = _at, _up, _square("stated probability of being right")
     most = max(b.n for b in bins)
     for b in bins:
         x, radius = at(b.stated), 3 + 5 * math.sqrt(b.n / most)
@@ -164,14 +194,11 @@ def calibration(bins: Sequence[Bin], name: str) -> str:
             f'<path class="bar" fill="none" stroke="#47d" d="M{x:.1f},{up(b.right.low):.1f} V{up(b.right.high):.1f}"/>'
             f'<circle cx="{x:.1f}" cy="{up(b.right.value):.1f}" r="{radius:.1f}"/></g>'
         )
-    marks.append(
-        f'<text class="axis" x="{at(1)}" y="{size - 6}" text-anchor="end">stated probability of being right</text>'
-    )
-    return _svg(f"Calibration of {name}", "".join(marks), size, size)
+    return _svg(f"Calibration of {name}", "".join(marks), _SIZE, _SIZE)
 
 
 def use(asked: Mapping[str, Mapping[str, int]]) -> str:
-    """Whom each policy asked: its calls, split by worker."""
+    """Whom each policy asked: its calls, split by worker, in the same order everywhere."""
     most = max((sum(found.values()) for found in asked.values()), default=0)
     if not most:
         return ""
@@ -180,7 +207,8 @@ def use(asked: Mapping[str, Mapping[str, int]]) -> str:
     for name, found in asked.items():
         marks.append(f'<text x="0" y="{y}">{escape(name)}: {sum(found.values())} calls</text>')
         x, y = 0.0, y + 8
-        for worker, count in found.items():
+        for worker in (w for w in workers if w in found):
+            count = found[worker]
             wide = count / most * _W
             hue = 47 + 137 * workers.index(worker)
             told = f"{escape(worker)}: {count} calls ({count / sum(found.values()):.0%})"

@@ -17,12 +17,13 @@ from typing import Any, Final
 
 from stretto.errors import ConfigError
 from stretto.evaluation import pictures
-from stretto.evaluation.comparison import Bin, Comparison, Row
+from stretto.evaluation.comparison import Comparison, Row
+from stretto.evaluation.intervals import Interval
 from stretto.evaluation.runner import Log, Result
 from stretto.evaluation.tasks import Item
 from stretto.types import usd
 
-__all__ = ["Graded", "html", "markdown", "sample", "save"]
+__all__ = ["BETWEEN_TOLD", "Graded", "between_lines", "html", "markdown", "sample", "save"]
 
 _TASKS: Final = 120
 """More kinds of task than this are no longer a table that anyone reads."""
@@ -46,6 +47,12 @@ def save(
 ) -> list[str]:
     """Write the files into `folder`; returns their names. Without pyarrow there is no Parquet file."""
     folder.mkdir(parents=True, exist_ok=True)
+    for left in (
+        "outcomes.jsonl",
+        "samples.jsonl",
+        "results.parquet",
+    ):  # of an earlier evaluation, with other items
+        (folder / left).unlink(missing_ok=True)
     summary = asdict(comparison) | {
         "verdict": comparison.verdict,
         "title": title,
@@ -93,8 +100,6 @@ def _outcomes(
     if any(len(found) > 1 for found in again.values()):
         several = (found for found in again.values() if len(found) > 1)
         written["samples.jsonl"] = ((k, r) for found in several for k, part in enumerate(found) for r in part)
-    else:
-        (folder / "samples.jsonl").unlink(missing_ok=True)
     for file, rows in written.items():
         with (folder / file).open("w", encoding="utf-8") as out:
             for sample, r in rows:
@@ -157,11 +162,7 @@ def _cells(row: Row) -> list[str]:
     c = row.compared
     d = c.difference
     ratio = "–" if math.isnan(c.cost) else f"x{c.cost:.3f}"
-    gap = (
-        "–"
-        if row.verdict == "the measure"
-        else f"{100 * d.value:+.2f} [{100 * d.low:+.2f}, {100 * d.high:+.2f}]"
-    )
+    gap = "–" if row.verdict == "the measure" else _gap(d)
     p = "–" if row.verdict == "the measure" else ("< .001" if c.p < 0.001 else f"{c.p:.3f}")
     errors = f"; {row.errors} without an answer" if row.errors else ""
     return [
@@ -199,10 +200,12 @@ def _by_task(comparison: Comparison) -> list[Row]:
     return [*shown, *sorted(workers, key=lambda r: -r.compared.score)[:4]]
 
 
-def _apart(bins: Sequence[Bin]) -> str:
-    """The expected calibration error over the bins, in words."""
-    n = sum(b.n for b in bins)
-    return f"stated and realised are {sum(b.n * abs(b.stated - b.right.value) for b in bins) / n:.3f} apart"
+def _apart(comparison: Comparison, name: str) -> str:
+    """The expected calibration error of a policy, in words, and how much of it is no sign of a fault."""
+    stated = next((r.stated for r in comparison.rows if r.name == name), None)
+    if stated is None:
+        return "nothing was stated"
+    return f"stated and realised are {stated.error:.3f} apart; luck alone would allow {stated.lucky:.3f}"
 
 
 def markdown(comparison: Comparison, title: str, provenance: Mapping[str, Any]) -> str:
@@ -227,6 +230,7 @@ def markdown(comparison: Comparison, title: str, provenance: Mapping[str, Any]) 
             lines.append(f"| {task or '-'} | {n} | {scores} |")
         lines.append("")
     lines += _evenly(comparison)
+    lines += _between(comparison)
     if used := {r.name: r.asked for r in comparison.rows if r.asked}:
         lines += ["## Whom each policy asked", ""]
         lines += [
@@ -235,7 +239,7 @@ def markdown(comparison: Comparison, title: str, provenance: Mapping[str, Any]) 
         lines.append("")
     for name, bins in comparison.calibration.items():
         lines += [
-            f"## Calibration of {name}: {_apart(bins)}",
+            f"## Calibration of {name}: {_apart(comparison, name)}",
             "",
             "| n | stated | right [95 %] |",
             "|--:|--:|---|",
@@ -252,8 +256,7 @@ def markdown(comparison: Comparison, title: str, provenance: Mapping[str, Any]) 
 
 def _evenly(comparison: Comparison) -> list[str]:
     """Policies beside the best single worker that is asked again for the same money."""
-    even = [(r.name, *r.equal_budget) for r in comparison.rows if r.equal_budget]
-    if not even:
+    if not (rows := _even(comparison)):
         return []
     lines = [
         "## At equal budget",
@@ -261,11 +264,58 @@ def _evenly(comparison: Comparison) -> list[str]:
         "| policy | for about the same money | difference [95 %] |",
         "|---|---|---|",
     ]
-    lines += [
-        f"| {name} | {rival} | {100 * d.value:+.2f} [{100 * d.low:+.2f}, {100 * d.high:+.2f}] |"
-        for name, rival, d in even
+    return [*lines, *("| " + " | ".join(cells) + " |" for cells in rows), ""]
+
+
+def _even(comparison: Comparison) -> list[tuple[str, str, str]]:
+    """Of each policy the vote of the best single worker that its money buys and the difference to that, or why there is none."""
+    rows = []
+    for row in comparison.rows:
+        if row.equal_budget is not None:
+            rival, d = row.equal_budget
+            rows.append((row.name, rival, _gap(d)))
+        elif row.budget:
+            rows.append((row.name, row.budget, "–"))
+    return rows
+
+
+def _gap(d: Interval) -> str:
+    return f"{100 * d.value:+.2f} [{100 * d.low:+.2f}, {100 * d.high:+.2f}]"
+
+
+_BETWEEN: Final = ("policy", "from", "to", "dials", "APGR [95 %]", "CPT50", "CPT80")
+BETWEEN_TOLD: Final = (
+    "APGR: how much of the gap between the two workers is won back, averaged over all shares of calls to the stronger one; "
+    "choosing by lot comes to 0.5. CPT50, CPT80: the least share of calls to it that wins back 50 or 80 % of the gap (by "
+    "lot 50 and 80 %). As RouteLLM defines them (arXiv 2406.18665); between the dials the line is straight."
+)
+
+
+def _betweens(comparison: Comparison) -> list[tuple[str, ...]]:
+    """The published figures of each policy that was turned between two workers."""
+    rows = []
+    for one in comparison.between:
+        apgr, *least = one.figures.apgr, one.figures.cpt50, one.figures.cpt80
+        shares = (f"{100 * d.value:.0f} % [{100 * d.low:.0f}, {100 * d.high:.0f}]" for d in least)
+        ends = f"{one.weak} ({100 * one.low:.1f})", f"{one.strong} ({100 * one.high:.1f})"
+        area = f"{apgr.value:.3f} [{apgr.low:.3f}, {apgr.high:.3f}]"
+        rows.append((one.name, *ends, str(len(one.points)), area, *shares))
+    return rows
+
+
+def between_lines(comparison: Comparison) -> list[str]:
+    """The same as lines to print."""
+    return [
+        f"{name} between {weak} and {strong}, {dials} dials: APGR {apgr}, CPT50 {half}, CPT80 {most}"
+        for name, weak, strong, dials, apgr, half, most in _betweens(comparison)
     ]
-    return [*lines, ""]
+
+
+def _between(comparison: Comparison) -> list[str]:
+    if not (rows := _betweens(comparison)):
+        return []
+    head = ["## Between two workers", "", "| " + " | ".join(_BETWEEN) + " |", "|---|---|---|--:|---|---|---|"]
+    return [*head, *("| " + " | ".join(cells) + " |" for cells in rows), "", BETWEEN_TOLD, ""]
 
 
 _STYLE: Final = """
@@ -336,25 +386,29 @@ def html(comparison: Comparison, title: str, provenance: Mapping[str, Any]) -> s
         parts.append(
             f'<h2>Score against cost</h2><div class="card">{plot}</div><p class="soft">{escape(told)}</p>'
         )
-    if even := [(r.name, *r.equal_budget) for r in comparison.rows if r.equal_budget]:
-        rows = "".join(
-            f"<tr><td>{escape(name)}</td><td>{escape(rival)}</td>"
-            f"<td>{100 * d.value:+.2f} [{100 * d.low:+.2f}, {100 * d.high:+.2f}]</td></tr>"
-            for name, rival, d in even
+    if even := _even(comparison):
+        head = ("policy", "for about the same money", "difference [95 %]")
+        parts.append(f"<h2>At equal budget</h2>{_plain(head, even)}")
+    if turned := _betweens(comparison):
+        figures = "".join(
+            f"<figure><figcaption>{escape(one.name)}</figcaption>{pictures.between(one)}</figure>"
+            for one in comparison.between
         )
         parts.append(
-            '<h2>At equal budget</h2><div class="wide"><table><thead><tr><th>policy</th><th>for about the same money</th>'
-            f"<th>difference [95 %]</th></tr></thead><tbody>{rows}</tbody></table></div>"
+            f'<h2>Between two workers</h2>{_plain(_BETWEEN, turned)}<p class="soft">{escape(BETWEEN_TOLD)}</p>'
+            f'<div class="card plots">{figures}</div>'
         )
     if plot := pictures.use({r.name: r.asked for r in comparison.rows if r.asked}):
         parts.append(f'<h2>Whom each policy asked</h2><div class="card">{plot}</div>')
     if comparison.calibration:
         figures = "".join(
-            f"<figure><figcaption>{escape(name)}: {_apart(bins)}</figcaption>{pictures.calibration(bins, name)}</figure>"
+            f"<figure><figcaption>{escape(name)}: {_apart(comparison, name)}</figcaption>"
+            f"{pictures.calibration(bins, name)}</figure>"
             for name, bins in comparison.calibration.items()
         )
         told = (
-            "On the dashed line, what was said was so. Bars are 95 % intervals, areas the number of answers."
+            "On the dashed line, what was said was so. Bars are 95 % intervals, areas the number of answers. "
+            "Who states exactly the truth is, in 95 of 100 cases, no further from it than luck would allow."
         )
         parts.append(
             f'<h2>Stated and realised</h2><div class="card plots">{figures}</div><p class="soft">{told}</p>'
@@ -366,6 +420,13 @@ def html(comparison: Comparison, title: str, provenance: Mapping[str, Any]) -> s
     made = ", ".join(f"{k} {v}" for k, v in provenance.items())
     parts.append(f"<footer>Made with: {escape(made)}.</footer></body></html>\n")
     return "\n".join(parts)
+
+
+def _plain(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of words."""
+    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>" for cells in rows)
+    return f'<div class="wide"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def _table(comparison: Comparison) -> str:
