@@ -13,6 +13,7 @@ from stretto.cli.options import usd_option, writable
 from stretto.cli.progress import progress
 from stretto.cli.train_compare import LONGEST, compared, embedded
 from stretto.cli.train_conductor import conductor
+from stretto.cli.train_route import newcomer, route
 from stretto.cli.train_special import special
 from stretto.cli.train_trinity import trinity
 from stretto.cli.train_verify import verified
@@ -39,6 +40,8 @@ def train() -> None:
 
 train.add_command(trinity)
 train.add_command(conductor)
+train.add_command(route)
+train.add_command(newcomer)
 
 
 @train.command(
@@ -393,39 +396,3 @@ def _shown(
     prompts = [data.items[place].prompt for place in train]
     outcomes = went.score, base[0], went.cost, base[1]
     return shown(learned.pool[learned.best], u, outcomes, prompts)
-
-
-@train.command(
-    epilog="""\b
-Examples:
-  stretto train route --data outcomes/ --out route-table.json
-  stretto eval --recorded outcomes/ --policy route --artefact route-table.json
-"""
-)
-@click.argument("table", type=click.Path(path_type=Path), required=False)
-@click.option("--data", type=click.Path(path_type=Path), help="TABLE, for scripts that prefer an option.")
-@click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Where the artefact goes."
-)
-@click.option("--worker", "workers", multiple=True, help="Only these workers; default all in the table.")
-def route(table: Path | None, data: Path | None, out: Path, workers: Sequence[str]) -> None:
-    """Learn the table of the policy `route`: what each kind of task is worded like, and how often each worker is right at it.
-
-    TABLE is a folder as for `train evidence`; the kinds are the column `task` of its items, and without one all items are one
-    kind. Items of split `dev` and `test` are not learned from. Prints who is best at what.
-    """
-    from stretto import artifacts
-    from stretto.evaluation.tables import read
-    from stretto.learning.route_table import of_table
-
-    folder = table or data
-    if folder is None or (table and data):
-        raise ConfigError("name one folder of recorded outcomes, as TABLE or with --data")
-    writable(out)
-    made = of_table(read(folder), [name for given in workers for name in given.split(",")])
-    artifacts.write(made, out)
-    for task, entry in made.data["tasks"].items():
-        best = max(entry["workers"], key=lambda w: entry["workers"][w][0] / entry["workers"][w][1])
-        right, tried = entry["workers"][best]
-        click.echo(f"{task:32} {best} {100 * right / tried:.1f} % of {tried}")
-    click.echo(str(out))

@@ -3,11 +3,14 @@
 import math
 import re
 import statistics
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar
 
 from stretto.artifacts import Artifact
+from stretto.policies.evidence.success import Success
 from stretto.policies.exploring import draw, odds
 from stretto.policies.outlooks import of_ask, one_of
 from stretto.policies.solo import Solo
@@ -15,8 +18,11 @@ from stretto.steps import Ask, Choice, Note, Option, Outlook, Plan, Policy, Quot
 from stretto.types import Answer, Card, Failure, Request
 
 __all__ = [
+    "PRICE_WEIGHT",
     "TABLE_SCHEMA",
+    "Chance",
     "Guess",
+    "Judged",
     "Known",
     "Route",
     "Rule",
@@ -90,12 +96,52 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
+class Chance:
+    """How often a worker is right at a prompt, as far as is known; `doubt`: one standard deviation of that, 0 where not told.
+
+    `new`: it came later, and little is known of it (`stretto train newcomer`).
+    """
+
+    right: float
+    doubt: float = 0.0
+    new: bool = False
+
+    @property
+    def sure(self) -> float:
+        """What a choice goes by: of a newcomer half a deviation less, since a lucky one would be asked everywhere."""
+        return self.right - 0.5 * self.doubt if self.new else self.right
+
+    def told(self) -> dict[str, float]:
+        """The numbers, for the record."""
+        found = {"success": round(self.right, 4)}
+        return {**found, "deviation": round(self.doubt, 4)} if self.doubt else found
+
+    def __str__(self) -> str:
+        doubt = f" give or take {100 * self.doubt:.0f}" if self.doubt else ""
+        new = "; a newcomer" if self.new else ""
+        return f"right {self.right:.0%}{doubt} of the time{new}"
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What is known of a prompt: each worker's chance, why in words (to be followed by how often one is right), whether it is
+    strange.
+    """
+
+    chances: Mapping[str, Chance]
+    why: str
+    strange: bool = False
+
+
+@dataclass(frozen=True)
 class Table:
     """Who is good at what: a naive Bayes classifier of prompts into tasks over `words`, and per task each worker's record.
 
     From an artefact of schema `TABLE_SCHEMA`, data: `tasks` {task: {prior, workers: {id: [successes, trials]}}},
     `words` {word: {task: log-probability}}, `unseen` {task: log-probability}. A task may hold `strangers`: how many words
     that are not in `words` its prompts have at most beside their lists. A prompt with more of them is none of the task's.
+
+    With `success` (`evidence.success.Success`) an estimator that reads the prompt tells the chances, in the place of the record.
     """
 
     artifact: Artifact
@@ -104,26 +150,56 @@ class Table:
         if self.artifact.schema != TABLE_SCHEMA:
             raise ValueError(f"a route table needs schema {TABLE_SCHEMA}, not {self.artifact.schema}")
 
-    @property
+    @cached_property
     def name(self) -> str:
-        """What a recorded choice names."""
+        """What a recorded choice names. (Kept: the hash of a large table takes longer than the choice.)"""
         return f"route-table {self.artifact.hash}"
+
+    @cached_property
+    def success(self) -> Success | None:
+        """The estimator, if this was learned with one."""
+        found = self.artifact.data.get("success")
+        return None if found is None else Success.of(found)
 
     def guess(self, prompt: str) -> Guess:
         """What this prompt looks like. Words that the table has not seen say nothing about which task it is."""
         data = self.artifact.data
         known, unseen = data["words"], data["unseen"]
         scores = {task: math.log(entry["prior"]) for task, entry in data["tasks"].items()}
-        for word in features(prompt):
+        said = 0
+        for word, times in Counter(features(prompt)).items():
             if (by_task := known.get(word)) is not None:
-                for task in scores:
-                    scores[task] += by_task.get(task, unseen[task])
+                said += times
+                for task, found in by_task.items():
+                    scores[task] += times * (found - unseen[task])
+        for task in scores:
+            scores[task] += said * unseen[task]
         best = max(scores, key=lambda t: (scores[t], t))
-        order = order_words(prompt)
-        strange = tuple(word for word in order if word not in known)
-        most = data["tasks"][best].get("strangers", len(strange))
         probability = 1.0 / sum(math.exp(s - scores[best]) for s in scores.values())
-        return Guess(best, probability, strange if len(strange) > most or strange == tuple(order) else ())
+        return Guess(best, probability, self.strange(prompt, data["tasks"][best].get("strangers")))
+
+    def strange(self, prompt: str, most: int | None = None) -> tuple[str, ...]:
+        """The words for what to do that the table has not seen, if they are all of them, or more than `most`; else ()."""
+        order = order_words(prompt)
+        found = tuple(word for word in order if word not in self.artifact.data["words"])
+        return found if found == tuple(order) or (most is not None and len(found) > most) else ()
+
+    def judged(self, prompt: str) -> "Judged":
+        """How likely each known worker is to be right at a prompt; at one like none of the table's, as at its middling task."""
+        if self.success is None:
+            guess = self.guess(prompt)
+            if not guess.strange:
+                right = {worker: Chance(p) for worker, p in self.estimates(guess.task).items()}
+                return Judged(right, f"looks like {guess.task} ({guess.probability:.2f}), where it is")
+            strange = guess.strange
+        elif not (strange := self.strange(prompt)):
+            new = {profile.worker for profile in self.success.newcomers}
+            found = self.success.chances(prompt).items()
+            right = {worker: Chance(p, doubt, worker in new) for worker, (p, doubt) in found}
+            return Judged(right, f"at prompts like this ({self.success.by})")
+        said = ", ".join(dict.fromkeys(strange[:5]))
+        why = f"like no task that the table knows ({said}): the broadest worker, at its middling task"
+        return Judged({worker: Chance(p) for worker, p in self.breadth().items()}, why, True)
 
     def estimates(self, task: str) -> Mapping[str, float]:
         """Each worker's expected success at a task (Laplace: one success and one failure added)."""
@@ -232,7 +308,7 @@ class Route:
     these is asked instead; never where a rule holds.
     """
 
-    CODE: ClassVar[str] = "3"
+    CODE: ClassVar[str] = "4"
     rules: tuple[Rule, ...] = ()
     table: Table | None = None
     default: str = ""
@@ -292,31 +368,26 @@ class Route:
             return None
         if self.table is None:
             return self._without_table(request, cards, passed)
-        guess = self.table.guess(request.prompt)
-        if guess.strange and self.default:
+        judged = self.table.judged(request.prompt)
+        if judged.strange and self.default:
             return self._without_table(request, cards, passed)
-        estimates = self.table.breadth() if guess.strange else self.table.estimates(guess.task)
-        known = [c for c in cards if c.id in estimates]
+        chances = judged.chances
+        known = [c for c in cards if c.id in chances]
         if not known:
             return self._without_table(request, cards, passed)
         dearest = max(blend(c) for c in known) or 1.0
         weight = PRICE_WEIGHT * (1 - request.dial)
-        worth = {c.id: estimates[c.id] - weight * blend(c) / dearest for c in known}
+        worth = {c.id: chances[c.id].sure - weight * blend(c) / dearest for c in known}
         picked = max(known, key=lambda c: (worth[c.id], -blend(c), c.id)).id
         options = list(passed)
         for card in cards:
             if card.id not in worth:
                 options.append(Option(card.id, rejected="the table knows nothing of this worker"))
                 continue
-            numbers = {"success": round(estimates[card.id], 4), "worth": round(worth[card.id], 4)}
             rejected = "" if card.id == picked else f"worth {worth[card.id]:.3f} < {worth[picked]:.3f}"
+            numbers = {**chances[card.id].told(), "worth": round(worth[card.id], 4)}
             options.append(Option(card.id, numbers, rejected))
-        right = f"right {estimates[picked]:.0%} of the time"
-        if guess.strange:
-            new = ", ".join(dict.fromkeys(guess.strange[:5]))
-            reason = f"like no task that the table knows ({new}): the broadest worker, {right} at its middling task"
-        else:
-            reason = f"looks like {guess.task} ({guess.probability:.2f}), where it is {right}"
+        reason = f"{judged.why} {chances[picked]}"
         return Choice(picked, tuple(options), reason=reason, by=self.table.name)
 
     def _without_table(self, request: Request, cards: list[Card], passed: list[Option]) -> Choice:

@@ -4,10 +4,14 @@
 gives chances (items, workers); `deviation(x)` how unsure those are themselves (one standard deviation).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+
+from stretto.policies.evidence import success as served
+from stretto.policies.evidence.success import HIGH, LOW
 
 __all__ = [
     "Clusters",
@@ -21,8 +25,6 @@ __all__ = [
     "folds",
     "log_odds",
 ]
-
-LOW, HIGH = 0.01, 0.995
 
 LOOSE = 0.5
 """The weak penalty of what tells of a prompt's task. Cross-fitted log-loss on three sets: flat from .1 to 4."""
@@ -78,7 +80,7 @@ class Means:
 class Logistic:
     """One logistic regression a worker with a quadratic penalty 1 / `c`, all at once; of the last `loose` columns 1 / `LOOSE`.
 
-    Words are many and each tells little; what tells tasks apart is worth more (`training.Prompts`). Each step solves with the
+    Words are many and each tells little; what tells tasks apart is worth more (`prompts.Prompts`). Each step solves with the
     same bound of the curvature (Boehning and Lindsay 1988), so it never overshoots. The deviation is Laplace's.
     """
 
@@ -108,13 +110,24 @@ class Logistic:
         self.weights, self.covariance = w, inverse
         return self
 
+    def cut(self, ranks: Sequence[int]) -> dict[int, Any]:
+        """The weights cut down to so many shared directions, for each of `ranks`: what `Factors` has."""
+        curvature = np.linalg.inv(self.covariance[1:, 1:])
+        root = np.linalg.cholesky((curvature + curvature.T) / 2)
+        left, size, right = np.linalg.svd(root.T @ self.weights[1:], full_matrices=False)
+        found = {}
+        for rank in ranks:
+            kept = np.where(np.arange(len(size)) < rank, size, 0.0)
+            found[rank] = np.vstack([self.weights[:1], np.linalg.solve(root.T, left * kept @ right)])
+        return found
+
     def logits(self, x: Any) -> Any:
         """The log-odds."""
         return x @ self.weights[1:] + self.weights[0]
 
     def predict(self, x: Any) -> Any:
         """As `Estimator.predict`."""
-        return np.clip(1 / (1 + np.exp(-np.clip(self.logits(x), -30, 30))), LOW, HIGH)
+        return served.clipped(self.logits(x))
 
     def deviation(self, x: Any) -> Any:
         """As `Estimator.deviation`; by the bound, so rather too small in the middle than too large."""
@@ -138,11 +151,7 @@ class Factors(Logistic):
     def fit(self, x: Any, scores: Any) -> "Factors":
         """As `Estimator.fit`."""
         super().fit(x, scores)
-        curvature = np.linalg.inv(self.covariance[1:, 1:])
-        root = np.linalg.cholesky((curvature + curvature.T) / 2)
-        left, size, right = np.linalg.svd(root.T @ self.weights[1:], full_matrices=False)
-        size[self.rank :] = 0.0
-        self.weights = np.vstack([self.weights[:1], np.linalg.solve(root.T, left * size @ right)])
+        self.weights = self.cut([self.rank])[self.rank]
         return self
 
 
@@ -190,53 +199,55 @@ class Newcomer:
 
 @dataclass
 class Nearest:
-    """The mean of the `k` nearest prompts by cosine, drawn towards the worker's mean by `prior` prompts."""
+    """The mean of the `k` nearest prompts by cosine, drawn towards the worker's mean by `prior` prompts.
+
+    Of more prompts than `most`, so many by lot: all of them are looked at in every decision. Only the first `dimensions` of the
+    features count.
+    """
 
     k: int = 40
     prior: float = 10.0
-    x: Any = field(default=None, repr=False)
-    scores: Any = field(default=None, repr=False)
-    mean: Any = None
+    most: int = 4000
+    dimensions: int = 48
+    seed: int = 0
+    form: Any = field(default=None, repr=False)
 
     def fit(self, x: Any, scores: Any) -> "Nearest":
         """As `Estimator.fit`: keeps what it saw."""
-        self.x, self.scores = _unit(x), scores
-        self.mean = Means().fit(x, scores).mean
+        at = np.sort(np.random.default_rng(self.seed).permutation(len(x))[: self.most])
+        seen = served.units(x[at, : self.dimensions]).astype(np.float32)
+        known = ~np.isnan(scores[at])
+        kept = np.where(known, scores[at], 0.0).astype(np.float32), known.astype(np.float32)
+        self.form = served.Nearest(seen, *kept, Means().fit(x, scores).mean, self.k, self.prior)
         return self
-
-    def _around(self, x: Any) -> tuple[Any, Any]:
-        k = min(self.k, len(self.x))
-        near = np.argpartition(-(_unit(x) @ self.x.T), k - 1, axis=1)[:, :k]
-        found = self.scores[near]
-        count = (~np.isnan(found)).sum(1)
-        return (np.nansum(found, 1) + self.prior * self.mean) / (count + self.prior), count
 
     def predict(self, x: Any) -> Any:
         """As `Estimator.predict`."""
-        return np.clip(self._around(x)[0], LOW, HIGH)
+        return self.form.predict(x)
 
     def deviation(self, x: Any) -> Any:
         """As `Estimator.deviation`."""
-        p, count = self._around(x)
-        return np.sqrt(p * (1 - p) / (count + self.prior))
+        return self.form.deviation(x)
 
 
 @dataclass
 class Clusters:
-    """Avengers-Pro: k-means on unit vectors; a prompt takes from its `near` nearest clusters by softmax of -`beta` * distance."""
+    """Avengers-Pro: k-means on unit vectors; a prompt takes from its `near` nearest clusters by softmax of -`beta` * distance.
+
+    Only the first `dimensions` of the features count.
+    """
 
     k: int = 40
     near: int = 3
     beta: float = 6.0
     prior: float = 5.0
+    dimensions: int = 128
     seed: int = 0
-    centres: Any = field(default=None, repr=False)
-    table: Any = field(default=None, repr=False)
-    counts: Any = field(default=None, repr=False)
+    form: Any = field(default=None, repr=False)
 
     def fit(self, x: Any, scores: Any) -> "Clusters":
         """As `Estimator.fit`."""
-        unit = _unit(x)
+        unit = served.units(x[:, : self.dimensions])
         rng = np.random.default_rng(self.seed)
         k = min(self.k, len(unit))
         centres = unit[rng.choice(len(unit), k, replace=False)]
@@ -244,36 +255,23 @@ class Clusters:
             home = (unit @ centres.T).argmax(1)
             sums = np.zeros_like(centres)
             np.add.at(sums, home, unit)
-            centres = _unit(np.where((np.bincount(home, minlength=k) > 0)[:, None], sums, centres))
+            centres = served.units(np.where((np.bincount(home, minlength=k) > 0)[:, None], sums, centres))
         home = (unit @ centres.T).argmax(1)
         known = ~np.isnan(scores)
         counts, good = (np.zeros((k, scores.shape[1])) for _ in range(2))
         np.add.at(counts, home, known)
         np.add.at(good, home, np.where(known, scores, 0.0))
-        mean = Means().fit(x, scores).mean
-        self.centres, self.counts = centres, counts
-        self.table = (good + self.prior * mean) / (counts + self.prior)
+        table = (good + self.prior * Means().fit(x, scores).mean) / (counts + self.prior)
+        self.form = served.Clusters(centres, table, counts, self.near, self.beta, self.prior)
         return self
-
-    def _weights(self, x: Any) -> Any:
-        distance = 1 - _unit(x) @ self.centres.T
-        weights = np.exp(-self.beta * (distance - distance.min(1, keepdims=True)))
-        far = np.argsort(distance, axis=1)[:, self.near :]
-        np.put_along_axis(weights, far, 0.0, axis=1)
-        return weights / weights.sum(1, keepdims=True)
 
     def predict(self, x: Any) -> Any:
         """As `Estimator.predict`."""
-        return np.clip(self._weights(x) @ self.table, LOW, HIGH)
+        return self.form.predict(x)
 
     def deviation(self, x: Any) -> Any:
         """As `Estimator.deviation`."""
-        spread = self.table * (1 - self.table) / (self.counts + self.prior)
-        return np.sqrt((self._weights(x) ** 2) @ spread)
-
-
-def _unit(x: Any) -> Any:
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
+        return self.form.deviation(x)
 
 
 def folds(count: int, parts: int = 5, seed: int = 0) -> Any:

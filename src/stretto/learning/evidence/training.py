@@ -33,6 +33,7 @@ from stretto.policies.evidence.trees import Trees
 from stretto.policies.sequential import EVIDENCE_SCHEMA
 
 __all__ = [
+    "PENALTIES",
     "PRICES",
     "Learned",
     "Matrix",
