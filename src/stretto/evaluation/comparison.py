@@ -414,9 +414,9 @@ def _bought(against: Compared, best: str) -> str:
     """What the money of a policy buys of the best single worker, where no vote of that can be had for comparison."""
     if math.isnan(against.cost):
         return ""
-    told = f"its money buys {against.cost:.2g} samples of {best}"
+    told = f"its money buys {against.cost:.2f} samples of {best}"
     if against.cost < _FEWEST / _MORE:
-        return f"{told}: two are the least that can vote, so {best} itself is the comparison"
+        return f"{told}, and a vote takes two: compare with {best} alone"
     return f"{told}, of which no others are there; `--samples` takes more where models are asked"
 
 

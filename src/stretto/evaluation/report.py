@@ -346,7 +346,8 @@ tr.group td{font-weight:600;padding-top:16px;background:var(--page)}
 svg{width:100%;height:auto;display:block}
 svg text{font:12px system-ui,sans-serif;fill:var(--ink)}
 svg text.axis{fill:var(--soft);font-size:11px}
-svg text.on{fill:#fff;font-size:11px}
+svg g>text{paint-order:stroke;stroke:var(--card);stroke-width:3px;stroke-linejoin:round}
+svg text.on{fill:#fff;font-size:11px;stroke:none}
 .grid{stroke:var(--line);fill:none}
 .front{stroke:var(--hot);stroke-width:1.5;fill:none;opacity:.45}
 .ideal{stroke:var(--soft);stroke-dasharray:4 4;fill:none}

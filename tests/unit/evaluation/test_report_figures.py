@@ -68,14 +68,14 @@ def test_a_budget_that_buys_no_vote_is_said_so() -> None:
     found = compared(("poor@0", 0.0), ("half", 0.5))
     rows = {row.name: row for row in found.rows}
     assert rows["poor@0"].budget == (
-        "its money buys 0.05 samples of dear: two are the least that can vote, so dear itself is the comparison"
+        "its money buys 0.05 samples of dear, and a vote takes two: compare with dear alone"
     )
     dear = {"twice": [replace(r, contender="twice", cost=round(0.042 * PICO)) for r in between("twice", 1.0)]}
     (twice,) = (r for r in compare(items(), recorded_columns(TABLE), dear).rows if r.name == "twice")
-    assert twice.budget.startswith("its money buys 2.1 samples of dear, of which no others are there")
+    assert twice.budget.startswith("its money buys 2.10 samples of dear, of which no others are there")
     for page in (html(found, "made", {}), markdown(found, "made", {})):
         assert "At equal budget" in page
-        assert page.count("samples of dear: two are the least") == 2
+        assert page.count("samples of dear, and a vote takes two") == 2
 
 
 def test_calibration_says_how_much_luck_allows() -> None:
