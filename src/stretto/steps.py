@@ -267,7 +267,8 @@ class Outlook:
 class Quote:
     """What one ask would cost: expected and at worst (pico-dollars), the tokens behind it, and expected seconds.
 
-    `max_tokens` is the output cap that the worst case rests on. `priced=False` means that nobody knows this worker's price.
+    `max_tokens` is the output cap that the worst case rests on, `output` how many tokens the expectation does. `priced=False`
+    means that nobody knows this worker's price.
     """
 
     expected: int
@@ -276,6 +277,7 @@ class Quote:
     max_tokens: int
     seconds: float = 1.0
     priced: bool = True
+    output: float = 0.0
 
 
 Quotes = Callable[[Ask], Quote]

@@ -48,12 +48,15 @@ class Learned:
     beside: Mapping[str, str] = field(default_factory=dict)
 
     def lengths(self) -> Mapping[str, float]:
-        """How many tokens each worker's replies had on average in what the evidence was learned from; none without evidence."""
+        """How many tokens each worker's replies had on average in what evidence, or else the route table, was learned from."""
+        told = {} if self.table is None else dict(self.table.data.get("tokens", {}))
         if self.evidence is None or "usual" not in self.evidence.data:
-            return {}
+            return told
         means, deviations = artifacts.unpacked(self.evidence.data["usual"])  # of the logarithm
         found = zip(self.evidence.data["workers"], means, deviations, strict=True)
-        return {worker: math.expm1(mean + deviation * deviation / 2) for worker, mean, deviation in found}
+        return told | {
+            worker: math.expm1(mean + deviation * deviation / 2) for worker, mean, deviation in found
+        }
 
 
 def learned(data: Path, workers: Iterable[str], folder: Path | None = None) -> Learned:

@@ -292,6 +292,7 @@ def _learn(
 ) -> None:
     from stretto import __version__, artifacts
     from stretto.evaluation.recorded import question
+    from stretto.learning.evidence.lengths import foretold
     from stretto.learning.evidence.training import artefact, learn, matrix, summary
     from stretto.learning.evidence.trees import available
     from stretto.policies.situation import forms
@@ -319,7 +320,9 @@ def _learn(
         made = artefact(learned, provenance, last_line=last_line, say=tick)
         asked = forms(question(item) for item in data.items if item.split == "train")
         made = replace(made, provenance={**made.provenance, **_shown(learned, data, made)})
-        made = replace(made, data={**made.data, "forms": asked})
+        made = replace(
+            made, data={**made.data, "forms": asked, **foretold(learned.prompts, data, learned.workers)}
+        )
         if held is not None:
             made = held.taught(made)
         elif _free(table, list(data.workers), last_line):

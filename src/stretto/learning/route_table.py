@@ -68,6 +68,7 @@ def of_table(table: Table, workers: Sequence[str] = ()) -> Artifact:
             for w in kept
         },
         "unseen": {t: round(math.log(0.5 / sums[t]), 4) for t in sums},
+        "tokens": _tokens(part),
     }
     provenance = {
         "learned_by": "stretto train route",
@@ -77,6 +78,18 @@ def of_table(table: Table, workers: Sequence[str] = ()) -> Artifact:
         "learned_from": " ".join(sorted({item_mark(item.prompt) for item in part.items})),
     }
     return Artifact(TABLE_SCHEMA, provenance, data)
+
+
+def _tokens(table: Table) -> dict[str, float]:
+    """How many tokens the replies of each worker had on average, where that is known."""
+    found = {}
+    for worker in table.workers:
+        said = [
+            one.output for i in table.items if (one := table.said(i.id, worker)) and one.output is not None
+        ]
+        if said:
+            found[worker] = round(sum(said) / len(said), 1)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +135,7 @@ def study(
 
     from stretto.evaluation.controls import paired
     from stretto.learning.evidence import routing
+    from stretto.learning.evidence.lengths import lengths_data
     from stretto.learning.evidence.prompts import Prompts
     from stretto.learning.evidence.success import folds
 
@@ -135,9 +149,8 @@ def study(
             f"{table.name}: an estimator needs {routing.LEAST} outcomes of at least two workers on items of split train; there "
             f"are {', '.join(f'{w} ({n})' for w, n in counts.items())}. The table of tasks (--by table) can do with less"
         )
-    scores, costs = _matrices(part, items, names)
-    kept = np.flatnonzero((~np.isnan(scores)).any(1))
-    items, scores, costs = [items[k] for k in kept], scores[kept], costs[kept]
+    items = [item for item in items if any(part.samples(item.id, w) for w in names)]
+    scores, costs, tokens = _matrices(part, items, names)
     prompts = Prompts.learned(items)
     x = prompts.matrix(items)
     plain = routing.quality(_by_tasks(part, items, names, folds(len(items), seed=seed), tick), scores, costs)
@@ -166,20 +179,23 @@ def study(
     if said.by == "table":
         return made, said
     success = routing.data_of(found[best.by], prompts, names)
+    if lengths := lengths_data(x[:, : x.shape[1] - prompts.loose], tokens):
+        success["lengths"] = lengths
     return replace(made, data={**made.data, "success": success}), said
 
 
-def _matrices(table: Table, items: Sequence[Item], workers: Sequence[str]) -> tuple[Any, Any]:
-    """Scores and costs (items, workers), `nan` where they are not known."""
+def _matrices(table: Table, items: Sequence[Item], workers: Sequence[str]) -> tuple[Any, Any, Any]:
+    """Scores, costs and tokens of replies (items, workers), `nan` where they are not known."""
     import numpy as np
 
-    scores, costs = (np.full((len(items), len(workers)), np.nan) for _ in range(2))
+    scores, costs, tokens = (np.full((len(items), len(workers)), np.nan) for _ in range(3))
     for row, item in enumerate(items):
         for k, worker in enumerate(workers):
             if (one := table.said(item.id, worker)) is not None:
                 scores[row, k] = one.score
                 costs[row, k] = np.nan if one.cost is None else one.cost
-    return scores, costs
+                tokens[row, k] = np.nan if one.output is None else one.output
+    return scores, costs, tokens
 
 
 def _by_tasks(

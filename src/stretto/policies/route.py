@@ -406,6 +406,8 @@ class Route:
         choice = self._choose(request, [])
         if choice is None:
             return Outlook()
+        if self.table is not None and self.table.success is not None:
+            quotes = self.table.success.quoting(request, quotes)
         if not self.explore:
             return of_ask(quotes(Ask(choice.picked, speaks=True)))
         found = odds(request, choice.picked, self._worths(request, choice), self.explore)

@@ -19,6 +19,7 @@ from stretto.policies.evidence.beliefs import Beliefs, Posterior, bounded, view,
 from stretto.policies.evidence.embedded import Embedded
 from stretto.policies.evidence.equivalence import NOBODY, Compared, Comparer, softly
 from stretto.policies.evidence.features import TextFeatures
+from stretto.policies.evidence.lengths import Lengths
 from stretto.policies.evidence.odds import Odds, task_nearness
 from stretto.policies.evidence.pools import Openings, Values, members
 from stretto.policies.evidence.reading import MARKS, Asked, Reading, bare, marks, written
@@ -43,18 +44,19 @@ class Evidence:
     `workers` (the shortlist), `text` (features; absent: the prompt does not count), `embedder` (the worker whose vectors of a
     prompt are its features instead), `centres` (of known tasks; may be absent), `spread` (of the counts within each; may be
     absent), `success` (weights, a column a worker), `posterior`, `usual` (mean and deviation of log reply tokens, a column a
-    worker), `agreement` (weights of `evidence.agreement`, a row a worker; may be absent), `assurance` (what it means how sure
-    a worker was; absent: it does not count), `reading` (what the text of a reply means; absent: it does not count), `unread`
-    (the posterior where there was no text to read; absent: the same), `gaps` (workers that were not always there when it was
-    learned; may be absent), `moves` (`evidence.standing.Moves`; absent: what could not change the answer is bought, too),
-    `stated` (`evidence.assurance.Stated`; absent: the posterior itself is said), `comparing` (who says whether free texts
-    amount to the same, and how often that is wrong, `evidence.equivalence`; absent: nobody does), `verifying` (who says
-    whether replies that cannot be compared are right, and how often that is wrong, `evidence.verification`; absent:
-    nobody), `free` (true: learned from free texts that nobody compared, each a class of its own), `certified` (what
-    `learning.evidence.risk` found: `u`, the highest price whose loss against `single` is bounded, or none, that `bound`,
-    its relative `cost`, and the `reason`), `rich`, `last_line`, `paid` (what each worker costs, in calls of the best single
-    one), `values` (`evidence.pools.Values`), and from the lowest price to the highest `prices` [{`u`, `calls`, `rounds`
-    {`first` (a subset), `added` (subsets), `weights`}}].
+    worker), `lengths` (`evidence.lengths.Lengths`; absent: the prompt says nothing of them), `agreement` (weights of
+    `evidence.agreement`, a row a worker; may be absent), `assurance` (what it means how sure a worker was; absent: it does
+    not count), `reading` (what the text of a reply means; absent: it does not count), `unread` (the posterior where there was
+    no text to read; absent: the same), `gaps` (workers that were not always there when it was learned; may be absent),
+    `moves` (`evidence.standing.Moves`; absent: what could not change the answer is bought, too), `stated`
+    (`evidence.assurance.Stated`; absent: the posterior itself is said), `comparing` (who says whether free texts amount to
+    the same, and how often that is wrong, `evidence.equivalence`; absent: nobody does), `verifying` (who says whether replies
+    that cannot be compared are right, and how often that is wrong, `evidence.verification`; absent: nobody), `free` (true:
+    learned from free texts that nobody compared, each a class of its own), `certified` (what `learning.evidence.risk` found:
+    `u`, the highest price whose loss against `single` is bounded, or none, that `bound`, its relative `cost`, and the
+    `reason`), `rich`, `last_line`, `paid` (what each worker costs, in calls of the best single one), `values`
+    (`evidence.pools.Values`), and from the lowest price to the highest `prices` [{`u`, `calls`, `rounds` {`first` (a subset),
+    `added` (subsets), `weights`}}].
     """
 
     def __init__(self, artifact: Artifact, *, same: str = "", comparer: str = "", verifier: str = "") -> None:
@@ -83,6 +85,7 @@ class Evidence:
         self._values = Values(data["values"], 1 + 2 * count + tasks, 14 + 2 * count * self.rich)
         self._heeds_tasks = tasks > 0
         self._usual = unpacked(data["usual"])
+        self._lengths = Lengths.of(data["lengths"], self.workers) if data.get("lengths") else None
         self.assurance = Assurance.of(data["assurance"]) if data.get("assurance") else None
         self.reading = Reading.of(data["reading"]) if data.get("reading") else None
         self.gaps = frozenset(self.workers.index(w) for w in data.get("gaps", ()))
@@ -104,6 +107,12 @@ class Evidence:
     def logits(self, prompt: str, vector: Sequence[float] | None = None) -> Any:
         """The log-odds of each worker to be right, before anything is asked: one row. `vector`: the embedder's of the prompt."""
         return self.seen(prompt, vector)[0]
+
+    def quoting(self, request: Request, quotes: Quotes) -> Quotes:
+        """Quotes of a request that expect of an answer the length that its prompt asks for, where that was learned."""
+        if self._lengths is None or self._text is None:
+            return quotes
+        return self._lengths.quoting(request, quotes, self._text.vector(request.prompt))
 
     def seen(self, prompt: str, vector: Sequence[float] | None = None) -> tuple[Any, Any]:
         """The same, and how near the prompt is to each known task, one row; `None` where the first choice does not heed that."""
@@ -538,11 +547,12 @@ class Sequential:
         cards = [self.evidence.workers[k] for k in usable]
         if not cards:
             return Outlook()
+        answering = self.evidence.quoting(request, quotes)
         alone, _ = self._alone(request, usable)
         verifier, verified = self.evidence.verifier, self._verified(request, usable)
         if alone >= 0 and not self.explore and verified < 0:
-            return of_ask(quotes(Ask(self.evidence.workers[alone], speaks=True)))
-        each = [of_ask(quotes(Ask(w, speaks=True))) for w in cards]
+            return of_ask(answering(Ask(self.evidence.workers[alone], speaks=True)))
+        each = [of_ask(answering(Ask(w, speaks=True))) for w in cards]
         calls = min(self.evidence.calls[price], len(cards))
         share = calls / len(cards)
 

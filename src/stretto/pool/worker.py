@@ -176,7 +176,7 @@ class WorkerPool:
         written = round(pace.expected(ask.role, cap))
         expected = min(worst, usual_tokens(given, worker.dense) * price.input + written * price.output)
         seconds = 1.0 if pace.seconds is None else pace.seconds
-        return Quote(expected, worst, given, cap, seconds, card.priced)
+        return Quote(expected, worst, given, cap, seconds, card.priced, written)
 
     def remember(self, worker: str, role: str, output: float, seconds: float) -> None:
         """How long the answers of a worker in a role have been before this process: expected until it tells otherwise."""

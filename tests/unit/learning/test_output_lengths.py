@@ -1,36 +1,65 @@
-"""Output lengths and costs: what is foretold of a reply before it is asked for."""
+"""Reply lengths: what is foretold of a reply before it is asked for, and what a plan is then expected to cost."""
+
+from dataclasses import replace
 
 import pytest
 
 np = pytest.importorskip("numpy")
 
-from stretto.learning.evidence.lengths import Lengths, costs  # noqa: E402
-from stretto.types import Price  # noqa: E402
+from stretto.learning.evidence.lengths import fit_lengths, lengths_data  # noqa: E402
+from stretto.policies.evidence.lengths import MOST, Lengths  # noqa: E402
+from stretto.steps import Ask, Quote  # noqa: E402
+from stretto.testing import question  # noqa: E402
+from stretto.types import Card, Message, Price  # noqa: E402
+
+
+def drawn(count: int = 2000):
+    """Features, and tokens of three workers: one whose replies grow with the first feature, two by lot (of the last few)."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(count, 5))
+    means = np.stack([5 + 0.8 * x[:, 0], np.full(count, 4.0), np.full(count, 4.0)], axis=1)
+    tokens = np.exp(means + rng.normal(0, 0.3, (count, 3)))
+    tokens[::7, 0] = np.nan
+    tokens[20:, 2] = np.nan
+    return x, tokens
 
 
 def test_lengths_follow_what_the_prompt_shows() -> None:
-    """Replies that grow with a feature are foretold by it, those of constant length are not; unknown lengths are no harm."""
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(2000, 5))
-    tokens = np.exp(np.stack([5 + 0.8 * x[:, 0], np.full(2000, 4.0)], axis=1) + rng.normal(0, 0.3, (2000, 2)))
-    tokens[::7, 0] = np.nan
-    fit = Lengths().fit(x[:1500], tokens[:1500])
-    logs, real = fit.logs(x[1500:]), np.log1p(tokens[1500:])
-    assert np.nanstd(real[:, 0] - logs[:, 0]) < 0.35
-    assert logs[:, 1].std() < 0.05
-    assert fit.predict(x[1500:]).mean(0) == pytest.approx(np.nanmean(tokens[1500:], 0), rel=0.1)
+    """Replies that grow with a feature are foretold by it; unknown ones are no harm; in the mean replies are as long as usual."""
+    x, tokens = drawn()
+    found = Lengths(("a", "b", "c"), fit_lengths(x[:1500], tokens[:1500]))
+    times = np.array([list(found.times(row).values()) for row in x[1500:]])
+    real = tokens[1500:, 0] / np.nanmean(tokens[:1500, 0])
+    assert np.nanstd(np.log(real) - np.log(times[:, 0])) < 0.35
+    assert times[:, 0].mean() == pytest.approx(1.0, abs=0.1)
+    assert times[:, 1].std() < 0.05
+    assert (times[:, 2] == 1).all()
+    assert max(found.times(np.full(5, 50.0)).values()) == MOST
 
 
-def test_with_few_items_every_prompt_gets_the_usual_length() -> None:
-    """The penalty outweighs five items; without any item nothing is foretold."""
-    x = np.eye(5)
-    fit = Lengths().fit(x, np.array([[10.0], [10.0], [10.0], [10.0], [1000.0]]))
-    assert np.ptp(fit.logs(x)) < 0.1
-    assert Lengths().fit(x, np.full((5, 1), np.nan)).predict(x).tolist() == [[0.0]] * 5
+def test_only_what_foretells_better_than_the_mean_counts() -> None:
+    """Whose replies are long by lot has no weights, nor has one of whom little is known; without any, nothing is kept."""
+    x, tokens = drawn(400)
+    weights = Lengths.of(lengths_data(x, tokens), ("a", "b", "c")).weights
+    assert np.abs(weights[1:, 0]).max() > 0.3
+    assert np.abs(weights[:, 2]).max() == 0
+    assert lengths_data(x[:20], tokens[:20]) == {}
+    assert lengths_data(x, np.full((400, 2), np.nan)) == {}
 
 
-def test_costs_are_prices_times_tokens() -> None:
-    """USD: input and output tokens at their prices, a column a worker."""
-    prices = (Price.per_million(1, 10), Price.per_million(0, 2))
-    found = costs(prices, [1000, 0], [[100, 100], [0, 500]])
-    assert np.allclose(found, [[0.002, 0.0002], [0.0, 0.001]], atol=1e-12)
+def test_a_plan_is_expected_to_cost_what_its_prompt_asks_for() -> None:
+    """Of a prompt that asks for four times as much, the expected money for output is four times as much, never above the worst;
+    another text than the request's own, an unknown worker, and all that a limit rests on stay as they were."""
+    lengths = Lengths(("a",), np.array([[0.0], [np.log(4.0)]]))
+    request = replace(question("q", "a", "b"), pool=(Card("a", Price(1, 10)), Card("b", Price(1, 10))))
+
+    def plain(ask: Ask) -> Quote:
+        return Quote(50 + 100 * 10, 4000, 50, 400, 1.0, True, 100.0)
+
+    quotes = lengths.quoting(request, plain, np.array([1.0]))
+    own, other = quotes(Ask("a", speaks=True)), quotes(Ask("b", speaks=True))
+    assert (own.expected, own.output, own.worst, own.max_tokens) == (4000, 400.0, 4000, 400)
+    assert other == plain(Ask("b"))
+    assert quotes(Ask("a", (Message("user", "x"),))) == plain(Ask("a"))
+    shorter = lengths.quoting(request, plain, np.array([-1.0]))(Ask("a", speaks=True))
+    assert (shorter.expected, shorter.output) == (50 + 25 * 10, 25.0)

@@ -1,54 +1,74 @@
-"""How long each worker's reply to a prompt will be, and so what it will cost: ridge regressions of the log of tokens."""
+"""How many times as long as usual each worker's reply to a prompt will be: ridge regressions of the log of tokens.
+
+What a reply costs follows from its length and the worker's price, which the pool knows: `policies.evidence.lengths` puts both
+together where a plan is priced.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
-from stretto.types import PICO, Price
+from stretto.artifacts import packed
+from stretto.learning.evidence.matrices import Matrix
+from stretto.learning.evidence.prompts import Prompts
+from stretto.learning.evidence.success import folds
+from stretto.policies.evidence.lengths import MOST
 
-__all__ = ["Lengths", "costs"]
+__all__ = ["fit_lengths", "foretold", "lengths_data"]
+
+PENALTY: Final = 300.0
+"""Draws the weights towards none, so with few items every prompt gets the usual length. Flat from 30 to 300 on three sets."""
+
+LEAST: Final = 50
+"""Of a worker with fewer replies of known length nothing is learned."""
 
 
-@dataclass
-class Lengths:
-    """`fit(x, tokens)` takes features (items, dimensions) and reply tokens (items, workers), `nan` for what is not known.
+def fit_lengths(x: Any, tokens: Any) -> Any:
+    """Weights (features and a constant, workers) of the log of how many times as long as usual a reply is; 1 in the mean.
 
-    `penalty` draws the weights towards none, so with few items every prompt gets the worker's usual length.
+    `tokens`: of each reply (items, workers), `nan` where it is not known.
     """
-
-    penalty: float = 100.0
-    weights: Any = None
-    spread: Any = None
-
-    def fit(self, x: Any, tokens: Any) -> "Lengths":
-        """Learn; returns itself. A worker of whom nothing is known is taken for one that writes nothing."""
-        wide = np.hstack([np.ones((len(x), 1)), x])
-        logs = np.log1p(tokens)
-        weights, spread = [], []
-        for column in logs.T:
-            known = ~np.isnan(column)
-            z, y = wide[known], column[known]
-            gram = z.T @ z + self.penalty * np.eye(wide.shape[1])
-            gram[0, 0] -= self.penalty - 1e-9
-            found = np.linalg.solve(gram, z.T @ y)
-            weights.append(found)
-            spread.append(float(np.sqrt(np.mean((y - z @ found) ** 2))) if len(y) else 0.0)
-        self.weights, self.spread = np.array(weights).T, np.array(spread)
-        return self
-
-    def logs(self, x: Any) -> Any:
-        """The expected log of 1 + tokens."""
-        return np.hstack([np.ones((len(x), 1)), x]) @ self.weights
-
-    def predict(self, x: Any) -> Any:
-        """Expected tokens (items, workers): of a log-normal length, so above the median one."""
-        return np.maximum(np.exp(self.logs(x) + self.spread**2 / 2) - 1.0, 0.0)
+    wide = np.hstack([np.ones((len(x), 1)), x])
+    penalty = np.full(wide.shape[1], PENALTY)
+    penalty[0] = 1e-9
+    weights = np.zeros((wide.shape[1], tokens.shape[1]))
+    for k, column in enumerate(tokens.T):
+        known = ~np.isnan(column)
+        if known.sum() < LEAST:
+            continue
+        z = wide[known]
+        found = np.linalg.solve(z.T @ z + np.diag(penalty), z.T @ np.log1p(column[known]))
+        found[0] -= np.log(np.exp(z @ found).mean())
+        weights[:, k] = found
+    return weights
 
 
-def costs(prices: Sequence[Price], input_tokens: Any, output_tokens: Any) -> Any:
-    """Expected USD (items, workers) of prompts of so many tokens and replies of so many."""
-    per_input = np.array([p.input for p in prices]) / PICO
-    per_output = np.array([p.output for p in prices]) / PICO
-    return np.asarray(input_tokens)[:, None] * per_input + np.asarray(output_tokens) * per_output
+def lengths_data(x: Any, tokens: Any, seed: int = 0) -> dict[str, Any]:
+    """As `policies.evidence.lengths.Lengths` reads it, or nothing where no worker's lengths can be foretold.
+
+    Those of a worker count if their mean error on items of other folds is below that of its mean length.
+    """
+    fold = folds(len(x), seed=seed)
+    better, usual = np.full(tokens.shape, np.nan), np.full(tokens.shape, np.nan)
+    for f in range(int(fold.max()) + 1):
+        at = fold == f
+        known = ~np.isnan(tokens[~at])
+        mean = np.where(known, tokens[~at], 0.0).sum(0) / np.maximum(known.sum(0), 1)
+        weights = fit_lengths(x[~at], tokens[~at])
+        times = np.clip(np.exp(x[at] @ weights[1:] + weights[0]), 1 / MOST, MOST)
+        better[at], usual[at] = np.abs(mean * times - tokens[at]), np.abs(mean - tokens[at])
+    gain = np.where(np.isnan(tokens), 0.0, usual - better).sum(0) > 0
+    if not gain.any():
+        return {}
+    return {"weights": packed((fit_lengths(x, tokens) * gain).astype(np.float16))}
+
+
+def foretold(prompts: Prompts, data: Matrix, workers: Sequence[str]) -> dict[str, Any]:
+    """For an artefact of evidence: `lengths` of these workers by the items of split train; nothing where words do not count."""
+    if prompts.text is None:
+        return {}
+    train = [place for place, item in enumerate(data.items) if item.split == "train"]
+    tokens = np.expm1(data.tokens[np.ix_(train, [data.workers.index(w) for w in workers])])
+    found = lengths_data(prompts.text.matrix([data.items[place].prompt for place in train]), tokens)
+    return {"lengths": found} if found else {}

@@ -11,7 +11,10 @@ from typing import Any, Final, Protocol
 
 from stretto.artifacts import packed, unpacked
 from stretto.policies.evidence.features import TextFeatures
+from stretto.policies.evidence.lengths import Lengths
 from stretto.policies.evidence.odds import Odds
+from stretto.steps import Quotes
+from stretto.types import Request
 
 __all__ = [
     "HIGH",
@@ -273,8 +276,8 @@ class Success:
     """An estimator with all it needs: what is seen of a prompt, its form, its calibration, and workers that came later.
 
     From an artefact's data: `by` (which family), `workers`, `text` (`TextFeatures`), `centres` and `spread` (of the known tasks;
-    may be absent), `form`, `mix` and `constants` (of the calibration; absent where the form is calibrated), `newcomers` (may be
-    absent).
+    may be absent), `form`, `mix` and `constants` (of the calibration; absent where the form is calibrated), `newcomers` and
+    `lengths` (`evidence.lengths.Lengths`; both may be absent).
     """
 
     by: str
@@ -283,6 +286,7 @@ class Success:
     form: Form
     calibration: Calibration | None = None
     newcomers: tuple[Profile, ...] = ()
+    lengths: Lengths | None = None
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> "Success":
@@ -295,12 +299,19 @@ class Success:
             _KINDS[data["form"]["kind"]].of(data["form"], *tasks),
             Calibration(_wide(data["mix"]), _wide(data["constants"])) if "mix" in data else None,
             tuple(Profile.of(one) for one in data.get("newcomers", ())),
+            Lengths.of(data["lengths"], tuple(data["workers"])) if data.get("lengths") else None,
         )
 
     @property
     def names(self) -> tuple[str, ...]:
         """Everybody it tells a chance of, those that came later last."""
         return (*self.workers, *(profile.worker for profile in self.newcomers))
+
+    def quoting(self, request: Request, quotes: Quotes) -> Quotes:
+        """Quotes of a request that expect of an answer the length that its prompt asks for, where that was learned."""
+        if self.lengths is None:
+            return quotes
+        return self.lengths.quoting(request, quotes, self.text.vector(request.prompt))
 
     def log_odds(self, prompt: str) -> tuple[Any, Any]:
         """The log-odds of `workers` at a prompt, and the deviation of these."""
