@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from evidence_ablations import masked, points
+from evidence_ablations import masked
 from evidence_ablations_shown import told
+from evidence_ablations_study import points
 from evidence_tables import SETS, loaded
 
 from stretto.learning.evidence import success
@@ -145,9 +146,8 @@ def stream(healthy, faulty, requests: int, until: bool, seed: int, count: int):
         item = int(rng.integers(len(healthy)))
         who, compared = (faulty if faulty is not None and rng.random() < FAULT else healthy)[item]
         asks[who] += 1
-        for one in compared:
-            if (alarm := monitor.see(one)) is not None:
-                alarms.append((alarm.worker, asks.copy()))
+        if (alarm := monitor.see(*compared)) is not None:
+            alarms.append((alarm.worker, asks.copy()))
         if alarms and until:
             break
     return alarms, asks

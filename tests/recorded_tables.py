@@ -2,17 +2,20 @@
 
 import json
 import random
+from collections.abc import Mapping
 from pathlib import Path
 
 from stretto.evaluation.tables import Item, Said, Table
 
 PRICES = {"cheap": 0.001, "middle": 0.004, "dear": 0.02}
+SKILLS = {"cheap": (0.85, 0.4), "middle": (0.5, 0.8), "dear": (0.9, 0.88)}
+LIKE = {"cheap": (0.8, 0.7), "middle": (0.75, 0.8), "dear": (0.8, 0.8)}
+"""Workers of whom none stands out."""
 
 
-def made(n: int = 240, seed: int = 1) -> Table:
+def made(n: int = 240, seed: int = 1, skill: Mapping[str, tuple[float, float]] = SKILLS) -> Table:
     """Three workers on two kinds of task with letters for answers: `cheap` is good at sums, `middle` at words, `dear` at both."""
     rng = random.Random(seed)
-    skill = {"cheap": (0.85, 0.4), "middle": (0.5, 0.8), "dear": (0.9, 0.88)}
     items, said = [], {w: {} for w in skill}
     for number in range(n):
         kind = number % 2

@@ -24,9 +24,9 @@ from stretto.policies.masked import Masked  # noqa: E402
 from stretto.policies.sequential import Evidence, Sequential  # noqa: E402
 from stretto.policies.solo import Solo  # noqa: E402
 from stretto.testing import MemoryStore  # noqa: E402
-from tests.recorded_tables import made  # noqa: E402
+from tests.recorded_tables import LIKE, made  # noqa: E402
 
-TABLE = made(480)
+TABLE = made(480, skill=LIKE)
 DATA = matrix(TABLE, TABLE.workers)
 EVIDENCE = Evidence(artefact(learn(DATA, size=3, dimensions=12), {"from": "a made table"}))
 POLICY = Sequential(EVIDENCE, certified=False)

@@ -1,10 +1,12 @@
 """Which worker has silently got worse: agreement with the others, added up as a sequential likelihood-ratio test.
 
 Each reply after the first is held against those before it: does it say what somebody has said? How likely that should be is
-known from training (`expected`); how much rarer it would be if a share of the replies had become wrong is arithmetic. The sum of
-the log-ratios, kept from falling below 0 (Page 1954), is the evidence against a worker; an alarm is evidence of 1,000 to 1. Where
-only one reply was there before, a disagreement speaks against both, until a third sides with one of them; only the one against
-whom most speaks is accused, and after an alarm what spoke against the others by its company is forgotten.
+known from training (`expected`); how much rarer it would be if the reply were wrong by a fault, as a share of a faulty worker's
+are, is arithmetic. The comparisons of one run are of the same reply of each worker, which is wrong by the fault or is not: they
+are weighed together. The sum of the log-ratios, kept from falling below 0 (Page 1954), is the evidence against a worker; an alarm
+is evidence of 1,000 to 1. Where only one reply was there before, a disagreement speaks against both, until a third sides with one
+of them; only the one against whom most speaks is accused, and after an alarm what spoke against the others by its company is
+forgotten.
 """
 
 import math
@@ -66,20 +68,22 @@ class Monitor:
     lead: float = 1.0
     workers: dict[str, State] = field(default_factory=dict)
 
-    def see(self, one: Compared) -> Alarm | None:
-        """Take one comparison; an alarm if it is the one that proves it. The evidence of everybody starts anew then."""
-        state = self._state(one.worker)
-        state.seen += 1
-        state.agreed += one.agrees
-        state.expected += one.expected
-        healthy = min(0.99, max(0.02, one.expected))
-        faulty = (1 - self.fault) * healthy + self.fault * self.luck
-        gain = math.log(faulty / healthy) if one.agrees else math.log((1 - faulty) / (1 - healthy))
-        touched = [one.worker, one.beside] if one.beside else [one.worker]
-        for name in touched:
+    def see(self, *run: Compared) -> Alarm | None:
+        """Take what one run compared; an alarm if that proves it. The evidence of everybody starts anew then."""
+        ratios: dict[str, float] = {}
+        for one in run:
+            state = self._state(one.worker)
+            state.seen += 1
+            state.agreed += one.agrees
+            state.expected += one.expected
+            healthy = min(0.99, max(0.02, one.expected))
+            ratio = self.luck / healthy if one.agrees else (1 - self.luck) / (1 - healthy)
+            for name in (one.worker, one.beside) if one.beside else (one.worker,):
+                ratios[name] = ratios.get(name, 1.0) * ratio
+        for name, ratio in ratios.items():
             each = self._state(name)
-            each.evidence = max(0.0, each.evidence + gain)
-        return self._alarm(touched)
+            each.evidence = max(0.0, each.evidence + math.log(1 - self.fault + self.fault * ratio))
+        return self._alarm(ratios) if ratios else None
 
     def _alarm(self, touched: Iterable[str]) -> Alarm | None:
         worst = max(touched, key=lambda name: self.workers[name].evidence)
@@ -146,9 +150,11 @@ def watched(source: Source, *, since: float = 0.0, starts: Mapping[str, float] =
     for run in reversed(runs):
         events = source.events(run)
         now = next((e.time for e in events if isinstance(e, Opened)), 0.0)
-        for one in compared(events):
-            if now < max(starts.get(one.worker, 0.0), starts.get(one.beside, 0.0)):
-                continue
-            if (alarm := monitor.see(one)) is not None:
-                alarms.append((now, alarm))
+        heard = [
+            one
+            for one in compared(events)
+            if now >= max(starts.get(one.worker, 0.0), starts.get(one.beside, 0.0))
+        ]
+        if (alarm := monitor.see(*heard)) is not None:
+            alarms.append((now, alarm))
     return Watched(monitor, tuple(alarms))

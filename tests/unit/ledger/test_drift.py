@@ -1,10 +1,11 @@
 """The drift monitor: a worker whose replies become wrong is named within a few dozen of them, a healthy one hardly ever."""
 
+import math
 import random
 
 import pytest
 
-from stretto.ledger.drift import Alarm, Compared, Monitor, compared
+from stretto.ledger.drift import Alarm, Compared, Monitor, State, compared
 from stretto.ledger.events import Chose
 
 
@@ -75,6 +76,41 @@ def test_an_alarm_begins_everything_anew() -> None:
     assert {state.evidence for state in monitor.workers.values()} == {0.0}
     monitor.forget("a")
     assert monitor.workers["a"].seen == 0
+
+
+def test_what_one_run_says_of_a_reply_is_weighed_together() -> None:
+    """A reply that one contradicts and a third does not join is likelier to be wrong than two replies, each contradicted once."""
+    together, apart = Monitor(), Monitor()
+    said = Compared("a", False, 0.8, "b"), Compared("a", False, 0.5)
+    together.see(*said)
+    for one in said:
+        apart.see(one)
+    assert together.workers["a"].evidence == pytest.approx(math.log(0.7 + 0.3 * (0.95 / 0.2) * (0.95 / 0.5)))
+    assert together.workers["a"].evidence > apart.workers["a"].evidence
+    assert together.workers["b"].evidence == apart.workers["b"].evidence
+    assert together.workers["a"].seen == apart.workers["a"].seen == 2
+
+
+def test_who_is_doubted_and_then_joined_is_cleared() -> None:
+    """Of two that differ the one whom a third joins has nothing left against it; more speaks against the other than before."""
+    monitor, before = Monitor(), Monitor()
+    first = Compared("b", False, 0.8, "a")
+    monitor.see(first, Compared("c", True, 0.8), Compared("a", True, 0.4), Compared("b", False, 0.4))
+    before.see(first)
+    assert monitor.workers["a"].evidence == 0.0
+    assert monitor.workers["b"].evidence > before.workers["b"].evidence > 0
+
+
+def test_healthy_runs_of_three_prove_nothing_in_the_mean() -> None:
+    """The ratio of a run is one in the mean while everybody is healthy: what bounds false alarms at one in a thousand."""
+    total = 0.0
+    for agree, share in ((True, 0.8), (False, 0.2)):
+        for joins, chance in ((True, 0.4), (False, 0.6)):
+            monitor = Monitor()
+            monitor.workers["a"] = State(evidence=3.0)
+            monitor.see(Compared("b", agree, 0.8, "a"), Compared("a", joins, 0.4))
+            total += share * chance * math.exp(monitor.workers["a"].evidence - 3.0)
+    assert total == pytest.approx(1.0)
 
 
 def test_two_who_only_ever_stand_against_each_other_are_told_together() -> None:
