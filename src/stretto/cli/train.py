@@ -320,9 +320,7 @@ def _learn(
         made = artefact(learned, provenance, last_line=last_line, say=tick)
         asked = forms(question(item) for item in data.items if item.split == "train")
         made = replace(made, provenance={**made.provenance, **_shown(learned, data, made)})
-        made = replace(
-            made, data={**made.data, "forms": asked, **foretold(learned.prompts, data, learned.workers)}
-        )
+        made = replace(made, data={**made.data, "forms": asked, **foretold(learned, data)})
         if held is not None:
             made = held.taught(made)
         elif _free(table, list(data.workers), last_line):

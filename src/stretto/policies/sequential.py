@@ -55,8 +55,8 @@ class Evidence:
     learned from free texts that nobody compared, each a class of its own), `certified` (what `learning.evidence.risk` found:
     `u`, the highest price whose loss against `single` is bounded, or none, that `bound`, its relative `cost`, and the
     `reason`), `rich`, `last_line`, `paid` (what each worker costs, in calls of the best single one), `values`
-    (`evidence.pools.Values`), and from the lowest price to the highest `prices` [{`u`, `calls`, `rounds` {`first` (a subset),
-    `added` (subsets), `weights`}}].
+    (`evidence.pools.Values`), `spent` (what the asks cost at each price, in such calls; may be absent), and from the lowest
+    price to the highest `prices` [{`u`, `calls`, `rounds` {`first` (a subset), `added` (subsets), `weights`}}].
     """
 
     def __init__(self, artifact: Artifact, *, same: str = "", comparer: str = "", verifier: str = "") -> None:
@@ -85,6 +85,7 @@ class Evidence:
         self._values = Values(data["values"], 1 + 2 * count + tasks, 14 + 2 * count * self.rich)
         self._heeds_tasks = tasks > 0
         self._usual = unpacked(data["usual"])
+        self._spent: Sequence[float] = data.get("spent", ())
         self._lengths = Lengths.of(data["lengths"], self.workers) if data.get("lengths") else None
         self.assurance = Assurance.of(data["assurance"]) if data.get("assurance") else None
         self.reading = Reading.of(data["reading"]) if data.get("reading") else None
@@ -107,6 +108,13 @@ class Evidence:
     def logits(self, prompt: str, vector: Sequence[float] | None = None) -> Any:
         """The log-odds of each worker to be right, before anything is asked: one row. `vector`: the embedder's of the prompt."""
         return self.seen(prompt, vector)[0]
+
+    def thrift(self, price: int) -> float:
+        """How many times what an ask of the shortlist costs on average the asks cost that are really made at a price."""
+        if not self._spent:
+            return 1.0
+        usual = self.calls[price] * float(self.paid.mean())
+        return self._spent[price] / usual if usual else 1.0
 
     def quoting(self, request: Request, quotes: Quotes) -> Quotes:
         """Quotes of a request that expect of an answer the length that its prompt asks for, where that was learned."""
@@ -541,7 +549,7 @@ class Sequential:
         return Choice(stop.name, (stop, *options), reason=why, by=self.evidence.name)
 
     def outlook(self, request: Request, quotes: Quotes) -> Outlook:
-        """One call at least, all of the shortlist at most; as many as it took on the training items in the middle."""
+        """One call at least, all of the shortlist at most; as many, and as dear ones, as on the training items in the middle."""
         price = self._price(request)
         usable = [k for k, w in enumerate(self.evidence.workers) if request.card(w) is not None]
         cards = [self.evidence.workers[k] for k in usable]
@@ -563,9 +571,10 @@ class Sequential:
                 sum(p.most for p in parts),
             )
 
+        usd = span([e.usd for e in each])
         asking = Outlook(
             Span(1, calls, sum(e.calls.most for e in each)),
-            span([e.usd for e in each]),
+            replace(usd, expected=self.evidence.thrift(price) * usd.expected),
             span([e.seconds for e in each]),
         )
         comparer, embedder = self.evidence.comparer, self.evidence.embedder

@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,14 +13,15 @@ pytest.importorskip("numpy")
 pytest.importorskip("scipy")
 
 from stretto import artifacts
+from stretto.artifacts import Artifact
 from stretto.catalog import Catalog, Learned
 from stretto.cli.main import stretto
 from stretto.config import parse
 from stretto.errors import ConfigError
 from stretto.policies.auto import Auto
 from stretto.policies.route import TABLE_SCHEMA, Route, Table
-from stretto.policies.sequential import EVIDENCE_SCHEMA, Sequential
-from stretto.steps import Ask, Note
+from stretto.policies.sequential import EVIDENCE_SCHEMA, Evidence, Sequential
+from stretto.steps import Ask, Note, Quote
 from stretto.testing import by_hand, question, said
 from stretto.types import Card, Price
 from tests.recorded_tables import made
@@ -82,6 +84,26 @@ def test_a_table_becomes_an_artefact_and_a_summary(trained: tuple[Path, Result])
     )
     made = artifacts.read(base / "evidence.json", EVIDENCE_SCHEMA)
     assert sum(made.data["forms"].values()) == pytest.approx(1.0, abs=0.02)
+
+
+def test_a_plan_expects_the_money_of_those_who_are_asked(trained: tuple[Path, Result]) -> None:
+    """At a low dial mostly cheap workers are asked, so an ask is expected to cost less than the mean of the shortlist; an
+    artefact of before, which does not tell what was spent, takes the mean."""
+    base, _ = trained
+    made = artifacts.read(base / "evidence.json", EVIDENCE_SCHEMA)
+    assert len(made.data["spent"]) == len(made.data["prices"])
+    older = replace(made, data={k: v for k, v in made.data.items() if k != "spent"})
+    usd = {"cheap": 10, "middle": 100, "dear": 1000}
+    request = replace(question("What is 1 + 1?", *WORKERS), dial=0.1)
+
+    def outlook(artifact: Artifact):
+        policy = Sequential(Evidence(artifact))
+        return policy.outlook(request, lambda ask: Quote(usd[ask.worker], 5000, 10, 100))
+
+    now, before = outlook(made), outlook(older)
+    assert before.usd.expected == pytest.approx(before.calls.expected * 370)
+    assert 0 < now.usd.expected < 0.8 * before.usd.expected
+    assert (now.calls, now.usd.most, now.seconds) == (before.calls, before.usd.most, before.seconds)
 
 
 def test_where_nothing_costs_anything_that_is_said(tmp_path: Path) -> None:

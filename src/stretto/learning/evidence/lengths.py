@@ -4,16 +4,17 @@ What a reply costs follows from its length and the worker's price, which the poo
 together where a plan is priced.
 """
 
-from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from stretto.artifacts import packed
 from stretto.learning.evidence.matrices import Matrix
-from stretto.learning.evidence.prompts import Prompts
 from stretto.learning.evidence.success import folds
 from stretto.policies.evidence.lengths import MOST
+
+if TYPE_CHECKING:
+    from stretto.learning.evidence.training import Learned
 
 __all__ = ["fit_lengths", "foretold", "lengths_data"]
 
@@ -64,11 +65,16 @@ def lengths_data(x: Any, tokens: Any, seed: int = 0) -> dict[str, Any]:
     return {"weights": packed((fit_lengths(x, tokens) * gain).astype(np.float16))}
 
 
-def foretold(prompts: Prompts, data: Matrix, workers: Sequence[str]) -> dict[str, Any]:
-    """For an artefact of evidence: `lengths` of these workers by the items of split train; nothing where words do not count."""
-    if prompts.text is None:
-        return {}
-    train = [place for place, item in enumerate(data.items) if item.split == "train"]
-    tokens = np.expm1(data.tokens[np.ix_(train, [data.workers.index(w) for w in workers])])
-    found = lengths_data(prompts.text.matrix([data.items[place].prompt for place in train]), tokens)
-    return {"lengths": found} if found else {}
+def foretold(learned: "Learned", data: Matrix) -> dict[str, Any]:
+    """What an artefact of evidence tells of money before a call: `spent` (what asking cost on train at each price, cross-fitted,
+    in calls of the best single worker) and, where the words of prompts count and tell it, `lengths`.
+    """
+    spent = learned.crossed.cost.mean(1) / (learned.unit or 1.0)
+    found: dict[str, Any] = {"spent": [round(float(cost), 4) for cost in spent]}
+    if learned.prompts.text is not None:
+        train = [place for place, item in enumerate(data.items) if item.split == "train"]
+        x = learned.prompts.text.matrix([data.items[place].prompt for place in train])
+        tokens = np.expm1(data.tokens[np.ix_(train, [data.workers.index(w) for w in learned.workers])])
+        if lengths := lengths_data(x, tokens):
+            found["lengths"] = lengths
+    return found
