@@ -80,13 +80,17 @@ class Means:
 class Logistic:
     """One logistic regression a worker with a quadratic penalty 1 / `c`, all at once; of the last `loose` columns 1 / `LOOSE`.
 
-    Words are many and each tells little; what tells tasks apart is worth more (`prompts.Prompts`). Each step solves with the
-    same bound of the curvature (Boehning and Lindsay 1988), so it never overshoots. The deviation is Laplace's.
+    Words are many and each tells little; what tells tasks apart is worth more (`prompts.Prompts`). What is hard for one worker is
+    often hard for all: the penalty of what the workers' weights have in common is divided by `common`, that of what each has for
+    itself by `own`. Each step solves with the same bound of the curvature (Boehning and Lindsay 1988), so it never overshoots.
+    The deviation is Laplace's.
     """
 
     c: float = 0.01
     steps: int = 60
     loose: int = 0
+    common: float = 1.0
+    own: float = 1.0
     weights: Any = None
     covariance: Any = field(default=None, repr=False)
 
@@ -98,16 +102,25 @@ class Logistic:
         mean = np.clip(y.sum(0) / np.maximum(known.sum(0), 1), LOW, HIGH)
         penalty = np.full(x.shape[1], 1 / self.c)
         penalty[len(penalty) - self.loose :] = 1 / LOOSE
-        penalty[0] = 1e-3
-        inverse = np.linalg.inv(0.25 * x.T @ x + np.diag(penalty))
+        both = penalty / self.common, penalty / self.own
+        both[0][0] = both[1][0] = 1e-3
+        bound = 0.25 * x.T @ x
+        alike = self.common == self.own
+        own = np.linalg.inv(bound + np.diag(both[1]))
+        common = own if alike else np.linalg.inv(bound + np.diag(both[0]))
         w = np.zeros((x.shape[1], scores.shape[1]))
         w[0] = np.log(mean / (1 - mean))
         before = w
         for step in range(self.steps):
             ahead = w + step / (step + 3) * (w - before)  # Nesterov
             p = 1 / (1 + np.exp(-np.clip(x @ ahead, -30, 30)))
-            before, w = w, ahead + inverse @ (x.T @ np.where(known, y - p, 0.0) - penalty[:, None] * ahead)
-        self.weights, self.covariance = w, inverse
+            rise = x.T @ np.where(known, y - p, 0.0) - both[1][:, None] * ahead
+            before, w = w, ahead + own @ rise
+            if not alike:  # the mean over the workers takes another step than what each deviates from it
+                middle = rise.mean(1) + (both[1] - both[0]) * ahead.mean(1)
+                w += (common @ middle - own @ rise.mean(1))[:, None]
+        self.weights = w
+        self.covariance = own if alike else own + (common - own) / scores.shape[1]
         return self
 
     def cut(self, ranks: Sequence[int]) -> dict[int, Any]:

@@ -59,6 +59,9 @@ PRICES = (
 PENALTIES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 """Weaker and weaker penalties of the worker-success regression (`success.Logistic.c`), until two in a row foretell worse."""
 
+SHARING = ((5.0, 0.4), (20.0, 0.3))
+"""How much more the workers' regressions may have in common, and less each for itself (`success.Logistic.common`, `own`)."""
+
 WITHIN = (0.12, 0.2, 0.35)
 """How far behind the best worker another one may be to stand in a shortlist: each is tried."""
 
@@ -182,7 +185,15 @@ def _success(
         elif (worse := worse + 1) == 2:
             break
     told["success nats"] = {str(c): round(loss, 4) for c, loss in losses.items()}
-    return chance, Logistic(best, loose=loose).fit(x, train.scores)
+    least, form = losses[best], partial(Logistic, best, loose=loose)
+    for common, own in SHARING:
+        sharing = partial(form, common=common, own=own)
+        found = cross_fitted(sharing, x, train.scores, fold)
+        loss = nats(found, train.scores)
+        told["success nats"][f"common {common:g}, own {own:g}"] = round(loss, 4)
+        if loss < least:
+            least, chance, form = loss, found, sharing
+    return chance, form().fit(x, train.scores)
 
 
 def _sloped(
@@ -200,14 +211,15 @@ def _sloped(
         return prompts, x, chance, success
     plain = replace(prompts, spread=None)
     few = x[:, : -prompts.spread.size]
-    found = cross_fitted(lambda: Logistic(success.c, loose=plain.loose), few, train.scores, fold)
+    form = partial(Logistic, success.c, loose=plain.loose, common=success.common, own=success.own)
+    found = cross_fitted(form, few, train.scores, fold)
     losses = [nats(each[:, chosen], train.scores[:, chosen]) for each in (chance, found)]
     told["nats of the shortlist"] = dict(
         zip(("slopes", "none"), [round(loss, 4) for loss in losses], strict=True)
     )
     if losses[0] <= losses[1]:
         return prompts, x, chance, success
-    return plain, few, found, Logistic(success.c, loose=plain.loose).fit(few, train.scores)
+    return plain, few, found, form().fit(few, train.scores)
 
 
 def _unseen(prompts: Prompts, success: Any, dev: Matrix) -> tuple[Any, Any]:
