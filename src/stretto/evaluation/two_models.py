@@ -1,6 +1,6 @@
 """The published metrics of routers between a weak and a strong model: how much of the gap for how many calls of the strong one.
 
-As RouteLLM defines them (Ong et al. 2024, arXiv 2406.18665, section 4.2, and `routellm/benchmarks.py`), with r the mean score:
+As RouteLLM defines them (Ong et al. 2024, arXiv 2406.18665, and its `routellm/evals/evaluate.py`), with r the mean score:
 
     PGR(c)  = (r(policy that asks the strong model on a share c) - r(weak)) / (r(strong) - r(weak))
     APGR    = the mean of PGR over c from 0 to 1, by trapezoids over steps of a tenth
