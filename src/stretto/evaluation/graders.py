@@ -66,7 +66,7 @@ _SETTLED: Final = re.compile(
     r"\s*(?i:option|choice|answer)?\s*:?\s*[*(]*([A-Z])(?![A-Za-z'\u2019])(?!\W{0,3}(?:or|and)\W{1,3}[A-Z]\b)"
     r"|(?i:choice|option)\s*[*(]*([A-Z])[*)]*\s+(?i:is|must\s+be)\s+(?i:the\s+)?(?i:correct|right|best|answer)\b"
 )
-_LINE: Final = re.compile(r"^\W*([A-Z])(?:\W*$|[.):])", re.MULTILINE)
+_LINE: Final = re.compile(r"^[^\w\n]*([A-Z])(?:[^\w\n]*$|[.):])", re.MULTILINE)
 _SMALL: Final = re.compile(r"\A\W*([a-z])\W*\Z")
 _MENTIONED: Final = (
     re.compile(r"(?i:choice|option)\s*:?\s*[*(]*([A-Z])(?![A-Za-z'\u2019])"),

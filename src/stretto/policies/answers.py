@@ -28,7 +28,7 @@ _LATEX: Final = re.compile(r"\\(?:text|mathrm|mathbf|boxed)\s*\{([^{}]*)\}")
 _LATEX_FRACTION: Final = re.compile(r"\\[dt]?frac\s*\{(-?\d+)\}\s*\{(\d+)\}")
 _FRACTION: Final = re.compile(r"^([-+]?\d+)\s*/\s*(\d+)$")
 _LETTER: Final = re.compile(r"^\(?([A-Za-z])\)?[.:)]?$")
-_PROGRAM: Final = re.compile(r"```|^\s*(?:def|class|import|from|#include|function)\b", re.MULTILINE)
+_PROGRAM: Final = re.compile(r"```|^[^\S\n]*(?:def|class|import|from|#include|function)\b", re.MULTILINE)
 _REFUSAL: Final = re.compile(
     r"""\W*
     (?:(?:(?:I\ am|I'm)\ (?:so\ |very\ |really\ |truly\ )?)?(?:sorry|afraid)|(?:my\ )?apologies|I\ apologi[sz]e|unfortunately)?
@@ -76,7 +76,7 @@ def value_of(text: str | None, tools: Sequence[Mapping[str, Any]] = ()) -> str:
         return found[1].upper()
     if found := _FRACTION.match(text):
         return f"{int(found[1]) / int(found[2]):.6g}" if int(found[2]) else text
-    if found := _MONEY.match(text) or _MEASURE.match(text):
+    if len(text) <= _LONG and (found := _MONEY.match(text) or _MEASURE.match(text)):
         try:
             return f"{float(found[1].replace(',', '').replace(' ', '')):.6g}"
         except ValueError:

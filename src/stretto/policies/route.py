@@ -37,7 +37,8 @@ __all__ = [
 
 TABLE_SCHEMA = "stretto.route-table/1"
 
-_LIST = re.compile(r"\w+(?:, *\w+)+")
+_LIST = re.compile(r"\b\w+(?:, *\w+)+")
+"""Tried once a word (`\\b`): from every letter of a long blob it would take the square of its length."""
 
 _TELLING = 6.0
 """So much likelier (in log-odds, 400 times) must all foreign words together be at a task nobody is good at to speak for it.
