@@ -64,6 +64,12 @@ def order_words(prompt: str) -> list[str]:
     return words(_LIST.sub(" ", prompt.strip().rpartition("\n")[2]))
 
 
+def _first(prompt: str) -> list[str]:
+    """Some words for what to do, where they are quickly found: those before the first comma of the last line."""
+    last = prompt.strip().rpartition("\n")[2][:80]
+    return words(last.partition(",")[0].rpartition(" ")[0])
+
+
 @dataclass(frozen=True, slots=True)
 class Guess:
     """What a table takes a prompt for: its likeliest `task`, with what probability; and words that are `strange` for it.
@@ -181,8 +187,11 @@ class Table:
 
     def strange(self, prompt: str, most: int | None = None) -> tuple[str, ...]:
         """The words for what to do that the table has not seen, if they are all of them, or more than `most`; else ()."""
+        known = self.artifact.data["words"]
+        if most is None and any(word in known for word in _first(prompt)):
+            return ()  # as is nearly always the case, and soon found
         order = order_words(prompt)
-        found = tuple(word for word in order if word not in self.artifact.data["words"])
+        found = tuple(word for word in order if word not in known)
         return found if found == tuple(order) or (most is not None and len(found) > most) else ()
 
     def judged(self, prompt: str) -> "Judged":
