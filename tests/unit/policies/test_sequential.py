@@ -24,7 +24,7 @@ from stretto.testing import question as asked  # noqa: E402
 from stretto.types import Failure  # noqa: E402
 from tests.recorded_tables import made  # noqa: E402
 
-TABLE = made(480)
+TABLE = made(900)
 DATA = matrix(TABLE, TABLE.workers)
 LEARNED = learn(DATA, size=3, dimensions=12)
 ARTEFACT = artefact(LEARNED, {"from": "a made table"})
