@@ -210,7 +210,8 @@ def verdict(row: Compared, *, margin: float = 0.01) -> str:
     if d.below_zero:
         return f"worse, at {row.cost:.2f} x the cost"
     if d.low > -margin and row.cost < 1:
-        return f"no gain shown in quality; not more than {100 * margin:g} points worse, at {row.cost:.2f} x the cost"
+        least = "1 point" if margin == 0.01 else f"{100 * margin:g} points"
+        return f"no gain shown in quality; not more than {least} worse, at {row.cost:.2f} x the cost"
     return "no gain shown"
 
 

@@ -31,8 +31,9 @@ class RecordedPool:
 
     An ask is answered if its last user message is a recorded prompt; anything else fails with `not_recorded`. The cost is the
     recorded one, to the pico-dollar. An ask with a sampling seed draws one of the recorded samples by it, with replacement; one
-    without gets the first. Where a text was recorded beside the answer, that is what can be read of its reasoning. A worker
-    whose calls were never priced has `priced=False`. `repute` says what is believed of a worker's name at its price.
+    without gets the first. Where a text was recorded beside the answer, that is what can be read of its reasoning. Where nobody's
+    answers to a dataset were recorded, scores alone, a reply says so. A worker whose calls were never priced has `priced=False`.
+    `repute` says what is believed of a worker's name at its price.
     The score does not leave this module by any way that a policy could see: `score` reads it from the answer's run afterwards.
     """
 
@@ -53,6 +54,11 @@ class RecordedPool:
             w
             for w in table.workers
             if any((s := table.said(i.id, w)) and s.answer is not None for i in table.items)
+        }
+        self._answered = {
+            i.dataset
+            for i in table.items
+            if any((s := table.said(i.id, w)) and (s.answer is not None or s.text) for w in table.workers)
         }
         self._places = {w: (Endpoint(w, w),) for w in table.workers}
 
@@ -119,6 +125,9 @@ class RecordedPool:
         text, working = said.answer, said.text or ""
         if text is None and ask.worker not in self._answering:
             text, working = said.text, ""
+        item = self._table.item(self._item(ask) or "")
+        if text is None and item is not None and item.dataset not in self._answered:
+            text = f"({ask.worker} answered; what, is not recorded)"  # that is not the same as nothing
         usage = Usage(said.input or 0, said.output or 0, estimated=said.output is None)
         tally.usage = usage
         message = Message("assistant", text or "", reasoning=working)

@@ -91,7 +91,7 @@ def test_mcnemar_is_exact() -> None:
     [
         (0.10, 2.0, "better, at 2.00 x"),
         (-0.10, 0.5, "worse"),
-        (0.0, 0.5, "not more than 1 points worse"),
+        (0.0, 0.5, "not more than 1 point worse"),
         (0.0, 1.5, "no gain shown"),
     ],
 )

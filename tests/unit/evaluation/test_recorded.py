@@ -58,6 +58,31 @@ def test_a_text_beside_the_answer_is_the_reasoning() -> None:
     assert [(m.text, m.reasoning) for m in found] == [("4", "2 and 2: 4"), ("", "I cannot"), ("five", "")]
 
 
+def test_where_nobodys_answers_were_recorded_a_reply_says_so() -> None:
+    """A dataset that holds scores only: a reply is not empty, is nobody else's, and is the same whether it was right or wrong.
+
+    In a dataset where somebody's answer is known, none recorded is none given.
+    """
+    items = [
+        Item("a", "What is 2+2?", "scores"),
+        Item("b", "And 3?", "scores"),
+        Item("c", "And 5?", "answers"),
+    ]
+    said = {
+        "one": {
+            "a": (Said(1.0, 0.1),),
+            "b": (Said(0.0, 0.1),),
+            "c": (Said(1.0, 0.1, answer="5"),),
+        },
+        "two": {"a": (Said(0.0, 0.1),), "b": (Said(1.0, 0.1),), "c": (Said(0.0, 0.1),)},
+    }
+    table = Table("parts", items, said)
+    found = {(w, i.id): run(Solo(w), question(i), table).answer.message.text for w in said for i in items}
+    assert found["one", "a"] == found["one", "b"] == "(one answered; what, is not recorded)"
+    assert found["two", "a"] == "(two answered; what, is not recorded)"
+    assert (found["one", "c"], found["two", "c"]) == ("5", "")
+
+
 def test_equal_prompts_are_told_apart_by_the_item() -> None:
     """The request of an item finds that item; bare text finds the first item with that prompt."""
     assert run(Solo("w"), question(ONE.items[1])).answer.text == ""
