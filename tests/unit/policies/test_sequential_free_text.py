@@ -21,7 +21,7 @@ from stretto.testing import question as asked  # noqa: E402
 from stretto.types import Card, Failure, Price, Reply  # noqa: E402
 from tests.recorded_tables import made  # noqa: E402
 
-TABLE = made(480)
+TABLE = made(900)
 _MADE = artefact(learn(matrix(TABLE, TABLE.workers), size=3, dimensions=12), {"from": "a made table"})
 LEARNED = Artifact(_MADE.schema, {}, {k: v for k, v in _MADE.data.items() if k != "certified"})
 GOOD, COIN = 0.97, 0.5
@@ -74,8 +74,8 @@ def asks(steps: list[Step], worker: str = "") -> list[Ask]:
 
 def test_a_judge_makes_free_texts_count_as_agreement() -> None:
     """Three essays that a good judge calls the same make it surer than three that it tells apart."""
-    steps, last = played(policy(GOOD), dict.fromkeys(WORKERS, ESSAY))
-    apart, _ = played(policy(GOOD), {"cheap": OTHER, "middle": ESSAY, "dear": OTHER + "Or not."})
+    steps, last = played(policy(GOOD), dict.fromkeys(WORKERS, ESSAY), dial=0.6)
+    apart, _ = played(policy(GOOD), {"cheap": OTHER, "middle": ESSAY, "dear": OTHER + "Or not."}, dial=0.6)
     assert last.text == ESSAY
     assert asks(steps, "referee")
     assert sure(steps) > sure(apart) + 0.05
