@@ -12,7 +12,6 @@ from stretto.errors import ConfigError
 
 if TYPE_CHECKING:
     from stretto.artifacts import Artifact
-    from stretto.evaluation.tables import Table
     from stretto.learning.evidence.newcomers import Joined
     from stretto.learning.route_table import Study
 
@@ -88,7 +87,7 @@ def route(table: Path | None, data: Path | None, out: Path, workers: Sequence[st
         with progress(steps(families), "learning") as tick:
             made, compared = study(found, families, names, tick=tick)
         artifacts.write(made, out)
-        _tell(compared, found)
+        _tell(compared)
         for worker, count in compared.few.items():
             click.echo(
                 f"left out: {worker} has {count} outcomes, {LEAST} are needed; it may join by its probe profile: "
@@ -106,17 +105,18 @@ def _tell_tasks(made: "Artifact") -> None:
         click.echo(f"{task:32} {best} {100 * right / tried:.1f} % of {tried}")
 
 
-def _tell(found: "Study", table: "Table") -> None:
+def _tell(found: "Study") -> None:
     """What was compared, and what serves."""
     n = len(found.rows[0].quality.worth)
     click.echo(
         f"{n} items of split train, cross-fitted; best single worker {found.single} {100 * found.score:.2f}"
     )
+    costly = any(cost.any() for row in found.rows for cost in row.quality.costs)
     click.echo(f"{'':9} {'nats':>6} {'calib.':>6} {'AUC':>5}   {'dial 1':>15} {'dial .5':>15} {'dial 0':>15}")
     for row in found.rows:
         q = row.quality
         parts = [
-            f"{100 * score.mean():6.2f} {f'${1000 * cost.mean():.4g}':>8}"
+            f"{100 * score.mean():6.2f} {f'${1000 * cost.mean():.4g}' if costly else '-':>8}"
             for score, cost in zip(q.scores, q.costs, strict=True)
         ]
         mark = "  <- serves" if row.by == found.by else ""
