@@ -9,7 +9,7 @@ from stretto.policies.calls import tools_of
 from stretto.steps import Ask, Count, Emit, Endpoint, Outcome, Quote, Ready, Tally
 from stretto.types import PICO, Believed, Card, Delta, Failure, Message, Price, Request, Usage
 
-__all__ = ["RecordedPool", "question"]
+__all__ = ["RecordedPool", "question", "unsaid"]
 
 _ITEM: Final = "recorded"
 _USUAL: Final = 1_000
@@ -24,6 +24,11 @@ def question(item: Item, *, seed: int | None = None, dial: float = 0.5) -> Reque
         seed=seed,
         dial=dial,
     )
+
+
+def unsaid(worker: str) -> str:
+    """The reply of a worker where only scores were recorded."""
+    return f"({worker} answered; what, is not recorded)"
 
 
 class RecordedPool:
@@ -127,7 +132,7 @@ class RecordedPool:
             text, working = said.text, ""
         item = self._table.item(self._item(ask) or "")
         if text is None and item is not None and item.dataset not in self._answered:
-            text = f"({ask.worker} answered; what, is not recorded)"  # that is not the same as nothing
+            text = unsaid(ask.worker)  # that is not the same as nothing
         usage = Usage(said.input or 0, said.output or 0, estimated=said.output is None)
         tally.usage = usage
         message = Message("assistant", text or "", reasoning=working)

@@ -10,7 +10,7 @@ from typing import Any, Final
 from stretto.errors import ConfigError, UnknownModel
 from stretto.evaluation import tables
 from stretto.evaluation.graders import GRADERS, Grade, Grader, grader
-from stretto.evaluation.recorded import question
+from stretto.evaluation.recorded import question, unsaid
 from stretto.types import Answer, Message
 
 __all__ = ["Item", "JudgeOf", "own_items", "reasoning_gym_items", "recorded_items"]
@@ -79,7 +79,7 @@ def _recorded_score(table: tables.Table, item: str) -> Grader:
         for sample in range(table.samples(item, answer.worker)):
             said = table.said(item, answer.worker, sample)
             assert said is not None
-            if answer.text in (said.answer or "", said.text or ""):
+            if answer.text in (said.answer or "", said.text or "", unsaid(answer.worker)):
                 return Grade(said.score, f"as recorded for {answer.worker}")
         return Grade(0.0, f"this is no reply that was recorded for {answer.worker or 'any worker'}")
 

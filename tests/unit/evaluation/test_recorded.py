@@ -7,6 +7,7 @@ import pytest
 from stretto.engine.run import Engine, Run
 from stretto.evaluation.recorded import RecordedPool, question
 from stretto.evaluation.tables import Item, Said, Table
+from stretto.evaluation.tasks import recorded_items
 from stretto.policies.solo import Solo
 from stretto.steps import Ask, Policy
 from stretto.testing import MemoryStore
@@ -81,6 +82,10 @@ def test_where_nobodys_answers_were_recorded_a_reply_says_so() -> None:
     assert found["one", "a"] == found["one", "b"] == "(one answered; what, is not recorded)"
     assert found["two", "a"] == "(two answered; what, is not recorded)"
     assert (found["one", "c"], found["two", "c"]) == ("5", "")
+    for item, grade in zip(items, recorded_items(table), strict=True):
+        for worker in said:
+            answer = run(Solo(worker), question(item), table).answer
+            assert asyncio.run(grade.check(answer, "")).score == said[worker][item.id][0].score
 
 
 def test_equal_prompts_are_told_apart_by_the_item() -> None:
