@@ -150,8 +150,8 @@ def _up(p: float) -> float:
     return _SIZE - 40 - p * (_SIZE - 56)
 
 
-def _square(across: str) -> list[str]:
-    """Grid, ticks, diagonal, and what goes from left to right."""
+def _square(across: str, upwards: str) -> list[str]:
+    """Grid, ticks, diagonal, and what goes from left to right and from below to above."""
     at, up, marks = _at, _up, []
     for p in (0.0, 0.25, 0.5, 0.75, 1.0):
         marks.append(
@@ -161,20 +161,21 @@ def _square(across: str) -> list[str]:
         marks.append(f'<text class="axis" x="{at(p):.1f}" y="{_SIZE - 22}" text-anchor="middle">{p:g}</text>')
     marks.append(f'<path class="ideal" fill="none" stroke="#888" d="M{at(0)},{up(0)} L{at(1)},{up(1)}"/>')
     marks.append(f'<text class="axis" x="{at(1)}" y="{_SIZE - 6}" text-anchor="end">{across}</text>')
+    marks.append(f'<text class="axis" x="{at(0)}" y="10">{upwards}</text>')
     return marks
 
 
 def between(one: Between) -> str:
     """How much of the gap each dial wins back for its share of strong calls; by lot one would stand on the diagonal."""
     points = [(0.0, 0.0), *((p.share, p.recovered) for p in one.points), (1.0, 1.0)]
-    line = " ".join(f"{_at(x):.1f},{_up(min(1.05, max(-0.05, y))):.1f}" for x, y in points)
-    marks = [*_square("share of calls to the stronger one")]
+    line = " ".join(f"{_at(x):.1f},{_up(min(1.02, max(-0.05, y))):.1f}" for x, y in points)
+    marks = [*_square("share of calls to the stronger one", "share of the gap won back")]
     marks.append(f'<polyline class="front" fill="none" stroke="#47d" points="{line}"/>')
     for p in one.points:
         told = (
             f"{escape(p.name)}: {100 * p.recovered:.1f} % of the gap for {100 * p.share:.1f} % of the calls"
         )
-        x, y = _at(p.share), _up(min(1.05, max(-0.05, p.recovered)))
+        x, y = _at(p.share), _up(min(1.02, max(-0.05, p.recovered)))
         marks.append(
             f'<g class="policy"><title>{told}</title><path d="M{x:.1f},{y - 5:.1f} l5,5 l-5,5 l-5,-5 Z"/></g>'
         )
@@ -183,7 +184,7 @@ def between(one: Between) -> str:
 
 def calibration(bins: Sequence[Bin], name: str) -> str:
     """Stated against realised, with intervals: on the line what was said was so."""
-    at, up, marks = _at, _up, _square("stated probability of being right")
+    at, up, marks = _at, _up, _square("stated probability of being right", "right")
     most = max(b.n for b in bins)
     for b in bins:
         x, radius = at(b.stated), 3 + 5 * math.sqrt(b.n / most)
