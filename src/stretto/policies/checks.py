@@ -15,7 +15,7 @@ from stretto.types import Answer, Request, ToolCall
 
 __all__ = ["flaw"]
 
-_FENCE: Final = re.compile(r"```(\w*)[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
+_FENCE: Final = re.compile(r"```(\w*)[^\n]{0,200}\n(.*?)(?:```|\Z)", re.DOTALL)
 _LONGEST: Final = 20_000
 _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
     "string": (str,),

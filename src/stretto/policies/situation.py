@@ -33,7 +33,7 @@ _FEW: Final = 48
 """A cap of so few tokens leaves room for a short value only."""
 
 _BIG: Final = 4000
-_OPTIONS: Final = re.compile(r"(?:^|\s)\(?A[.):]\s.*?(?:^|\s)\(?B[.):]\s", re.DOTALL)
+_OPTION_A, _OPTION_B = (re.compile(rf"(?:^|\s)\(?{letter}[.):]\s") for letter in "AB")
 _ASKS_VALUE: Final = re.compile(
     r"\b(?:how (?:many|much|old|long|far|tall)|what (?:number|year|day|date|percentage|fraction|letter|word|time)"
     r"|yes or no|true or false|(?:final|correct|right) answer|\\boxed"
@@ -109,7 +109,8 @@ def _form(request: Request) -> tuple[Form, str]:
     if request.max_tokens is not None and request.max_tokens <= _FEW:
         return "value", f"an answer of at most {request.max_tokens} tokens"
     prompt = request.prompt.strip()
-    if len(prompt) <= _BIG * 2 and _OPTIONS.search(prompt):
+    first = _OPTION_A.search(prompt) if len(prompt) <= _BIG * 2 else None
+    if first is not None and _OPTION_B.search(prompt, first.end()):
         return "value", "it offers options"
     ends = prompt if len(prompt) <= 600 else f"{prompt[:300]}\n{prompt[-300:]}"
     asks_text = _ASKS_TEXT.search(ends)

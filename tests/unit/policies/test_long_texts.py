@@ -11,11 +11,14 @@ import pytest
 
 from stretto.evaluation.graders import choice, number
 from stretto.policies.answers import said, value_of
+from stretto.policies.checks import flaw
 from stretto.policies.route import features, order_words
+from stretto.policies.situation import situation
+from stretto.testing import question
 from stretto.types import Answer, Message
 
 LONG = 200_000
-UNITS = ["x", "1", "0x", "_", "\n", " ", "(", "a,", "a, ", "1,", "A.\n", "-", "sorry ", "I cannot "]
+UNITS = ["x", "1", "0x", "_", "\n", " ", "(", "a,", "a, ", "1,", "A.\n", "`", "-", "sorry ", "I cannot "]
 
 
 def graded(text: str) -> None:
@@ -27,8 +30,16 @@ def graded(text: str) -> None:
 @pytest.mark.parametrize("unit", UNITS)
 @pytest.mark.parametrize(
     "read",
-    [features, order_words, value_of, lambda text: said(Message("assistant", text), last_line=True), graded],
-    ids=["features", "order_words", "value_of", "said", "graded"],
+    [
+        features,
+        order_words,
+        lambda text: situation(question(text)),
+        value_of,
+        lambda text: said(Message("assistant", text), last_line=True),
+        lambda text: flaw(question("?"), Answer(Message("assistant", text))),
+        graded,
+    ],
+    ids=["features", "order_words", "situation", "value_of", "said", "flaw", "graded"],
 )
 def test_a_long_text_is_read_in_one_pass(read: Callable[[str], Any], unit: str) -> None:
     """Blobs, blank lines, lists: 200,000 characters of anything come back."""
