@@ -12,6 +12,7 @@ many prices flatters is seen from halves: chosen on one half of every set's trai
 
 import argparse
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,8 @@ def each(parts: list[Part]) -> tuple[int, ...]:
     return tuple(out)
 
 
-RULES = {
+Rule = Callable[[list[Part]], tuple[int, ...]]
+RULES: dict[str, Rule] = {
     "every set for itself at least equal": each,
     "mean over the sets, a price a set": chosen,
     f"the same, no set more than {MARGIN:.0f} point below": lambda parts: chosen(parts, least=-MARGIN),
@@ -109,7 +111,7 @@ def mean_of(parts: list[Part], places: Any, seed: int = 0) -> tuple[float, float
     return float(value), float(low), float(high)
 
 
-def halved(parts: list[Part], rule: Any) -> tuple[float, float]:
+def halved(parts: list[Part], rule: Rule) -> tuple[float, float]:
     """What a rule brings on the half of the items that it did not see: mean difference, and cost."""
     rng, found = np.random.default_rng(0), []
     for _ in range(HALVES):
