@@ -290,6 +290,10 @@ def _contenders(
         base, turned = (name, None) if name in there else turned_of(name)
         if ("@" in base and base not in there) or not 0 <= (turned or 0.0) <= 1:
             raise ConfigError(f'--policy {name}: what follows "@" is the dial, a number from 0 to 1')
+        if base == "sequential" and base not in learned and wanted.source == "recorded":
+            raise ConfigError(
+                f"--policy {name}: goes by what was learned; name it by --artefact FILE, made by `stretto train evidence`"
+            )
         policy: Policy = learned.get(base) or resolve(base)
         found.append(Contender(name, policy, dial=turned))
     return found

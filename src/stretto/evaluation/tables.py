@@ -28,6 +28,7 @@ __all__ = ["PARTLY", "Item", "Said", "Table", "read", "read_rows"]
 PARTLY: Final = 0.4
 """A worker with gaps counts if it knows this share of the items."""
 
+_MOST: Final = 1e6
 _KINDS: Final = (".parquet", ".csv", ".jsonl")
 _HALF: Final = re.compile(r"\\u[dD][89a-fA-F]")
 """Half of a character outside the first plane, as JSON writes it."""
@@ -238,11 +239,16 @@ def _said(row: Mapping[str, Any], where: str) -> Said:
     assert score is not None
     if not 0 <= score <= 1:
         raise ConfigError(f"{where}: score is {score}; it must lie between 0 and 1")
+    cost = _number(row, "cost_usd", where)
+    if cost is not None and cost > _MOST:
+        raise ConfigError(
+            f"{where}: cost_usd is {cost:g}; it is what one answer cost, in USD, at most {_MOST:g}"
+        )
     given, written = _number(row, "prompt_tokens", where), _number(row, "completion_tokens", where)
     answer = row.get("answer")
     return Said(
         score,
-        _number(row, "cost_usd", where),
+        cost,
         None if given is None else int(given),
         None if written is None else int(written),
         _number(row, "latency_s", where),

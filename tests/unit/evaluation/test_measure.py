@@ -155,3 +155,12 @@ def test_a_worker_whose_name_holds_an_at_can_be_named(tmp_path: Path) -> None:
     table = Table("made", TABLE.items, said)  # type: ignore[arg-type]
     told = shown(table, tmp_path, "--policy", "dear@here,dear@here@0.5")
     assert "dear@here@0.5" in told
+
+
+def test_sequential_needs_what_was_learned(tmp_path: Path) -> None:
+    """Without an artefact the error says which option names one."""
+    data = write(tmp_path / "table", TABLE)
+    arguments = ["eval", "--recorded", data, "--policy", "cheap, sequential@.5", "--out", tmp_path / "out"]
+    done = CliRunner().invoke(stretto, [str(a) for a in arguments])
+    assert done.exit_code == 2
+    assert "--policy sequential@.5: goes by what was learned; name it by --artefact FILE" in done.stderr

@@ -120,6 +120,10 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "item without prompt": (lambda p: folder(p, [{"item_id": "1"}]), "items.jsonl row 1: prompt is missing"),
     "item without id": (lambda p: folder(p, [{"prompt": "1"}]), "items.jsonl row 1: item_id is missing"),
     "item twice": (lambda p: folder(p, [ITEMS[0], ITEMS[0]]), "item_id '1' is there twice"),
+    "cost of a bank": (
+        lambda p: folder(p, ITEMS, [OUTCOMES[0] | {"cost_usd": 1e300}]),
+        "cost_usd is 1e\\+300; it is what one answer cost",
+    ),
     "strange split": (lambda p: folder(p, [ITEMS[0] | {"split": "half"}]), "must be train, dev or test"),
     "tools that are no JSON": (lambda p: folder(p, [ITEMS[0] | {"tools": "{"}]), "tools is not JSON"),
     "tools that are no list": (lambda p: folder(p, [ITEMS[0] | {"tools": "5"}]), "neither a tool nor a list"),
