@@ -47,11 +47,12 @@ class Asking:
     `listener` makes what was heard of a worker, its answer and how many tokens that was; `tell` are those who are asked how sure
     they are; `replies` and `believed` are what all of `heard` comes to, `None` before anybody has answered;
     `gaps` (a mask) are those of `open` at the start that were not always there when it was learned; `vain` are those who could
-    not change the answer; `near` says how near the prompt is to each known task.
+    not change the answer; `seen` is what is known of the prompt beforehand: the log-odds of the workers, how near it is to
+    each known task, and what each worker is expected to cost on it.
     """
 
     price: int
-    logits: Any
+    seen: tuple[Any, Any, Any]
     open: list[int]
     listener: Callable[[int, Answer, int], Heard]
     tell: frozenset[int] = frozenset()
@@ -63,7 +64,11 @@ class Asking:
     compared: list[Option] = field(default_factory=list)
     same: Compared = field(default_factory=Compared)
     vain: frozenset[int] = frozenset()
-    near: Any = None
+
+    @property
+    def logits(self) -> Any:
+        """The log-odds of the workers, before anything was asked."""
+        return self.seen[0]
 
     @property
     def mask(self) -> int:
