@@ -236,8 +236,8 @@ class Calibration:
 
     @property
     def steepness(self) -> float:
-        """How much a worker's log-odds move when those of its estimate do."""
-        return float(self.mix[0, 0])
+        """How much a worker's log-odds move when those of its estimate do, or those of all: what errs for one errs for many."""
+        return max(float(self.mix[0, 0]), float(self.mix[:, 0].sum()))
 
 
 @dataclass(frozen=True, slots=True)
