@@ -10,7 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -145,6 +145,7 @@ class Log:
             os.ftruncate(self._handle, kept)
         for number, line in enumerate(whole[:kept].decode("utf-8").split("\n")[:-1], 1):
             self._take(line, f"{file} line {number}")
+        self._aside = self._put_aside()
 
     def _take(self, line: str, where: str) -> None:
         try:
@@ -158,6 +159,27 @@ class Log:
             raise ConfigError(
                 f"{where}: is no line of an evaluation; move the file away to begin anew"
             ) from None
+
+    def _put_aside(self) -> dict[str, Result]:
+        """What `settle` put aside, but for answers that failed; a line that is none of ours is passed over."""
+        stale, found = self.file.with_suffix(".stale"), dict[str, Result]()
+        for line in stale.read_text(encoding="utf-8", errors="replace").split("\n") if stale.exists() else ():
+            try:
+                row = json.loads(line)
+                key = row.pop("key")
+                result = Result(**row | {"asked": tuple(row["asked"])})
+            except (ValueError, KeyError, TypeError, AttributeError):
+                continue
+            if not result.error:
+                found[key] = result
+        return found
+
+    def take_back(self, keys: Iterable[str]) -> None:
+        """These are asked for: what was put aside of them holds again."""
+        for key in keys:
+            self.used.add(key)
+            if key not in self.done and key in self._aside:
+                self.end(key, self._aside[key])
 
     def begin(self, key: str, run: str) -> None:
         """Announce a run before it is asked."""
@@ -176,7 +198,7 @@ class Log:
         """Put the answers that no `play` has asked for since this was opened aside, into `FILE.stale`; returns how many.
 
         They are other questions' answers: of prompts, policies, prices or options that have changed. Called at the end of an
-        evaluation, so that what the file holds is that evaluation.
+        evaluation, so that what the file holds is that evaluation. They are taken back when they are asked for again.
         """
         stale = [key for key in self.done if key not in self.used]
         if not stale:
@@ -231,7 +253,7 @@ async def play(
     table = _Table(engine, store, log, asking, concurrency)
     settings = {c.name: version(c.policy) for c in contenders}
     jobs = [(c, i, fingerprint(i, c, asking, cards, settings[c.name])) for c in contenders for i in items]
-    log.used.update(key for _, _, key in jobs)
+    log.take_back(key for _, _, key in jobs)
     table.spent = sum(r.cost + r.graded for r in map(log.done.get, sorted(log.used)) if r is not None)
     queue = iter(jobs)
 

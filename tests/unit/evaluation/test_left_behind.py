@@ -150,6 +150,23 @@ def test_answers_to_other_questions_are_put_aside(tmp_path: Path) -> None:
         assert [g for g in sample(tmp_path, 99) if g.result.item in ("2", "3")], "none"
 
 
+def test_what_was_put_aside_is_taken_back_when_it_is_asked_for_again(tmp_path: Path) -> None:
+    """Another command in between costs nothing that was paid for: the first one asks nobody again. What failed is no answer."""
+    world = World()
+    world.down = "b"
+    before, _, _ = world.run(tmp_path, world.items(4))
+    world.run(tmp_path, world.items(2))
+    world.down, asked = "", len(world.store.runs(1000, None))
+    after, _, aside = world.run(tmp_path, world.items(4))
+    assert after["a"] == before["a"]
+    assert after["a#2"] == before["a#2"]
+    assert all(not r.error for r in after["b"][2:])
+    assert (
+        len(world.store.runs(1000, None)) == asked + 3
+    )  # `b` only, on the three items that had been put aside
+    assert aside == 3  # the second item as a conversation
+
+
 def test_a_judge_is_paid_from_the_same_purse(tmp_path: Path) -> None:
     """What grading costs counts towards --limit-usd, and beyond it neither answers nor grades are bought."""
     world = World()
