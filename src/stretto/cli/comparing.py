@@ -66,8 +66,8 @@ def evaluated(wanted: Wanted, as_json: bool) -> None:
             click.echo(f"{failed} answers that failed are asked anew", err=as_json)
         comparison, names = asyncio.run(run(wanted, log))
         if aside := log.settle():
-            told = f"{aside} answers of earlier evaluations in {wanted.out} are put aside (results.stale) until they are asked for again"
-            click.echo(told, err=as_json)
+            told = f"{aside} answers of earlier evaluations in {wanted.out} are put aside (results.stale)"
+            click.echo(f"{told} until they are asked for again", err=as_json)
     except KeyboardInterrupt:
         click.echo(f"\nStopped. {wanted.out} keeps what was answered: the same command goes on.", err=True)
         raise SystemExit(130) from None
