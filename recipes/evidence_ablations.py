@@ -24,11 +24,12 @@ from pathlib import Path
 import numpy as np
 from evidence_ablations_cold import LABELS, cold, whole
 from evidence_ablations_study import US, Form, Study, halves, mean_of, points, row
-from evidence_tables import SETS, loaded
+from evidence_tables import SETS, ece, loaded
 
 from stretto.evaluation.controls import paired
 from stretto.learning.evidence import success
 from stretto.learning.evidence.lattice import Lattice, Solved, Walk, solve
+from stretto.learning.evidence.matrices import Matrix
 from stretto.learning.evidence.training import learn, nats
 from stretto.policies.evidence.options import LOOKS
 from stretto.policies.evidence.trees import Trees
@@ -167,10 +168,14 @@ def loss(chance, right):
 
 
 def families(study: Study) -> list[dict]:
-    """Log-loss and AUC of each family, cross-fitted, on the workers without gaps; as a router, its best one on each prompt."""
+    """Each family of worker-success estimators, cross-fitted, on the workers without gaps.
+
+    Log-loss, and its difference to the family that serves; AUC; calibration error; and the mean worth over `US` of asking at each
+    price the worker that it promises most of, against asking always the best single.
+    """
     found = study.found
     whole = np.flatnonzero(study.data.there.all(0))
-    scores = study.data.of(whole).scores
+    some = study.data.of(whole)
     x, fold = found.prompts.matrix(study.data.items), study.fold(0)
     made = {
         "logistic, all penalised alike, c .01": lambda: success.Logistic(0.01),
@@ -181,25 +186,36 @@ def families(study: Study) -> list[dict]:
         "item response, rank 1": lambda: success.Factors(0.01, rank=1),
     }
     chances = {"as it serves": found.router[0][:, whole]}
-    chances |= {name: success.cross_fitted(make, x, scores, fold) for name, make in made.items()}
+    chances |= {name: success.cross_fitted(make, x, some.scores, fold) for name, make in made.items()}
     odds = success.log_odds(chances["as it serves"])
     for labels in LABELS:
-        chances[f"probe profile, {labels} labels each"] = profile(scores, odds, fold, labels)
-    usual = loss(chances["as it serves"], scores)
+        chances[f"probe profile, {labels} labels each"] = profile(some.scores, odds, fold, labels)
+    usual = loss(chances["as it serves"], some.scores)
     rows = []
     for name, chance in chances.items():
-        gap = paired(loss(chance, scores), usual)
-        picked = scores[np.arange(len(x)), chance.argmax(1)]
+        gap = paired(loss(chance, some.scores), usual)
         one = {
             "family": name,
-            "nats": round(nats(chance, scores), 4),
+            "nats": round(nats(chance, some.scores), 4),
             "against": [round(v, 4) for v in (gap.value, gap.low, gap.high)],
-            "auc": round(auc(chance, scores), 3),
-            "router": points(picked, study.base),
+            "auc": round(auc(chance, some.scores), 3),
+            "ece": round(ece(chance.ravel(), some.scores.ravel()), 4),
+            "worth": points(*routed(study, some, chance)),
         }
         rows.append(one)
         print(one, flush=True)
     return rows
+
+
+def routed(study: Study, some: Matrix, chance) -> tuple:
+    """Of each item the mean worth over `US` of the worker that promises most, and of the best single worker."""
+    unit, items = study.found.unit, np.arange(len(some.items))
+    mine = np.zeros(len(items))
+    for u in US:
+        picked = (chance - u / unit * some.costs.mean(0)).argmax(1)
+        mine += (some.scores[items, picked] - u / unit * some.costs[items, picked]) / len(US)
+    single = study.base - np.mean(US) / unit * study.data.costs[:, study.found.best]
+    return mine, single
 
 
 def profile(scores, odds, fold, labels: int):
