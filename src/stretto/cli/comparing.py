@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from stretto.evaluation.graders import Grader
     from stretto.evaluation.runner import Asking, Contender, Log, Result
     from stretto.evaluation.sets import SubPool
+    from stretto.evaluation.tables import Table
     from stretto.evaluation.tasks import Item
     from stretto.pool.discover import Found
     from stretto.steps import Policy
@@ -137,7 +138,7 @@ async def _recorded(wanted: Wanted, log: "Log") -> "tuple[Comparison, list[str]]
     held, single = _beforehand(wanted, everybody.workers), None
     if not dev or len(dev) == len(items):  # no split that could serve: cross-fitted
         items = dev = [replace(i, split="") for i in items]
-        single = _measure(wanted, held, known.workers, notes)
+        single = _measure(wanted, held, known, notes)
     if wanted.n is not None:
         dev = dev[: wanted.n]
         kept = {i.id for i in dev}
@@ -321,14 +322,14 @@ def _asked(wanted: Wanted, there: "Sequence[str]") -> tuple[str, ...]:
     return () if held.evidence is None else tuple(held.evidence.data["workers"])
 
 
-def _measure(
-    wanted: Wanted, held: "Learned", known: "Sequence[str]", notes: list[str]
-) -> tuple[str, str] | None:
+def _measure(wanted: Wanted, held: "Learned", table: "Table", notes: list[str]) -> tuple[str, str] | None:
     """The best single worker of what the named artefact was learned from, and that in words, for items that come without
-    others on which one could be chosen.
+    others on which one could be chosen; one of those whose costs `table` knows.
     """
     if wanted.artefact is None:
         return None
+    outcomes = ((w, table.said(i.id, w)) for w in table.workers for i in table.items)
+    known = {w for w, one in outcomes if one is not None and one.cost is not None} or set(table.workers)
     best = ""
     if held.evidence is not None:
         best = str(held.evidence.provenance.get("cross_fitted", {}).get("against", ""))
@@ -342,8 +343,8 @@ def _measure(
     if best in known:
         return best, f"what {wanted.artefact.name} was learned from"
     if best:
-        told = f"{best}, the best single worker of what {wanted.artefact.name} was learned from, is not recorded here on"
-        notes.append(f"{told} nearly all items: the measure is the best of those that are.")
+        told = f"{best}, the best single worker of what {wanted.artefact.name} was learned from, is not recorded here with"
+        notes.append(f"{told} its costs on nearly all items: the measure is the best of those that are.")
     return None
 
 

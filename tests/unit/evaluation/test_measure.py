@@ -140,6 +140,17 @@ def test_items_that_come_alone_are_measured_by_what_was_best_where_the_artefact_
     assert "chosen on what route.json was learned from" in shown(without, tmp_path / "c", *options)
 
 
+def test_a_measure_from_elsewhere_has_a_price_here(tmp_path: Path) -> None:
+    """The best of a route table, if nobody wrote its price down, is not it: the next best is."""
+    table, learned = with_oracle(), tmp_path / "route.json"
+    data = write(tmp_path / "public", table)
+    done = CliRunner().invoke(stretto, ["train", "route", "--data", str(data), "--out", str(learned)])
+    assert done.exit_code == 0, done.output
+    alone = table.only(lambda item: item.split == "dev")
+    told = shown(alone, tmp_path / "a", "--policy", "cheap", "--artefact", learned)
+    assert "best single worker dear, chosen on what route.json was learned from" in told
+
+
 def test_one_split_may_be_asked_for(tmp_path: Path) -> None:
     """Items for choosing, public ones and hidden ones may lie in one folder."""
     items = [replace(i, split="test" if k % 12 == 5 else i.split) for k, i in enumerate(TABLE.items)]
