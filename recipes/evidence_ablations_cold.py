@@ -45,6 +45,22 @@ def guessed(study: Study, labels: int, draw: int) -> Any:
     return logits
 
 
+def against_usual(study: Study) -> Any:
+    """The marks of every reply against its worker's own usual ones: how a newcomer writes says nothing of whether it is right.
+
+    That takes replies of each worker, but no scores.
+    """
+
+    def made() -> Any:
+        known = ~np.isnan(study.read)
+        count = np.maximum(known.sum(0), 1)
+        away = study.read - np.where(known, study.read, 0.0).sum(0) / count
+        deviation = np.sqrt((np.where(known, away, 0.0) ** 2).sum(0) / count)
+        return away / np.where(deviation > 1e-6, deviation, 1.0)
+
+    return study.once(("marks against usual ones",), made)
+
+
 def readers(study: Study, split: int) -> Sequence[Any]:
     """A reader a fold, of the others' replies only."""
 
@@ -53,7 +69,7 @@ def readers(study: Study, split: int) -> Sequence[Any]:
         fold, logits = study.fold(split), study.logits("all", split)
         return [
             fit_reading(
-                *(a[fold != f][:, old] for a in (logits, study.read, study.few.scores)),
+                *(a[fold != f][:, old] for a in (logits, against_usual(study), study.few.scores)),
                 rounds=160,
             )
             for f in range(5)
@@ -63,11 +79,13 @@ def readers(study: Study, split: int) -> Sequence[Any]:
 
 
 def read_by(study: Study, logits: Any, split: int) -> Any:
-    """The log-odds after the replies, read by those who know the others only."""
+    """The log-odds after the replies, read by those who know the others only: the newcomer comes after them."""
     fold, after = study.fold(split), logits.copy()
+    new, old = places(study)
+    order = [*old, new]
     for f, reader in enumerate(readers(study, split)):
-        at = fold == f
-        after[at] = reader.after(logits[at], study.read[at])
+        at = np.flatnonzero(fold == f)[:, None]
+        after[at, order] = reader.after(logits[at, order], against_usual(study)[at, order])
     return after
 
 
