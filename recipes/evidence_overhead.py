@@ -75,7 +75,7 @@ def main() -> None:
         f"{len(known.workers)} workers of the shortlist, prompts of {statistics.median(map(len, prompts)):.0f} characters"
     )
     seen = [known.seen(p) for p in prompts]
-    logits = [each[0] for each in seen]
+    logits = [each for each, _ in seen]
     rng = np.random.default_rng(0)
     size = len(known.workers)
     numbers = np.minimum(rng.integers(-1, 3, (count, 1, size)), size - 1)
@@ -103,10 +103,10 @@ def main() -> None:
     fewer = everybody & ~2
     timed("routing decision", lambda k: known.worths(1, 0, everybody, None, *known.seen(prompts[k])), count)
     timed("of it: first choice", lambda k: known.worths(1, 0, everybody, None, *seen[k]), count)
-    timed("stop or ask", lambda k: known.worths(1, 5, everybody, after[k], *seen[k]), count)
-    timed("stop or ask, one worker left out", lambda k: known.worths(1, 5, fewer, after[k], *seen[k]), count)
+    timed("stop or ask", lambda k: known.worths(1, 5, everybody, after[k], logits[k]), count)
+    timed("stop or ask, one worker left out", lambda k: known.worths(1, 5, fewer, after[k], logits[k]), count)
     opening = known.first(10, everybody, *seen[0])
-    timed("second round or not", lambda k: known.additions(10, opening, after[k], *seen[k]), count)
+    timed("second round or not", lambda k: known.additions(10, opening, after[k], logits[k]), count)
 
 
 if __name__ == "__main__":

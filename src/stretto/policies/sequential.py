@@ -20,7 +20,7 @@ from stretto.policies.evidence.embedded import Embedded
 from stretto.policies.evidence.equivalence import NOBODY, Compared, Comparer, softly
 from stretto.policies.evidence.features import TextFeatures
 from stretto.policies.evidence.lengths import Lengths
-from stretto.policies.evidence.odds import Odds, bills, task_nearness
+from stretto.policies.evidence.odds import Odds, task_nearness
 from stretto.policies.evidence.pools import Openings, Values, members
 from stretto.policies.evidence.reading import MARKS, Asked, Reading, bare, marks, written
 from stretto.policies.evidence.standing import Moves, Scene, barred
@@ -45,18 +45,18 @@ class Evidence:
     prompt are its features instead), `centres` (of known tasks; may be absent), `spread` (of the counts within each; may be
     absent), `success` (weights, a column a worker), `posterior`, `usual` (mean and deviation of log reply tokens, a column a
     worker), `lengths` (`evidence.lengths.Lengths`; absent: the prompt says nothing of them), `agreement` (weights of
-    `evidence.agreement`, a row a worker; may be absent), `assurance` (what it means how sure a worker was; absent: it does not
-    count), `reading` (what the text of a reply means; absent: it does not count), `unread` (the posterior where there was no
-    text to read; absent: the same), `gaps` (workers that were not always there when it was learned; may be absent), `moves`
-    (`evidence.standing.Moves`; absent: what could not change the answer is bought, too), `stated` (`evidence.assurance.Stated`;
-    absent: the posterior itself is said), `comparing` (who says whether free texts amount to the same, and how often that is
-    wrong, `evidence.equivalence`; absent: nobody does), `verifying` (who says whether replies that cannot be compared are
-    right, and how often that is wrong, `evidence.verification`; absent: nobody), `free` (true: learned from free texts that
-    nobody compared, each a class of its own), `certified` (what `learning.evidence.risk` found: `u`, the highest price whose
-    loss against `single` is bounded, or none, that `bound`, its relative `cost`, and the `reason`), `rich`, `last_line`, `paid`
-    (what each worker costs, in calls of the best single one), `values` (`evidence.pools.Values`), `bills` (weights of what each
-    worker costs on a prompt; may be absent), `spent` (what the asks cost at each price, in such calls; may be absent), and from
-    the lowest price to the highest `prices` [{`u`, `calls`, `rounds` {`first` (a subset), `added` (subsets), `weights`}}].
+    `evidence.agreement`, a row a worker; may be absent), `assurance` (what it means how sure a worker was; absent: it does
+    not count), `reading` (what the text of a reply means; absent: it does not count), `unread` (the posterior where there was
+    no text to read; absent: the same), `gaps` (workers that were not always there when it was learned; may be absent),
+    `moves` (`evidence.standing.Moves`; absent: what could not change the answer is bought, too), `stated`
+    (`evidence.assurance.Stated`; absent: the posterior itself is said), `comparing` (who says whether free texts amount to
+    the same, and how often that is wrong, `evidence.equivalence`; absent: nobody does), `verifying` (who says whether replies
+    that cannot be compared are right, and how often that is wrong, `evidence.verification`; absent: nobody), `free` (true:
+    learned from free texts that nobody compared, each a class of its own), `certified` (what `learning.evidence.risk` found:
+    `u`, the highest price whose loss against `single` is bounded, or none, that `bound`, its relative `cost`, and the
+    `reason`), `rich`, `last_line`, `paid` (what each worker costs, in calls of the best single one), `values`
+    (`evidence.pools.Values`), `spent` (what the asks cost at each price, in such calls; may be absent), and from the lowest
+    price to the highest `prices` [{`u`, `calls`, `rounds` {`first` (a subset), `added` (subsets), `weights`}}].
     """
 
     def __init__(self, artifact: Artifact, *, same: str = "", comparer: str = "", verifier: str = "") -> None:
@@ -78,15 +78,11 @@ class Evidence:
         self._text = TextFeatures.of(data["text"]) if data.get("text") else None
         self.embedder = Embedded.of(data["embedder"]) if data.get("embedder") else None
         centres, spread = (unpacked(data[name]) if data.get(name) else None for name in ("centres", "spread"))
-        learned = [unpacked(data[name]) for name in ("success", "bills") if data.get(name)]
-        self._odds = Odds.of(np.hstack(learned), centres, spread)
+        self._odds = Odds.of(unpacked(data["success"]), centres, spread)
         self.paid = np.array(data["paid"], dtype=np.float64)
         count = len(self.workers)
         tasks = len(centres) if centres is not None and data.get("nearness") else 0
-        more = count * (len(learned) - 1)
-        self._values = Values(
-            data["values"], 1 + 2 * count + tasks + more, 14 + 2 * (count * self.rich + more)
-        )
+        self._values = Values(data["values"], 1 + 2 * count + tasks, 14 + 2 * count * self.rich)
         self._heeds_tasks = tasks > 0
         self._usual = unpacked(data["usual"])
         self._spent: Sequence[float] = data.get("spent", ())
@@ -126,22 +122,18 @@ class Evidence:
             return quotes
         return self._lengths.quoting(request, quotes, self._text.vector(request.prompt))
 
-    def seen(self, prompt: str, vector: Sequence[float] | None = None) -> tuple[Any, Any, Any]:
-        """The same, how near the prompt is to each known task, and what each worker is expected to cost on it, in its usual
-        costs: a row each; `None` where the choices do not heed that.
-        """
+    def seen(self, prompt: str, vector: Sequence[float] | None = None) -> tuple[Any, Any]:
+        """The same, and how near the prompt is to each known task, one row; `None` where the first choice does not heed that."""
         import numpy as np
 
         if self.embedder is not None:
             x = self.embedder.features(vector)
         elif self._text is None:
-            return self._odds.offsets[None], None, None
+            return self._odds.offsets[None], None
         else:
             x = self._text.vector(prompt)
         found, near = self._odds.seen(x)
-        logits = np.minimum(np.maximum(found[: len(self.workers)], -4.595), 5.293)[None]
-        cost = bills(found[None, len(self.workers) :]) if len(found) > len(self.workers) else None
-        return logits, near[None] if self._heeds_tasks else None, cost
+        return np.minimum(np.maximum(found, -4.595), 5.293)[None], near[None] if self._heeds_tasks else None
 
     def rates(self, prompt: str, vector: Sequence[float] | None = None) -> Rates | None:
         """How far a verifier is to be trusted for a prompt, by the known task that it is most like; `None`: not asked there."""
@@ -153,15 +145,17 @@ class Evidence:
             -1 if self._text is None else self._odds.nearest(self._text.vector(prompt))
         )
 
-    def worths(self, price: int, mask: int, able: int, believed: Beliefs | None, *seen: Any) -> Any:
+    def worths(
+        self, price: int, mask: int, able: int, believed: Beliefs | None, logits: Any, near: Any = None
+    ) -> Any:
         """The values of stopping (0) and of asking worker k (1 + k), after the workers of `mask` were asked.
 
-        `able`: those, and who may be asked yet. What nobody of them can bring is not hoped for. `seen`: of the prompt.
+        `able`: those, and who may be asked yet. What nobody of them can bring is not hoped for. `near`: as `seen` gives it, for
+        the first choice.
         """
-        logits, near, cost = (*seen, None, None)[:3]
         if believed is None:
-            return self._values.worths(able, price, mask, views(logits, near, cost)[0])
-        x = view(believed.first, believed.second, logits, rich=self.rich, bills=cost)[0]
+            return self._values.worths(able, price, mask, views(logits, near)[0])
+        x = view(believed.first, believed.second, logits, rich=self.rich)[0]
         found = self._values.worths(able, price, mask, x)
         found[1:] = bounded(found[0], found[1:], believed.first[0], self.prices[price] * self.paid)
         return found
@@ -170,15 +164,15 @@ class Evidence:
         """How often an answer is right that was stopped at so `sure` (the posterior)."""
         return sure if self._stated is None else self._stated.chance(sure, self.prices[price])
 
-    def first(self, price: int, able: int, *seen: Any) -> int:
+    def first(self, price: int, able: int, logits: Any, near: Any = None) -> int:
         """Of the subsets that two rounds may begin with, side by side, the worthiest one among `able`; 0: there is none."""
-        return self._rounds[price].first(able, views(*seen)[0])
+        return self._rounds[price].first(able, views(logits, near)[0])
 
-    def additions(self, price: int, first: int, believed: Beliefs, *seen: Any) -> dict[int, float]:
+    def additions(self, price: int, first: int, believed: Beliefs, logits: Any) -> dict[int, float]:
         """After the first of two rounds: what each subset that may be added is worth, nobody (0) among them."""
-        logits, _, cost = (*seen, None, None)[:3]
-        x = view(believed.first, believed.second, logits, rich=self.rich, bills=cost)[0]
-        return self._rounds[price].additions(first, x)
+        return self._rounds[price].additions(
+            first, view(believed.first, believed.second, logits, rich=self.rich)[0]
+        )
 
     def compared(self, worker: int, before: Beliefs, heard: Mapping[int, Heard], logits: Any) -> list[Option]:
         """A reply held against those before it, for the drift monitor; and two that differed, held against this third one."""
@@ -321,7 +315,7 @@ class Sequential:
     worker alone. A lower dial, or a `price`, asks for less and gets it.
     """
 
-    CODE: ClassVar[str] = "9"
+    CODE: ClassVar[str] = "8"
     evidence: Evidence
     price: float | None = None
     explore: float = 0.0
@@ -346,13 +340,15 @@ class Sequential:
             if isinstance(read, Failure):
                 return Answer(error=read)
             vector = read
+        logits, near = known.seen(request.prompt, vector)
         now = Asking(
             self._price(request),
-            known.seen(request.prompt, vector),
+            logits,
             usable,
             known.listener(request.prompt, request.tools),
             tell,
             sum(1 << k for k in usable if k in known.gaps),
+            near=near,
         )
         rates = known.rates(request.prompt, vector) if verified >= 0 else None
         if rates is not None:
@@ -375,7 +371,7 @@ class Sequential:
         why = f"{chance:.2f} sure after {len(now.heard)} of {len(known.workers)}"
         if now.limited:
             why = f"{why}; a limit ended the asking: {now.limited}"
-        worths = known.worths(now.price, now.mask, now.able, now.believed, *now.seen)
+        worths = known.worths(now.price, now.mask, now.able, now.believed, now.logits)
         stopping = self._stopping(speaker, now, worths, chance, why)
         told = (*stopping.options, *now.compared, *known.held(now.same))
         yield Note(replace(stopping, options=told))
@@ -414,7 +410,7 @@ class Sequential:
     def _one_by_one(self, request: Request, now: Asking) -> _Part:
         known = self.evidence
         while not now.limited:
-            worths = known.worths(now.price, now.mask, now.able, now.believed, *now.seen)
+            worths = known.worths(now.price, now.mask, now.able, now.believed, now.logits, now.near)
             options = [-1, *now.open] if now.heard else now.open
             picked = max(options, key=lambda k: float(worths[k + 1]), default=-1)
             if picked >= 0:
@@ -451,7 +447,7 @@ class Sequential:
     def _two_rounds(self, request: Request, now: Asking) -> Generator[Step, Any, bool]:
         """Whether they were gone through: the first batch answered whole, and the second was asked or not needed."""
         known = self.evidence
-        first = known.first(now.price, sum(1 << k for k in now.open), *now.seen)
+        first = known.first(now.price, sum(1 << k for k in now.open), now.logits, now.near)
         if not first:
             return False
         batch = members(first)
@@ -464,7 +460,7 @@ class Sequential:
         if scene is not None and scene.settled()[0]:
             now.vain = frozenset(now.open)
             return True
-        worths = known.additions(now.price, first, now.believed, *now.seen)
+        worths = known.additions(now.price, first, now.believed, now.logits)
         possible = {m: w for m, w in worths.items() if set(members(m)) <= set(now.open)}
         added = max(possible, key=lambda m: possible[m])
         if not added:

@@ -103,7 +103,7 @@ def test_on_recorded_rows_the_threshold_brings_the_same_answers_and_costs() -> N
 def by_frugal(place: int, item: Item) -> tuple[int, str, float]:
     """FrugalGPT's rule with the thresholds of an artefact: how many are asked, whose answer goes out, how near it was."""
     tau, near = thresholds(values(CHAINED))[place], 1.0
-    logits = CASCADE.logits(item.prompt)
+    logits, _ = CASCADE.seen(item.prompt)
     hear, heard = CASCADE.listener(item.prompt), {}
     for k, worker in enumerate(CHAIN):
         row = one_of(item, worker)
@@ -142,9 +142,9 @@ def test_the_thresholds_are_the_same_for_every_prompt_and_fall_with_the_price() 
     found = thresholds(values(CHAINED))
     for place in range(len(CASCADE.prices)):
         for item in TABLE.items[:20]:
-            seen = CASCADE.seen(item.prompt)
+            logits, near = CASCADE.seen(item.prompt)
             heard = {0: CASCADE.listener(item.prompt)(0, Answer(Message("assistant", "A")), 5)}
-            worth = CASCADE.worths(place, 1, 0b111, CASCADE.believed(heard, seen[0]), *seen)
+            worth = CASCADE.worths(place, 1, 0b111, CASCADE.believed(heard, logits), logits, near)
             assert worth[2] == pytest.approx(found[place, 0], abs=NEAR)
             assert worth[3] < 0, "the third is not open before the second"
     assert (found[-1] < found[0]).all()

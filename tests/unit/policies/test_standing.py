@@ -177,7 +177,9 @@ def test_what_is_handed_on_is_what_would_be_reckoned_anew() -> None:
     rng, seen = random.Random(5), set[tuple[bool, int]]()
     for problem in problems(["sort-letters", "addition", "sort-words"], "test", 100, seed=5):
         order = rng.sample(range(len(known.workers)), len(known.workers))
-        now = Asking(rng.randrange(21), known.seen(problem.prompt), order[1:], known.listener(problem.prompt))
+        now = Asking(
+            rng.randrange(21), known.logits(problem.prompt), order[1:], known.listener(problem.prompt)
+        )
         for worker in order[1:-1]:
             picked = rng.choice(now.open)
             anew = replace(now)

@@ -102,8 +102,7 @@ class Lattice:
     `there` (items, workers): who can be asked; `None`: everybody. Whoever is not there adds nothing to a subset and
     costs nothing. `standing`: after which subsets asking is in vain; `None`: nobody has looked. `near` (items, tasks): how near
     each prompt is to each known task, which the first choice heeds; `None`: it does not. `solver`: solves it in the place of
-    `solve`, by other rules of whom to ask (`learning.evidence.special`). `bills` (items, workers): what each is expected to cost
-    on the prompt, in its usual costs, which the choices heed; `None`: they do not.
+    `solve`, by other rules of whom to ask (`learning.evidence.special`).
     """
 
     first: Any
@@ -115,7 +114,6 @@ class Lattice:
     standing: Standing | None = None
     near: Any = None
     solver: "Callable[[Lattice, Sequence[float], bool], Solved] | None" = None
-    bills: Any = None
 
     @classmethod
     def of(
@@ -166,9 +164,8 @@ class Lattice:
         """The same for some of the items."""
         seen = self.first[:, at], self.second[:, at], self.score[:, at], self.logits[at], self.costs[at]
         standing = None if self.standing is None else self.standing.only(at)
-        parts = self.there, self.near, self.bills
-        there, near, bills = (None if part is None else part[at] for part in parts)
-        return Lattice(*seen, there, standing, near, self.solver, bills)
+        there, near = (None if part is None else part[at] for part in (self.there, self.near))
+        return Lattice(*seen, there, standing, near, self.solver)
 
     def among(self, workers: Sequence[int]) -> "Lattice":
         """The same when nobody but these workers may be asked; whose word stands among them is not said yet (`judged`)."""
@@ -178,7 +175,7 @@ class Lattice:
         seen = self.first[masks], self.second[masks], self.score[masks], self.logits, self.costs[:, workers]
         standing = None if self.standing is None else self.standing.among(workers)
         there = None if self.there is None else self.there[:, workers]
-        return Lattice(*seen, there, standing, self.near, self.solver, self.bills)
+        return Lattice(*seen, there, standing, self.near, self.solver)
 
     def judged(self) -> "Lattice":
         """The same, knowing whose word stands."""
@@ -217,8 +214,8 @@ class Lattice:
     def seen(self, mask: int, rich: bool) -> Any:
         """The regressors of a subset, a row an item."""
         if mask == 0:
-            return views(self.logits, self.near, self.bills)
-        return view(self.first[mask], self.second[mask], self.logits, rich=rich, bills=self.bills)
+            return views(self.logits, self.near)
+        return view(self.first[mask], self.second[mask], self.logits, rich=rich)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ import numpy as np
 
 from stretto.artifacts import Artifact, packed
 from stretto.learning.evidence.assurance import assured, moved, stating
-from stretto.learning.evidence.bills import bills_of, foretold
 from stretto.learning.evidence.drift import fit_agreement
 from stretto.learning.evidence.features import data_of as text_data
 from stretto.learning.evidence.lattice import Lattice, Solved, Walk, choices, solve, walk
@@ -69,9 +68,6 @@ WITHIN = (0.12, 0.2, 0.35)
 LOTS, FEWER = 3, 600
 """So many more searches, each on so few items by lot: a greedy search may miss a good list by a hair."""
 
-_TOLD = {"near": "tasks", "bills": "expected costs"}
-"""How a lattice's fields are called where it is told what was chosen between."""
-
 SAMPLE = 2500
 """So many items are enough to compare shortlists."""
 
@@ -111,7 +107,6 @@ class Learned:
     prices: Sequence[float] = PRICES
     stated: Stated | None = None
     said: Any = None
-    bills: Any = None
     tasks: Sequence[str] = ()
 
 
@@ -336,7 +331,8 @@ def learn(
     """The whole offline programme. `names` fixes the shortlist; the dial will go along `prices`, from the lowest to the highest.
 
     `seen`: what is seen of prompts, where that is not their words. `lattice_of`: what will be believed of each subset, where that
-    is not as the classes tell (`comparing.Comparison.lattice`). `router`: the chances of all, train (crossed) and dev.
+    is not as the classes tell (`comparing.Comparison.lattice`). `router` of the result: the chances of all workers, on train
+    (cross-fitted) and dev.
     """
     is_train = np.array([i.split == "train" for i in data.items])
     train, dev = data.at(is_train), data.at(~is_train)
@@ -371,9 +367,8 @@ def learn(
         later = heeded.after(logits_dev, few_dev)
         lattice_dev = believing([posterior], none, few_dev, logits_dev, _lengths(few_dev, usual), later)
     say("lattice")
-    known, bill = _foreknown(prompts, x, x_dev, few, fold)
-    lattice, lattice_dev, rich, crossed, *saying = _followed(lattice, lattice_dev, known, prices, unit, told)
-    saying.append(None if lattice.bills is None else bill)
+    near = prompts.near(x), prompts.near(x_dev)
+    lattice, lattice_dev, rich, crossed, *saying = _followed(lattice, lattice_dev, near, prices, unit, told)
     say("values")
     return Learned(
         few.workers,
@@ -401,32 +396,18 @@ def learn(
     )
 
 
-def _foreknown(
-    prompts: Prompts, x: Any, x_dev: Any, few: Matrix, fold: Any
-) -> tuple[dict[str, tuple[Any, Any]], Any]:
-    """What is known of the prompts of train and of dev beforehand, by the lattice's field, and the weights of what they cost."""
-    known: dict[str, tuple[Any, Any]] = {}
-    if prompts.centres is not None:
-        known["near"] = prompts.near(x), prompts.near(x_dev)
-    if prompts.text is None and prompts.embedded is None:
-        return known, None
-    weights, crossed = bills_of(x, few.costs, few.there, fold)
-    known["bills"] = crossed, foretold(x_dev, weights) if len(x_dev) else None
-    return known, weights
-
-
 def _followed(
     lattice: Lattice,
     dev: Lattice | None,
-    known: Mapping[str, tuple[Any, Any]],
+    near: tuple[Any, Any],
     prices: Sequence[float],
     unit: float,
     told: dict[str, Any],
 ) -> tuple[Lattice, Lattice | None, bool, Walk, Stated | None, Any]:
     """Which regressors the values are to have; what following the choices then brings, cross-fitted; and how sure is said.
 
-    `known`: what is known of each prompt of train and of dev, by field of a lattice. The lattices that are returned have it
-    where that helps the choices.
+    `near`: how near each prompt of train and of dev is to each known task. The lattices that are returned have it where that
+    helps the first choice.
     """
     some, per = ([u / unit if unit else 0.0 for u in us] for us in (prices[2::3], prices))
 
@@ -435,12 +416,11 @@ def _followed(
 
     worths = {"plain": worth(lattice, False), "rich": worth(lattice, True)}
     rich = worths["rich"] > worths["plain"]
-    for name, (here, there) in known.items():
-        heeding = replace(lattice, **{name: here})
-        worth_of = worth(heeding, rich)
-        if worth_of > max(worths.values()):
-            lattice, dev = heeding, dev and replace(dev, **{name: there})
-        worths[_TOLD[name]] = worth_of
+    if near[0] is not None:
+        heeding = replace(lattice, near=near[0])
+        worths["tasks"] = worth(heeding, rich)
+        if worths["tasks"] > max(worths["plain"], worths["rich"]):
+            lattice, dev = heeding, dev and replace(dev, near=near[1])
     told["value"] = {name: round(100 * each, 3) for name, each in worths.items()}
     crossed = cross_walk(lattice, per, rich=rich)
     found, said = stating(crossed, prices, told)
@@ -547,8 +527,6 @@ def artefact(
         data["reading"] = learned.reading.data
     if learned.unread is not None:
         data["unread"] = learned.unread.data
-    if learned.bills is not None:
-        data["bills"] = packed(learned.bills.astype(np.float32))
     if learned.assurance is not None:
         data["assurance"] = learned.assurance.data
     if learned.prompts.text is not None:

@@ -47,12 +47,11 @@ class Asking:
     `listener` makes what was heard of a worker, its answer and how many tokens that was; `tell` are those who are asked how sure
     they are; `replies` and `believed` are what all of `heard` comes to, `None` before anybody has answered;
     `gaps` (a mask) are those of `open` at the start that were not always there when it was learned; `vain` are those who could
-    not change the answer; `seen` is what is known of the prompt beforehand: the log-odds of the workers, how near it is to
-    each known task, and what each worker is expected to cost on it.
+    not change the answer; `near` says how near the prompt is to each known task.
     """
 
     price: int
-    seen: tuple[Any, Any, Any]
+    logits: Any
     open: list[int]
     listener: Callable[[int, Answer, int], Heard]
     tell: frozenset[int] = frozenset()
@@ -64,11 +63,7 @@ class Asking:
     compared: list[Option] = field(default_factory=list)
     same: Compared = field(default_factory=Compared)
     vain: frozenset[int] = frozenset()
-
-    @property
-    def logits(self) -> Any:
-        """The log-odds of the workers, before anything was asked."""
-        return self.seen[0]
+    near: Any = None
 
     @property
     def mask(self) -> int:

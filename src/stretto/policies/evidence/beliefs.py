@@ -186,11 +186,8 @@ class Beliefs:
         return cls(best, speaker, first, chance.max(1))
 
 
-def view(first: Any, second: Any, logits: Any, *, rich: bool, bills: Any = None) -> Any:
-    """What the worth of stopping and of asking on is read from, after at least one reply: a row an item.
-
-    `bills` (items, workers): what each worker is expected to cost on the prompt; `None`: it does not count.
-    """
+def view(first: Any, second: Any, logits: Any, *, rich: bool) -> Any:
+    """What the worth of stopping and of asking on is read from, after at least one reply: a row an item."""
     import numpy as np
 
     t = np.clip(first, 1e-4, 1 - 1e-4)
@@ -212,32 +209,25 @@ def view(first: Any, second: Any, logits: Any, *, rich: bool, bills: Any = None)
         top * t,
     )
     count, workers = len(columns), logits.shape[1]
-    parts = []
-    if rich:
-        # what asking somebody brings is about the chance that this one is right times the chance that the best answer is not
-        parts.append(1.0 / (1.0 + np.exp(-logits)))
-    if bills is not None:
-        parts.append(bills)
-    found = np.empty((len(t), count + 2 * workers * len(parts)))
+    found = np.empty((len(t), count + 2 * workers * rich))
     for place, column in enumerate(columns):
         found[:, place] = column
-    for part in parts:
-        found[:, count : count + workers] = part
-        found[:, count + workers : count + 2 * workers] = part * (1.0 - t[:, None])
-        count += 2 * workers
+    if rich:
+        # what asking somebody brings is about the chance that this one is right times the chance that the best answer is not
+        found[:, count : count + workers] = right = 1.0 / (1.0 + np.exp(-logits))
+        found[:, count + workers :] = right * (1.0 - t[:, None])
     return found
 
 
-def views(logits: Any, near: Any = None, bills: Any = None) -> Any:
-    """The same before any reply: all that is known are the chances of the workers, how near the prompt is to each known task, and
-    what each worker is expected to cost on it.
+def views(logits: Any, near: Any = None) -> Any:
+    """The same before any reply: all that is known are the chances of the workers, and how near the prompt is to each known task.
 
     What pays as a first ask differs between tasks with the same chances: where several answers may be right, nobody can agree.
     """
     import numpy as np
 
     parts = [np.ones((len(logits), 1)), logits, 1.0 / (1.0 + np.exp(-logits))]
-    return np.concatenate([*parts, *(part for part in (near, bills) if part is not None)], axis=1)
+    return np.concatenate(parts if near is None else [*parts, near], axis=1)
 
 
 def bounded(stop: Any, ask: Any, sure: Any, paid: Any) -> Any:

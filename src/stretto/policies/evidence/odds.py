@@ -3,10 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
-__all__ = ["Odds", "bills", "task_nearness", "task_slopes"]
+__all__ = ["Odds", "task_nearness", "task_slopes"]
 
-_LEAST: Final = 0.2
-_MOST: Final = 5.0
 _FAR: Final = 3.0
 """A prompt counts as at most so many deviations longer or shorter than its task's usual ones."""
 
@@ -30,13 +28,6 @@ def task_slopes(x: Any, near: Any, centres: Any, spread: Any) -> Any:
     size = spread.shape[1]
     away = (x[:, None, -size:] - centres[:, -size:]) / spread
     return (near[:, :, None] / 3.0 * np.clip(away, -_FAR, _FAR)).reshape(len(x), -1)
-
-
-def bills(found: Any) -> Any:
-    """What workers are expected to cost on prompts, in their usual costs, kept from being nothing and from being all."""
-    import numpy as np
-
-    return np.minimum(np.maximum(found, _LEAST), _MOST)
 
 
 @dataclass(frozen=True, slots=True)
