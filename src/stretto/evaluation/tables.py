@@ -277,14 +277,14 @@ def _text(row: Mapping[str, Any], column: str, where: str) -> str:
 
 def _number(row: Mapping[str, Any], column: str, where: str, *, needed: bool = False) -> float | None:
     value = row.get(column)
-    if value is None or value == "":
+    try:
+        number = math.nan if value is None or value == "" else float(value)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{where}: {column} is {value!r}, not a number") from None
+    if math.isnan(number):  # so data frames write what is not known
         if needed:
             raise ConfigError(f"{where}: {column} is missing")
         return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise ConfigError(f"{where}: {column} is {value!r}, not a number") from None
     if not math.isfinite(number) or number < 0:
         raise ConfigError(f"{where}: {column} is {number}; it must be finite and not negative")
     return number
@@ -305,7 +305,7 @@ def _file(folder: Path, stem: str) -> Path | None:
 
 
 def read_rows(file: Path) -> list[dict[str, Any]]:
-    """The rows of a `.parquet`, `.csv` or `.jsonl` file. Raises `ConfigError` if it cannot be read as that."""
+    """The rows of a `.parquet`, `.csv` or `.jsonl` file; `NaN` is nothing. Raises `ConfigError` if it cannot be read as that."""
     try:
         if file.suffix == ".parquet":
             return _parquet(file)
@@ -345,7 +345,7 @@ def _jsonl(file: Path, text: str) -> list[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line, parse_constant=_constant)
         except (ValueError, RecursionError) as error:
             raise ConfigError(
                 f"{file.name} line {number}: is not JSON ({error}); every line must be one whole JSON object"
@@ -358,6 +358,11 @@ def _jsonl(file: Path, text: str) -> list[dict[str, Any]]:
             )
         found.append(row)
     return found
+
+
+def _constant(name: str) -> float | None:
+    """What is no JSON and yet written by Python: `NaN` is what a data frame does not know."""
+    return None if name == "NaN" else float(name)
 
 
 def _halved(row: Mapping[str, Any]) -> bool:

@@ -123,7 +123,8 @@ def _decided(
     if low > 0:
         return told(True, "better")
     if loss < margin and cost[2] < 1:
-        return told(True, f"as good (loses less than {100 * margin:g} points with 95 %) and cheaper")
+        points = f"{100 * margin:g} point{'s' * (margin != 0.01)}"
+        return told(True, f"as good (loses less than {points} with 95 %) and cheaper")
     if high < 0:
         return told(False, "worse")
     if loss >= margin and cost[2] < 1:

@@ -99,6 +99,15 @@ def test_a_part_keeps_what_was_asked_for(tmp_path: Path) -> None:
         table.only(workers=("nobody",))
 
 
+def test_what_a_data_frame_does_not_know_is_nothing(tmp_path: Path) -> None:
+    """`NaN`, as data frames write it: a cost and an answer that are not known, and no answer "nan"."""
+    unknown = {"cost_usd": float("nan"), "answer": float("nan"), "completion_tokens": float("nan")}
+    folder(tmp_path, ITEMS, [OUTCOMES[0] | unknown])
+    said = read(tmp_path).said(OUTCOMES[0]["item_id"], OUTCOMES[0]["model"])
+    assert said is not None
+    assert (said.cost, said.answer, said.output) == (None, None, None)
+
+
 def test_a_long_prompt_fits_into_csv(tmp_path: Path) -> None:
     """The usual limit of a field, 131,072 characters, does not hold here."""
     long = "word " * 40_000
@@ -158,7 +167,8 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         "must lie between 0 and 1",
     ),
     "score that is no number": (lambda p: folder(p, ITEMS, [OUTCOMES[0] | {"score": "A"}]), "not a number"),
-    "score NaN": (lambda p: folder(p, ITEMS, [OUTCOMES[0] | {"score": float("nan")}]), "finite"),
+    "score NaN": (lambda p: folder(p, ITEMS, [OUTCOMES[0] | {"score": float("nan")}]), "score is missing"),
+    "cost without end": (lambda p: folder(p, ITEMS, [OUTCOMES[0] | {"cost_usd": float("inf")}]), "finite"),
     "negative cost": (lambda p: folder(p, ITEMS, [OUTCOMES[0] | {"cost_usd": -1}]), "not negative"),
     "answered twice": (lambda p: folder(p, ITEMS, [OUTCOMES[0], OUTCOMES[0]]), "has answered 1 before"),
     "no JSON": (

@@ -36,7 +36,7 @@ def outcomes(n: int, gain: float, loss: float, cost: float, seed: int = 0) -> tu
     ("n", "gain", "loss", "cost", "passed", "why"),
     [
         (1000, 0.10, 0.02, 1.5, True, "better"),
-        (3000, 0.01, 0.01, 0.5, True, "as good (loses less than 1 points with 95 %) and cheaper"),
+        (3000, 0.01, 0.01, 0.5, True, "as good (loses less than 1 point with 95 %) and cheaper"),
         (3000, 0.0, 0.0, 1.0, False, "a tie: as good, but it is not shown to be cheaper"),
         (3000, 0.0, 0.0, 1.3, False, "a tie: as good, but it is not shown to be cheaper"),
         (400, 0.05, 0.05, 0.4, False, "cheaper, but a loss of up to"),
