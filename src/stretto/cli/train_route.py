@@ -12,6 +12,7 @@ from stretto.errors import ConfigError
 
 if TYPE_CHECKING:
     from stretto.artifacts import Artifact
+    from stretto.evaluation.tables import Table
     from stretto.learning.evidence.newcomers import Joined
     from stretto.learning.route_table import Study
 
@@ -38,7 +39,7 @@ Then, in stretto.toml:
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Where the artefact goes."
 )
-@click.option("--worker", "workers", multiple=True, help="Only these workers; default all in the table.")
+@click.option("--worker", "workers", multiple=True, help="Only these; default all whose costs are known.")
 @click.option(
     "--by",
     type=click.Choice(_BY),
@@ -75,7 +76,7 @@ def route(table: Path | None, data: Path | None, out: Path, workers: Sequence[st
         raise ConfigError("name one folder of recorded outcomes, as TABLE or with --data")
     writable(out)
     found = read(folder)
-    names = [name for given in workers for name in given.split(",")]
+    names = [name for given in workers for name in given.split(",")] or _priced(found)
     if by == "table":
         made = of_table(found, names)
         artifacts.write(made, out)
@@ -95,6 +96,22 @@ def route(table: Path | None, data: Path | None, out: Path, workers: Sequence[st
                 err=True,
             )
     click.echo(str(out))
+
+
+def _priced(table: "Table") -> list[str]:
+    """The workers whose costs are known, where others' are not: what is not known would count as free. Else nobody is named."""
+    known = {
+        w: all(one.cost is not None for i in table.items if (one := table.said(i.id, w)) is not None)
+        for w in table.workers
+    }
+    priced = [w for w in table.workers if known[w]]
+    if len(priced) < 2 or len(priced) == len(known):
+        return []
+    left = ", ".join(w for w in table.workers if not known[w])
+    click.echo(
+        f"left out, since outcomes of theirs have no cost_usd: {left} (--worker takes them in)", err=True
+    )
+    return priced
 
 
 def _tell_tasks(made: "Artifact") -> None:

@@ -118,3 +118,23 @@ def test_without_by_nothing_changes(tmp_path: Path) -> None:
     assert Table(artifacts.read(tmp_path / "table.json", TABLE_SCHEMA)).success is None
     few = train("route", tmp_path / "own", "--by", "nearest", "--out", tmp_path / "table.json")
     assert (few.exit_code, "--by table" in few.output) == (2, True)
+
+
+def test_a_worker_whose_costs_are_not_known_is_left_out_unless_it_is_named(tmp_path: Path) -> None:
+    """It would count as free and get every prompt; the notice says how it takes part."""
+    data = folder(tmp_path / "own")
+    rows = [json.loads(line) for line in (data / "outcomes.jsonl").read_text().splitlines()]
+    rows += [
+        {"item_id": row["item_id"], "model": "unknown", "score": 1.0}
+        for row in rows
+        if row["model"] == "dear"
+    ]
+    (data / "outcomes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    told = train("route", data, "--out", tmp_path / "table.json")
+    assert told.exit_code == 0, told.output
+    assert (
+        "left out, since outcomes of theirs have no cost_usd: unknown (--worker takes them in)" in told.stderr
+    )
+    assert "unknown" not in told.stdout
+    named = train("route", data, "--worker", "unknown,cheap", "--out", tmp_path / "named.json")
+    assert "unknown 100.0 %" in named.stdout
