@@ -27,7 +27,7 @@ def test_kills_under_load_lose_nothing_that_was_acknowledged(tmp_path: Path) -> 
     print(found)
     assert found.violations == []
     assert found.kills == KILLS
-    assert found.acknowledged > KILLS  # there was something to lose; how much a machine answers in .3 s is not the point
+    assert found.acknowledged > KILLS  # something could be lost; how fast the machine is does not matter
     assert found.lost >= KILLS
     assert found.unknown > 0
     assert found.leftovers == []
