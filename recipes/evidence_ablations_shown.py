@@ -56,7 +56,8 @@ def page(out: Path) -> None:
                 for r in (rows[family] for rows in having.values())
             ]
             print(f"| {family} | {' | '.join(cells)} |")
-    (out / "parts.svg").write_text(picture(bodies))
+    if any("parts" in body for body in bodies.values()):
+        (out / "parts.svg").write_text(picture(bodies))
     (out / "sizes.svg").write_text(sizes(bodies))
 
 
@@ -178,7 +179,7 @@ def sizes(bodies: Mapping[str, dict]) -> str:
         for name, b in bodies.items()
         if "sizes" in b
     }
-    left, wide, top, low, floor, roof = 46, 560, 52, 300, -4.0, 1.0
+    left, wide, top, low, floor, roof = 46, 560, 52, 330, -5.0, 1.0
     title = "What shorter shortlists lose"
 
     def x(size: float) -> float:
@@ -189,7 +190,7 @@ def sizes(bodies: Mapping[str, dict]) -> str:
 
     marks = [
         f'<text x="12" y="20" font-size="15" font-weight="bold">{title}</text>',
-        '<text x="12" y="38" fill="#555">points of worth against the seven that serve, mean over six prices, 95 %</text>',
+        '<text x="12" y="38" fill="#555">worth against the seven that serve, by how many are left, in points; 95 %</text>',
     ]
     for value in range(int(floor), int(roof) + 1):
         colour, heavy = ("#555", 2) if value == 0 else ("#d0d4da", 1)
@@ -204,14 +205,15 @@ def sizes(bodies: Mapping[str, dict]) -> str:
         path = " ".join(f"{x(k) + off:.1f},{y(worth[0]):.1f}" for k, worth in line)
         marks.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         for k, worth in line:
-            at = f"{x(k) + off:.1f}"
-            marks.append(f'<path d="M{at},{y(worth[1]):.1f} V{y(worth[2]):.1f}" stroke="{colour}"/>')
+            across = f"{x(k) + off:.1f}"
+            marks.append(f'<path d="M{across},{y(worth[1]):.1f} V{y(worth[2]):.1f}" stroke="{colour}"/>')
             marks.append(
-                f'<circle cx="{at}" cy="{y(worth[0]):.1f}" r="4" fill="{colour}">'
+                f'<circle cx="{across}" cy="{y(worth[0]):.1f}" r="4" fill="{colour}">'
                 f"<title>{name}, {k} workers: {told(worth)}</title></circle>"
             )
-        marks.append(f'<circle cx="{left + place * 104}" cy="{low + 40}" r="4" fill="{colour}"/>')
-        marks.append(f'<text x="{left + 9 + place * 104}" y="{low + 44}" fill="{colour}">{name}</text>')
+        at = left + 30 * place + 7 * sum(len(other) for other in list(found)[:place])
+        marks.append(f'<circle cx="{at}" cy="{low + 40}" r="4" fill="{colour}"/>')
+        marks.append(f'<text x="{at + 9}" y="{low + 44}" fill="{colour}">{name}</text>')
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {low + 56}" font-family="sans-serif" font-size="12"'
     back = f'<rect width="{wide}" height="{low + 56}" fill="white"/>'
     return f'{head} role="img" aria-label="{title}">{back}{"".join(marks)}</svg>\n'
