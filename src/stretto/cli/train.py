@@ -339,11 +339,12 @@ def _learn(
     )
     stands = [] if limited is None else limited.stands(learned)
     head = "  answers stand from" if any(stands) else ""
-    click.echo(f"{'':24} {'score':>6} {'USD per 1000':>13} {'calls':>6} {'dial':>6}{head}")
+    wide = max(len(name) for name, *_ in rows)
+    click.echo(f"{'':{wide}} {'score':>6} {'USD per 1000':>13} {'calls':>6} {'dial':>6}{head}")
     for place, (name, score, cost, calls) in enumerate(rows):
         dial = f"{1 - (place - 1) / max(1, len(rows) - 2):6.2f}" if place else ""
         stand = f"  {stands[place - 1]}" if place and any(stands) else ""
-        click.echo(f"{name:24} {100 * score:6.2f} {1000 * cost:13.4f} {calls:6.2f} {dial}{stand}")
+        click.echo(f"{name:{wide}} {100 * score:6.2f} {1000 * cost:13.4f} {calls:6.2f} {dial}{stand}")
     click.echo(_certified(made))
     click.echo(str(out))
 
