@@ -166,9 +166,8 @@ def study(
     best = min(rows[1:], key=lambda row: row.quality.nats)
     surely_worse = len(by) > 1 and best.lead is not None and best.lead.high < 0
     means, share = np.nanmean(scores, 0), (~np.isnan(scores)).mean(0)
-    top = int(
-        np.where(share >= min(0.985, share.max()), means, -1.0).argmax()
-    )  # who knows only some items may know the easy ones
+    # who knows only some items may know the easy ones
+    top = int(np.where(share >= min(0.985, share.max()), means, -1.0).argmax())
     said = Study(
         tuple(rows),
         "table" if surely_worse else best.by,

@@ -82,9 +82,8 @@ def in_order(lattice: Lattice, prices: Sequence[float], rich: bool = False) -> S
         chance = np.clip(lattice.first[mask].astype(np.float64), _SURE, 1 - _SURE)
         further = brought - per * lattice.costs[:, k]
         found = np.array([_threshold(chance, score[mask], one) for one in further])
-        found = np.minimum(
-            found, 1.0 - per[:, 0] * solved.paid[k]
-        )  # as `beliefs.bounded`: nothing gains more
+        # as `beliefs.bounded`: nothing gains more
+        found = np.minimum(found, 1.0 - per[:, 0] * solved.paid[k])
         solved.weights[mask][:, 0, 1 + k] = found
         brought = np.where(chance >= found[:, None], score[mask], further)
     first = (brought - per * lattice.costs[:, 0]).mean(1)
